@@ -1,0 +1,34 @@
+"""Compressors for embedding tables: one contract, a registry of methods, all tables of a model, conversion of models."""
+
+if __name__ != "embpress.compressors":  # a bare `import compressors` from the checkout would be a second copy
+    raise ImportError("import embpress.compressors (install the project first: make install)")
+
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.budget import TableSpec, plan
+from embpress.compressors.collection import TableCollection
+from embpress.compressors.convert import compress_model, optimizer_groups
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.ledger import Entry, Ledger
+from embpress.compressors.registry import Spec, available, broken, create, method, parse, parse_all, register
+
+__all__ = [
+    "BudgetError",
+    "Compressor",
+    "Entry",
+    "InputError",
+    "Ledger",
+    "Spec",
+    "TableCollection",
+    "TableOptions",
+    "TableSpec",
+    "available",
+    "broken",
+    "compress_model",
+    "create",
+    "method",
+    "optimizer_groups",
+    "parse",
+    "parse_all",
+    "plan",
+    "register",
+]

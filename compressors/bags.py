@@ -1,0 +1,118 @@
+"""Turns the arguments of `nn.EmbeddingBag.forward` into one canonical form, and checks them."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_INTEGERS = (torch.int64, torch.int32)
+
+
+class Bags(NamedTuple):
+    """Ids in bags, checked.
+
+    Attributes:
+        ids: `(N,)` int64, ids equal to `padding_idx` already removed.
+        offsets: `(B + 1,)` int64 with the last offset; None where every id is a bag of its own (`N = B`).
+        weights: `(N,)` per-sample weights, or None.
+    """
+
+    ids: Tensor
+    offsets: Tensor | None
+    weights: Tensor | None
+
+
+def check_ids(ids: Tensor, num_embeddings: int, what: str = "the table") -> None:
+    """Raises IndexError for an id outside `0 … num_embeddings - 1`.
+
+    Always on CPU; on CUDA, where looking means waiting for the device, with `EMBPRESS_CHECK=1`.
+    """
+    if ids.numel() == 0 or not (ids.device.type == "cpu" or os.environ.get("EMBPRESS_CHECK") == "1"):
+        return
+    low, high = (int(x) for x in ids.aminmax())
+    if low < 0 or high >= num_embeddings:
+        bad = low if low < 0 else high
+        raise IndexError(f"id {bad} is out of range: {what} has {num_embeddings} rows, 0 to {num_embeddings - 1}")
+
+
+def as_int64(ids: Tensor, name: str) -> Tensor:
+    """int32 and int64 pass (as int64); anything else is a TypeError that names it."""
+    if ids.dtype not in _INTEGERS:
+        raise TypeError(f"{name} must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
+    return ids.long()
+
+
+def canonical(
+    input: Tensor,
+    offsets: Tensor | None,
+    per_sample_weights: Tensor | None,
+    *,
+    num_embeddings: int,
+    mode: str,
+    include_last_offset: bool,
+    padding_idx: int | None,
+) -> Bags:
+    """The canonical form of `(input, offsets, per_sample_weights)` with `nn.EmbeddingBag`'s rules.
+
+    Raises:
+        ValueError: shapes or offsets that do not fit together, weights with another mode than `sum`.
+        TypeError: ids or offsets that are not int32 or int64.
+        IndexError: an id out of range.
+    """
+    if per_sample_weights is not None:
+        if mode != "sum":
+            raise ValueError(f"per_sample_weights goes with mode='sum', this table has mode={mode!r}")
+        if per_sample_weights.shape != input.shape:
+            raise ValueError(
+                f"per_sample_weights must have the input's shape {tuple(input.shape)}, got {tuple(per_sample_weights.shape)}"
+            )
+        per_sample_weights = per_sample_weights.reshape(-1)
+    ids = as_int64(input, "input")
+    if ids.dim() == 2:
+        if offsets is not None:
+            raise ValueError("a 2-D input already says where its bags end: give no offsets")
+        batch, length = ids.shape
+        bounds = None if length == 1 else torch.arange(0, batch * length + 1, max(length, 1), device=ids.device)
+        if length == 0:
+            bounds = torch.zeros(batch + 1, dtype=torch.int64, device=ids.device)
+        ids = ids.reshape(-1)
+    elif ids.dim() == 1:
+        if offsets is None:
+            raise ValueError("a 1-D input needs offsets, the position where each bag starts")
+        bounds = _bounds(as_int64(offsets, "offsets"), ids.shape[0], include_last_offset)
+    else:
+        raise ValueError(f"input must be 1-D (with offsets) or 2-D, got {ids.dim()} dimensions")
+    check_ids(ids, num_embeddings)
+    if padding_idx is not None:
+        keep = ids != padding_idx
+        if bounds is None:
+            bounds = torch.arange(ids.shape[0] + 1, device=ids.device)
+        bounds = torch.nn.functional.pad(keep.cumsum(0), (1, 0))[bounds]
+        ids = ids[keep]
+        per_sample_weights = None if per_sample_weights is None else per_sample_weights[keep]
+    return Bags(ids, bounds, per_sample_weights)
+
+
+def _bounds(offsets: Tensor, size: int, include_last_offset: bool) -> Tensor:
+    """`(B + 1,)` offsets from 0 to `size`."""
+    if offsets.dim() != 1:
+        raise ValueError(f"offsets must be 1-D, got {offsets.dim()} dimensions")
+    if include_last_offset and offsets.shape[0] == 0:
+        raise ValueError("offsets with include_last_offset=True must hold at least the last offset")
+    if not include_last_offset:
+        if offsets.shape[0] == 0 and size:
+            raise ValueError(f"offsets is empty but the input holds {size} ids")
+        offsets = torch.cat([offsets, offsets.new_tensor([size])])
+    if offsets.device.type != "cpu" and os.environ.get("EMBPRESS_CHECK") != "1":
+        return offsets
+    first, last = int(offsets[0]), int(offsets[-1])
+    if first != 0:
+        raise ValueError(f"offsets must start at 0, got {first}")
+    if last != size:
+        raise ValueError(f"the last offset must be the input's length {size}, got {last}")
+    if offsets.shape[0] > 2 and bool((offsets[1:] < offsets[:-1]).any()):
+        raise ValueError("offsets must not decrease")
+    return offsets

@@ -1,0 +1,221 @@
+"""`compress_model`: swaps the embedding modules of anybody's model for compressed ones, in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from torch import Generator, Tensor, nn
+
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.budget import TableSpec, kept_full, plan
+from embpress.compressors.errors import InputError
+from embpress.compressors.registry import Spec, parse
+
+
+class CompressedEmbedding(nn.Module):
+    """Stands where an `nn.Embedding` stood: ids `(*)` → `(*, D)`, the padding row zero and never trained.
+
+    Attributes:
+        table: the compressor that answers.
+    """
+
+    def __init__(self, table: Compressor) -> None:
+        super().__init__()
+        self.table = table
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.padding_idx = table.padding_idx
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Rows of `input`, any shape of int32 or int64."""
+        rows = self.table.lookup(input)
+        if self.padding_idx is None:
+            return rows
+        return rows.masked_fill((input == self.padding_idx).unsqueeze(-1), 0)
+
+
+def compress_model(
+    model: nn.Module,
+    method: str | Spec,
+    *,
+    ratio: float | None = None,
+    budget: int | None = None,
+    min_rows: int = 200,
+    largest: int | None = None,
+    generator: Generator | None = None,
+) -> pd.DataFrame:
+    """Replaces `nn.Embedding` and `nn.EmbeddingBag` modules of a model by freshly initialised compressed tables.
+
+    Module names, mode, `padding_idx`, `include_last_offset`, device and dtype stay; modules that are one object, or
+    that share one weight, share one compressed table afterwards. The size is one total over the replaceable modules,
+    as in `TableCollection.build`: modules that stay full count.
+
+    Args:
+        model: changed in place.
+        method: such as `"tt"` or `"robe:z=32"`.
+        ratio, budget: size of all tables together.
+        min_rows, largest: which tables stay as they are.
+        generator: source of the initial values.
+
+    Returns:
+        One row a module: `module, num_embeddings, embedding_dim, method, bytes_before, bytes_after, ratio, note`.
+        A table that several modules share has its bytes in the first one's row.
+
+    Raises:
+        InputError: no embedding in the model, or a method that saves only by width under a ratio.
+        BudgetError: the size cannot be reached. In both cases the model is unchanged.
+    """
+    spec = parse(method) if isinstance(method, str) else method
+    found = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+    if not found:
+        raise InputError("the model has no nn.Embedding and no nn.EmbeddingBag")
+    foreign = _foreign_parameters(model)
+    tables: dict[int, list[tuple[str, Any]]] = {}
+    notes: dict[int, str] = {}
+    for name, module in found:
+        key = id(module.weight)
+        tables.setdefault(key, []).append((name, module))
+        reason = _refusal(module) or (f"its weight is also {foreign[key]}" if key in foreign else "")
+        if reason:
+            notes[key] = reason
+    keys = [key for key in tables if key not in notes]
+    specs = [TableSpec(*_shape(tables[key][0][1]), tables[key][0][0]) for key in keys]
+    replaced = _build(spec, keys, specs, tables, notes, ratio, budget, min_rows, largest, generator)
+    rows = []
+    for key, users in tables.items():
+        for position, (name, module) in enumerate(users):
+            n, dim = _shape(module)
+            before = n * dim * module.weight.element_size() if position == 0 else 0
+            after, label, note = before, "full", notes.get(key, "")
+            if key in replaced:
+                table = replaced[key]
+                _swap(model, name, module, table)
+                after = table.ledger().serving_bytes if position == 0 else 0
+                label = str(spec)
+                if "shared" in table.tags:
+                    note = "memory shared by all tables of this method; bytes in the first row"
+                    after = after if position == 0 and key == next(iter(replaced)) else 0
+            if position:
+                note = f"shares the table of {users[0][0]}"
+            rows.append((name, n, dim, label, before, after, before / after if after else float("nan"), note))
+    columns = ["module", "num_embeddings", "embedding_dim", "method", "bytes_before", "bytes_after", "ratio", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def optimizer_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups of a model with compressed tables.
+
+    Returns:
+        Up to three groups with a `name`: `sparse` (parameters with sparse gradients, for an optimizer that takes them),
+        `tables` (the other parameters of compressed tables) and `dense` (the rest). Parameters that update
+        themselves are in none.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"sparse": [], "tables": [], "dense": []}
+    of_tables: dict[int, str] = {}
+    for module in model.modules():
+        if isinstance(module, Compressor):
+            kind = "fused" if "fused" in module.tags else "tables"
+            for name, parameter in {**dict(module.named_parameters()), **_referred(module)}.items():
+                is_rows = module.sparse and (name in module.merged) and parameter.dim() == 2 and name != "projection"
+                of_tables[id(parameter)] = "sparse" if is_rows else kind
+    for parameter in model.parameters():
+        name = of_tables.get(id(parameter), "dense")
+        if name in groups and parameter.requires_grad:
+            groups[name].append(parameter)
+    return [{"name": name, "params": parameters} for name, parameters in groups.items() if parameters]
+
+
+def _referred(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that a group owns and a table refers to."""
+    found = {name: value for name, value in vars(module).items() if isinstance(value, nn.Parameter)}
+    kernel = vars(module).get("kernel")
+    if isinstance(kernel, nn.Module):
+        found |= dict(kernel.named_parameters())
+    return found
+
+
+def _shape(module: Any) -> tuple[int, int]:
+    return module.num_embeddings, module.embedding_dim
+
+
+def _foreign_parameters(model: nn.Module) -> dict[int, str]:
+    """Parameters of modules that are no embeddings: id → where."""
+    return {
+        id(parameter): f"{name}.{own}" if name else own
+        for name, module in model.named_modules()
+        if not isinstance(module, (nn.Embedding, nn.EmbeddingBag))
+        for own, parameter in module.named_parameters(recurse=False)
+    }
+
+
+def _refusal(module: Any) -> str:
+    """Why a module cannot be replaced, or nothing."""
+    if module.max_norm is not None:
+        return "max_norm is not supported"
+    if module.scale_grad_by_freq:
+        return "scale_grad_by_freq is not supported"
+    if isinstance(module, nn.EmbeddingBag) and module.mode == "max":
+        return "mode='max' is not supported"
+    return ""
+
+
+def _build(  # type: ignore[no-untyped-def]
+    spec: Spec, keys, specs, tables, notes, ratio, budget, min_rows, largest, generator
+) -> dict[int, Compressor]:
+    """The compressed tables by the weight they replace; tables that stay full get a note."""
+    if not specs:
+        raise InputError("no embedding of the model can be replaced: " + "; ".join(sorted(set(notes.values()))))
+    made = plan(spec, specs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
+    if made.width != max(s.embedding_dim for s in specs):
+        raise InputError(
+            f"{spec.name} reaches a ratio only by a smaller width, and a model that is there already fixes its width: "
+            "give no ratio, or build the model at the smaller width"
+        )
+    for key, full, table in zip(keys, kept_full(specs, min_rows, largest), specs):
+        if full:
+            small = table.num_embeddings < min_rows
+            notes[key] = f"under {min_rows} rows" if small else f"not among the {largest} largest"
+    chosen = [t for t, knobs in enumerate(made.knobs) if knobs is not None]
+    if not chosen:
+        return {}
+    options = []
+    for t in chosen:
+        module = tables[keys[t]][0][1]
+        bag = isinstance(module, nn.EmbeddingBag)
+        options.append(
+            TableOptions(
+                mode=module.mode if bag else "sum",
+                include_last_offset=module.include_last_offset if bag else False,
+                padding_idx=module.padding_idx,
+                sparse=module.sparse and "sparse" in spec.cls.tags,
+                device=module.weight.device,
+                dtype=module.weight.dtype,
+                generator=generator,
+            )
+        )
+    built = spec.cls.build_tables(
+        [specs[t][:2] for t in chosen], [made.knobs[t] or {} for t in chosen], options
+    )
+    return {keys[t]: table for t, table in zip(chosen, built)}
+
+
+def _swap(model: nn.Module, name: str, module: Any, table: Compressor) -> None:
+    """Puts the table where the module was; modules that share a table but pool otherwise get a view of their own."""
+    parent = model.get_submodule(name.rpartition(".")[0])
+    new: nn.Module
+    if isinstance(module, nn.Embedding):
+        new = CompressedEmbedding(_with(table, module, mode="sum", include_last_offset=False))
+    else:
+        new = _with(table, module, mode=module.mode, include_last_offset=module.include_last_offset)
+    new.train(module.training)
+    setattr(parent, name.rpartition(".")[2], new)
+
+
+def _with(table: Compressor, module: Any, **attributes: Any) -> Compressor:
+    """`table` itself, or where its pooling differs a shallow copy with the same parameters."""
+    attributes["padding_idx"] = module.padding_idx
+    if all(getattr(table, key) == value for key, value in attributes.items()):
+        return table
+    twin = table.__class__.__new__(table.__class__)
+    twin.__dict__ = {**vars(table), "_parameters": dict(table._parameters), "_modules": dict(table._modules), **attributes}
+    return twin

@@ -1,0 +1,37 @@
+"""The one exception for mistakes in what a user gave: a file, a column, a knob, a budget."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message is one sentence that names it, its place and what would be right.
+
+    The command line prints the message alone and exits with status 2.
+    """
+
+
+class BudgetError(InputError):
+    """A table, or a model, cannot be made as small as asked.
+
+    Attributes:
+        smallest: the smallest reachable size, in bytes.
+    """
+
+    def __init__(self, message: str, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+    def __reduce__(self) -> tuple[type[BudgetError], tuple[str, int]]:
+        return type(self), (str(self), self.smallest)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped name: `"; did you mean 'tt'?"`, or the list of known names where none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else ""

@@ -1,0 +1,73 @@
+"""Full table: `nn.EmbeddingBag`, the baseline and the oracle (initialised as in DLRM, Naumov et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from embpress.compressors.bags import Bags
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.group import TableGroup
+from embpress.compressors.registry import register
+
+
+class _FullGroup(TableGroup):
+    """All rows in one parameter: one gather forward, one sparse gradient."""
+
+    def __init__(self, tables) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(tables)
+        weight: Tensor = self.tables[0].weight
+        first = [[table.first_row("weight") for table in self.tables]]
+        self.register_buffer("first", self.per_table(first, weight), persistent=False)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        table = self.tables[0]
+        return F.embedding(ids + self.first, table.weight, sparse=table.sparse)
+
+
+@register("full")
+class Full(Compressor):
+    """An uncompressed table `weight (n, D)`, initialised `U(-1/√n, 1/√n)`.
+
+    Takes no keywords besides those of `TableOptions`.
+    """
+
+    tags: ClassVar[frozenset[str]] = frozenset({"sparse"})
+    merged: ClassVar[tuple[str, ...]] = ("weight",)
+    group = _FullGroup
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, **options: Unpack[TableOptions]) -> None:
+        super().__init__(num_embeddings, embedding_dim, **options)
+        self.weight = nn.Parameter(
+            torch.empty(num_embeddings, embedding_dim, device=options.get("device"), dtype=options.get("dtype"))
+        )
+        self.reset_parameters(options.get("generator"))
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """`U(-1/√n, 1/√n)`, DLRM's; the padding row is zero, as in `nn.EmbeddingBag`."""
+        weight, bound = self.own_rows("weight"), 1 / math.sqrt(self.num_embeddings)
+        weight.uniform_(-bound, bound, generator=generator)
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = 0
+
+    def _lookup(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids + self.first_row("weight"), self.weight, sparse=self.sparse)
+
+    def _bag(self, bags: Bags) -> Tensor:
+        if bags.offsets is None or bags.ids.shape[0] == 0:
+            return super()._bag(bags)
+        return F.embedding_bag(
+            bags.ids + self.first_row("weight"),
+            self.weight,
+            bags.offsets,
+            mode=self.mode,
+            sparse=self.sparse,
+            per_sample_weights=bags.weights,
+            include_last_offset=True,
+        )

@@ -1,0 +1,219 @@
+"""Full tables on FBGEMM's table-batched embedding (TBE): one call for all tables, the optimizer fused into the backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from typing_extensions import Unpack
+
+from embpress.compressors.bags import Bags
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.errors import InputError, nearest
+from embpress.compressors.full import Full
+from embpress.compressors.group import TableGroup
+from embpress.compressors.ledger import Entry
+from embpress.compressors.registry import register
+
+_OPTIMIZERS = {"sgd": "EXACT_SGD", "adagrad": "EXACT_ADAGRAD", "rowwise_adagrad": "EXACT_ROWWISE_ADAGRAD"}
+
+
+def available() -> str | None:
+    """Why `fbgemm_gpu` cannot be used here, or None where it can."""
+    try:
+        import fbgemm_gpu.split_table_batched_embeddings_ops_training  # noqa: F401
+    except Exception as error:  # a release for another torch fails with OSError and worse
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+class _TBE(nn.Module):
+    """A TBE behind plain parameters: `weights (Σ n D,)` and, for Adagrad, `state`; everything else is made anew on a copy."""
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], optimizer: str, learning_rate: float, mean: bool, device: Any
+    ) -> None:
+        super().__init__()
+        self.arguments = (list(shapes), optimizer, learning_rate, mean, str(device or "cpu"))
+        self._connect()
+
+    def _connect(self) -> None:
+        """Makes the TBE; parameters that are here already replace its own."""
+        reason = available()
+        if reason is not None:
+            raise InputError(
+                f"full-tbe needs fbgemm_gpu, which does not import here ({reason}); install embpress[cpu] or "
+                "embpress[cuda] in the release that goes with your torch"
+            )
+        from fbgemm_gpu.split_embedding_configs import EmbOptimType
+        from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation, PoolingMode
+        from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+            ComputeDevice,
+            SplitTableBatchedEmbeddingBagsCodegen,
+        )
+
+        shapes, optimizer, learning_rate, mean, device = self.arguments
+        cuda = torch.device(device).type == "cuda"
+        place = (EmbeddingLocation.DEVICE, ComputeDevice.CUDA) if cuda else (EmbeddingLocation.HOST, ComputeDevice.CPU)
+        tbe = SplitTableBatchedEmbeddingBagsCodegen(
+            [(n, dim, *place) for n, dim in shapes],
+            optimizer=getattr(EmbOptimType, _OPTIMIZERS[optimizer]),
+            learning_rate=learning_rate,
+            eps=1e-10,
+            pooling_mode=PoolingMode.MEAN if mean else PoolingMode.SUM,
+            device=torch.device(device),
+        )
+        where = "dev" if cuda else "host"
+        for name, theirs in (("weights", f"weights_{where}"), ("state", f"momentum1_{where}")):
+            found = getattr(tbe, theirs, None)
+            if found is None or found.numel() == 0:
+                continue
+            if name in self._parameters:
+                setattr(tbe, theirs, self._parameters[name])
+            else:
+                parameter = found if isinstance(found, nn.Parameter) else nn.Parameter(found, requires_grad=False)
+                setattr(self, name, parameter)
+        object.__setattr__(self, "tbe", tbe)  # not a child: only the two parameters are state
+
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of the TBE's own small tensors."""
+        mine = {id(p) for p in self.parameters()}
+        tensors = [*self.tbe.parameters(), *self.tbe.buffers()]
+        return sum(t.numel() * t.element_size() for t in tensors if id(t) not in mine)
+
+    def table(self, t: int) -> Tensor:
+        """The rows of table t, a view `(n, D)`."""
+        first = sum(n * dim for n, dim in self.arguments[0][:t])
+        n, dim = self.arguments[0][t]
+        return self.weights.detach()[first : first + n * dim].view(n, dim)
+
+    def forward(self, ids: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Bags of all tables, table after table: `(B, Σ D)`."""
+        return self.tbe(ids, offsets, per_sample_weights=weights)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "tbe"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._connect()
+
+
+class _TBEGroup(TableGroup):
+    """All tables in one TBE, which takes over from the tables' own."""
+
+    def __init__(self, tables: Iterable[Compressor]) -> None:
+        super().__init__(tables)
+        first = self.tables[0]
+        shapes = [(table.num_embeddings, table.embedding_dim) for table in self.tables]
+        self.kernel = _TBE(shapes, first.optimizer, first.learning_rate, first.mode == "mean", first.device)
+        for t, table in enumerate(self.tables):
+            self.kernel.table(t).copy_(table.kernel.table(table.position))
+            del table._modules["kernel"]
+            object.__setattr__(table, "kernel", self.kernel)
+            table.position = t
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        offsets = torch.arange(ids.numel() + 1, device=ids.device)
+        return self.kernel(ids.t().reshape(-1), offsets).view(*ids.shape, -1)
+
+    def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        ids = torch.cat([ids for ids, _ in inputs])
+        starts = torch.tensor([0, *(ids.shape[0] for ids, _ in inputs)]).cumsum(0)
+        offsets = torch.cat([*(own + starts[t] for t, (_, own) in enumerate(inputs)), starts[-1:]])
+        return self.kernel(ids, offsets).view(inputs[0][1].shape[0], len(inputs), -1)
+
+
+@register("full-tbe")
+class FullTBE(Compressor):
+    """A full table held by FBGEMM's TBE; its backward updates the table itself, there is no `.grad`.
+
+    float32, width a multiple of 4. It folds to a plain full table.
+
+    Args:
+        optimizer: `sgd`, `adagrad` or `rowwise_adagrad`.
+        learning_rate: of that optimizer.
+    """
+
+    tags: ClassVar[frozenset[str]] = frozenset({"fused", "float32"})
+    group = _TBEGroup
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        optimizer: str = "adagrad",
+        learning_rate: float = 0.02,
+        **options: Unpack[TableOptions],
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, **options)
+        if optimizer not in _OPTIMIZERS:
+            raise InputError(f"full-tbe: no optimizer {optimizer!r}{nearest(optimizer, _OPTIMIZERS)}")
+        if embedding_dim % 4:
+            raise InputError(f"full-tbe: FBGEMM's TBE needs a width that is a multiple of 4, got {embedding_dim}")
+        self.optimizer, self.learning_rate, self.position = optimizer, learning_rate, 0
+        self.kernel = _TBE(
+            [(num_embeddings, embedding_dim)], optimizer, learning_rate, self.mode == "mean", options.get("device")
+        )
+        self.reset_parameters(options.get("generator"))
+
+    @property
+    def weight(self) -> Tensor:
+        """The table, a view `(n, D)`."""
+        return self.kernel.table(self.position)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the table."""
+        return self.kernel.weights.device
+
+    @property
+    def itemsize(self) -> int:
+        """4: the table is float32."""
+        return 4
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """`U(-1/√n, 1/√n)`, the padding row zero."""
+        bound = 1 / math.sqrt(self.num_embeddings)
+        self.weight.uniform_(-bound, bound, generator=generator)
+        if self.padding_idx is not None:
+            self.weight[self.padding_idx] = 0
+
+    def _lookup(self, ids: Tensor) -> Tensor:
+        if self.kernel not in self.children():  # in a group, whose lookups train; alone a table of it can only be read
+            return torch.nn.functional.embedding(ids, self.weight)
+        return self.kernel(ids, torch.arange(ids.shape[0] + 1, device=ids.device))
+
+    def _bag(self, bags: Bags) -> Tensor:
+        if bags.offsets is None or self.kernel not in self.children():
+            return super()._bag(bags)
+        return self.kernel(bags.ids, bags.offsets, bags.weights)
+
+    def fold(self) -> Full:
+        """The same rows as a plain full table."""
+        options = {"mode": self.mode, "include_last_offset": self.include_last_offset, "padding_idx": self.padding_idx}
+        folded = Full(self.num_embeddings, self.embedding_dim, device="meta", **options)  # type: ignore[arg-type]
+        folded.weight = nn.Parameter(self.weight, requires_grad=False)
+        return folded.eval()
+
+    def _serving(self) -> list[Entry]:
+        return [Entry("weight", 4 * self.num_embeddings * self.embedding_dim)]
+
+    def _weights(self) -> list[Entry]:
+        size = self.num_embeddings * self.embedding_dim
+        entries = [Entry("weight", 4 * size)]
+        if "state" in self.kernel._parameters:
+            whole = sum(n * dim for n, dim in self.kernel.arguments[0])
+            state = self.kernel.state
+            entries.append(Entry(f"{self.optimizer} state of weight", state.numel() * state.element_size() * size // whole))
+        return [*entries, Entry("TBE bookkeeping", self.kernel.bookkeeping_bytes(), owner=id(self.kernel))]
+
+    @classmethod
+    def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
+        """`4 n D` bytes."""
+        return 4 * num_embeddings * embedding_dim

@@ -1,0 +1,52 @@
+"""`TableGroup`: the tables of one method in a model, looked up together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from embpress.compressors.base import Compressor
+
+
+class TableGroup(nn.Module):
+    """Tables of one method and one width.
+
+    Parameters named in the method's `merged` are stacked into one `(Σ rows, width)` parameter that the group owns and
+    to which its tables refer, so that one gather serves all tables. A method with an op for many tables, or an index
+    computation that broadcasts over tables, overrides `lookup` in a subclass named by its `group` attribute.
+    """
+
+    def __init__(self, tables: Iterable[Compressor]) -> None:
+        super().__init__()
+        made: list[Compressor] = list(tables)
+        self.tables = nn.ModuleList(made)
+        self.merged = made[0].merged if len(made) > 1 else ()
+        for name in self.merged:
+            self._merge(name, made)
+
+    def _merge(self, name: str, tables: list[Compressor]) -> None:
+        """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
+        parts: list[nn.Parameter] = [getattr(table, name) for table in tables]
+        rows = [part.shape[0] for part in parts]
+        stacked = nn.Parameter(parts[0].new_empty(sum(rows), *parts[0].shape[1:]), parts[0].requires_grad)
+        first = 0
+        for table, part, count in zip(tables, parts, rows):
+            with torch.no_grad():
+                stacked[first : first + count] = part
+            table.adopt(name, stacked, first)
+            first += count
+        self.register_parameter(name, stacked)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """Checked ids, one a table: `(B, T)` int64 → `(B, T, D)`."""
+        return torch.stack([table._lookup(ids[:, t]) for t, table in enumerate(self.tables)], dim=1)
+
+    def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """One pair of ids `(N,)` and offsets `(B,)` a table → `(B, T, D)`."""
+        return torch.stack([table(*value) for table, value in zip(self.tables, inputs)], dim=1)
+
+    def per_table(self, values: list[list[int]], like: Tensor) -> Tensor:
+        """Constants of the tables as `(T, k)` int64 on `like`'s device."""
+        return torch.tensor(values, dtype=torch.int64, device=like.device)

@@ -1,0 +1,83 @@
+"""Hashing trick: n rows hashed into k (Weinberger et al. 2009); in chunks as in 10000x sharing (Desai et al., section 4)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from typing_extensions import Unpack
+
+from embpress.compressors.base import TableOptions
+from embpress.compressors.compositional import Compositional, part_width
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.registry import register
+from embpress.kernels.reference import ROBE_PRIME
+
+
+def draw_coefficients(shape: tuple[int, ...], generator: Generator | None, device: torch.device | str | None) -> Tensor:
+    """Coefficients of universal hashes, int64 in `1 … P - 1`; drawn on the CPU so that a seed means one thing everywhere."""
+    if torch.device(device or "cpu").type == "meta":
+        return torch.empty(shape, dtype=torch.int64, device="meta")
+    source = generator if generator is None or generator.device.type == "cpu" else None
+    return torch.randint(1, ROBE_PRIME, shape, generator=source).to(device or "cpu")
+
+
+@register("hash")
+class HashingTrick(Compositional):
+    """Row `i` is row `h(i)` of a table of `k` rows, `h(i) = ((a i + b) mod 2038074743) mod k`.
+
+    With `parts = l` the row is `l` chunks, chunk j from row `h_j(i)` of a table `(k, D / l)` of its own: two ids collide
+    in the whole row only where all `l` hashes do.
+
+    Args:
+        k: rows to hash into; default `⌈n / 10⌉`.
+        parts: hash functions `l`; divides the width.
+    """
+
+    size_knobs: ClassVar[tuple[str, ...]] = ("k",)
+    constants: ClassVar[tuple[str, ...]] = ("multiplier", "shift", "base", "slots")
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        k: int | None = None,
+        parts: int = 1,
+        **options: Unpack[TableOptions],
+    ) -> None:
+        k = math.ceil(num_embeddings / 10) if k is None else k
+        if k < 1:
+            raise InputError(f"hash: k={k}, at least one row is needed")
+        super().__init__(num_embeddings, embedding_dim, k * parts, parts, "concat", **options)
+        self.k = k
+        device, generator = options.get("device"), options.get("generator")
+        coefficients = draw_coefficients((2, parts), generator, device)
+        self.register_buffer("multiplier", coefficients[0].clone())
+        self.register_buffer("shift", coefficients[1].clone())
+        self.register_buffer("base", torch.arange(parts, device=device) * k)
+        self.register_buffer("slots", torch.full((1,), k, dtype=torch.int64, device=device))
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """`U(-1/√n, 1/√n)`: the rows start with a full table's variance."""
+        bound = 1 / math.sqrt(self.num_embeddings)
+        self.own_rows("weight").uniform_(-bound, bound, generator=generator)
+
+    def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """`((a i + b) mod P) mod k`, plus where the part starts; the product stays below 2^63 for ids below 2^32."""
+        hashed = (ids.unsqueeze(-1) * constants["multiplier"] + constants["shift"]) % ROBE_PRIME
+        return hashed % constants["slots"] + constants["base"]
+
+    @classmethod
+    def for_budget(cls, n: int, dim: int, size: int, *, parts: int = 1) -> dict[str, int]:
+        """The most rows, at most n, that fit into `size` bytes."""
+        part_width(dim, parts, "concat")
+        constants = 8 * (3 * parts + 1)
+        k = min(n, (size - constants) // (4 * dim))
+        if k < 1:
+            raise BudgetError(f"hash cannot hold a table of width {dim} in {size} bytes", 4 * dim + constants)
+        return {"k": k}

@@ -1,0 +1,130 @@
+"""MLET: a table trained as a product of two matrices, W1 (n, k) W2 (k, D) with k >= D, and served as one table."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.full import Full
+from embpress.compressors.group import TableGroup
+from embpress.compressors.ledger import Entry
+from embpress.compressors.registry import register
+
+
+class _MLETGroup(TableGroup):
+    """One gather from the stacked inner tables, one batched product with the projections."""
+
+    def __init__(self, tables) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(tables)
+        table = self.tables[0].table
+        self.register_buffer(
+            "first", self.per_table([[t.first_row("table") for t in self.tables]], table), persistent=False
+        )
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        first = self.tables[0]
+        inner = F.embedding(ids + self.first, first.table, sparse=first.sparse).transpose(0, 1)
+        projections = first.projection.view(len(self.tables), first.k, first.embedding_dim)
+        return torch.bmm(inner, projections).transpose(0, 1)
+
+
+@register("mlet")
+class MLET(Compressor):
+    """Row `i` is `table[i] @ projection`, linear and without bias; `fold()` multiplies it out to one `n × D` table.
+
+    It saves nothing at a fixed width: what it gives is a smaller width at equal quality, so under a ratio r the whole
+    model is trained at width `⌊D / r⌋`, as in the paper.
+
+    Args:
+        k: inner width, at least D; default `max(64, 4 D)` (the paper finds k / D > 4 best).
+        init: `paper` (projection entries of variance 1/16, so that rows start with `k/16` times a full table's
+            variance) or `matched` (variance `1/k`: rows start with a full table's variance).
+        force: allow `k < D`, which the paper rules out: the product then has rank k and cannot represent every table.
+    """
+
+    tags: ClassVar[frozenset[str]] = frozenset({"sparse"})
+    merged: ClassVar[tuple[str, ...]] = ("table", "projection")
+    group = _MLETGroup
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        k: int | None = None,
+        init: str = "paper",
+        force: bool = False,
+        **options: Unpack[TableOptions],
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, **options)
+        k = max(64, 4 * embedding_dim) if k is None else k
+        if k < embedding_dim and not force:
+            raise InputError(
+                f"mlet: k={k} is below the width {embedding_dim}; the product would have rank {k} only, a restriction "
+                "instead of the paper's over-parameterisation (force=true allows it)"
+            )
+        if k < 1:
+            raise InputError(f"mlet: k={k}, at least one column is needed")
+        if init not in ("paper", "matched"):
+            raise InputError(f"mlet: init={init!r} is not one of paper, matched")
+        self.k, self.init, self.force = k, init, force
+        device, dtype = options.get("device"), options.get("dtype")
+        self.table = nn.Parameter(torch.empty(num_embeddings, k, device=device, dtype=dtype))
+        self.projection = nn.Parameter(torch.empty(k, embedding_dim, device=device, dtype=dtype))
+        self.reset_parameters(options.get("generator"))
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """`table` as a full table, `projection` from N(0, 1/16) or N(0, 1/k)."""
+        bound = 1 / math.sqrt(self.num_embeddings)
+        self.own_rows("table").uniform_(-bound, bound, generator=generator)
+        std = 0.25 if self.init == "paper" else 1 / math.sqrt(self.k)
+        self.own_rows("projection").normal_(0, std, generator=generator)
+
+    def _lookup(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids + self.first_row("table"), self.table, sparse=self.sparse) @ self.own_rows("projection")
+
+    def fold(self) -> Full:
+        """The product as one full table: equal lookups up to rounding."""
+        projection = self.own_rows("projection")
+        folded = Full(
+            self.num_embeddings,
+            self.embedding_dim,
+            mode=self.mode,
+            include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+            device="meta",
+        )
+        product = torch.empty(self.num_embeddings, self.embedding_dim, device=self.device, dtype=projection.dtype)
+        torch.mm(self.own_rows("table").detach(), projection.detach(), out=product)
+        folded.weight = nn.Parameter(product, requires_grad=False)
+        return folded.eval()
+
+    def _serving(self) -> list[Entry]:
+        return [Entry("weight", self.num_embeddings * self.embedding_dim * self.itemsize)]
+
+    def _activation_bytes(self, batch_size: int) -> int:
+        return batch_size * (8 + (self.k + self.embedding_dim) * self.itemsize)
+
+    def _gradient_bytes(self, parameter: Tensor, batch_size: int | None) -> int:
+        inner = parameter.shape[0] == self.num_embeddings and parameter.shape[1] == self.k
+        return super()._gradient_bytes(parameter, batch_size if inner else None)
+
+    @classmethod
+    def model_width(cls, embedding_dim: int, ratio: float) -> int:
+        """`⌊D / r⌋`.
+
+        Raises:
+            BudgetError: below width 1; `smallest` is then per row of the model, 4 bytes.
+        """
+        width = int(embedding_dim / ratio)
+        if width < 1:
+            raise BudgetError(f"mlet trains at width {embedding_dim} / {ratio:g}, which is below 1", 4)
+        return width

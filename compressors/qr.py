@@ -1,0 +1,112 @@
+"""Quotient-remainder trick and its generalisation to several complementary partitions (Shi et al. 2020)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from typing_extensions import Unpack
+
+from embpress.compressors.base import TableOptions
+from embpress.compressors.compositional import Compositional, part_width
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.registry import register
+
+
+def partition_sizes(n: int, c: int, parts: int) -> list[int]:
+    """Rows of each part table: digits of the id in base `c`, the last part taking the quotient that is left.
+
+    Mixed-radix digits determine the id, so these partitions are complementary: no two ids share all parts.
+    """
+    return [c] * (parts - 1) + [math.ceil(n / c ** (parts - 1))]
+
+
+@register("qr")
+class QRTrick(Compositional):
+    """Row `i` is put together from row `i mod c` of one table and row `i // c` of another.
+
+    Combined per id, before any pooling, by `mult`, `add` or `concat`; integer arithmetic throughout. With more parts the
+    quotient is divided again: parts - 1 digits in base `c`, then what is left.
+
+    Args:
+        c: rows of the remainder table ("collisions"); default 4.
+        op: `mult` (default), `add` or `concat`.
+        parts: tables, at least 2.
+    """
+
+    size_knobs: ClassVar[tuple[str, ...]] = ("c",)
+    constants: ClassVar[tuple[str, ...]] = ("stride", "base", "sizes")
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        c: int = 4,
+        op: str = "mult",
+        parts: int = 2,
+        **options: Unpack[TableOptions],
+    ) -> None:
+        _check(c, parts)
+        sizes = partition_sizes(num_embeddings, c, parts)
+        super().__init__(num_embeddings, embedding_dim, sum(sizes), parts, op, **options)
+        self.c = c
+        constants = torch.tensor(
+            [[c**j for j in range(parts)], [sum(sizes[:j]) for j in range(parts)], sizes], dtype=torch.int64
+        ).to(options.get("device") or "cpu")
+        for name, value in zip(self.constants, constants):
+            self.register_buffer(name, value.clone())
+        self.part_sizes = sizes
+        self.reset_parameters(options.get("generator"))
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Uniform parts, scaled so that the combined row has a full table's variance `1/(3n)`.
+
+        For `mult` the remainders are drawn around one (`U(1/2, 3/2)`) and only the last part is small: a product of
+        small factors would start with vanishing gradients under SGD.
+        """
+        weight, n = self.own_rows("weight"), self.num_embeddings
+        if self.op == "mult":
+            last = sum(self.part_sizes[:-1])
+            weight[:last].uniform_(0.5, 1.5, generator=generator)
+            # E[r^2] = 1 + 1/12 for each factor around one
+            bound = 1 / math.sqrt(n * (13 / 12) ** (self.parts - 1))
+            weight[last:].uniform_(-bound, bound, generator=generator)
+        else:
+            terms = self.parts if self.op == "add" else 1
+            bound = 1 / math.sqrt(n * terms)
+            weight.uniform_(-bound, bound, generator=generator)
+
+    def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """`(i // c^j) mod k_j`, plus where part j starts."""
+        return ids.unsqueeze(-1) // constants["stride"] % constants["sizes"] + constants["base"]
+
+    @classmethod
+    def for_budget(cls, n: int, dim: int, size: int, *, op: str = "mult", parts: int = 2) -> dict[str, int]:
+        """The smallest c whose tables fit into `size` bytes: more rows in the quotient tell ids apart better."""
+        _check(1, parts)
+        row, constants = 4 * part_width(dim, parts, op), 8 * 3 * parts
+        # the sum of the parts' rows falls until c is near this, then rises
+        lowest = max(1, round(n ** (1 / parts)))
+
+        def total(c: int) -> int:
+            return row * sum(partition_sizes(n, c, parts)) + constants
+
+        best = min(range(max(1, lowest // 2), 2 * lowest + 2), key=total)
+        if total(best) > size:
+            raise BudgetError(f"qr cannot hold {n} rows of width {dim} in {size} bytes", total(best))
+        low, high = 1, best
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if total(middle) <= size else (middle + 1, high)
+        return {"c": low}
+
+
+def _check(c: int, parts: int) -> None:
+    if parts < 2:
+        raise InputError(f"qr: parts={parts}, at least two tables are needed")
+    if c < 1:
+        raise InputError(f"qr: c={c}, at least one row is needed")

@@ -1,0 +1,137 @@
+"""ROBE-Z: rows cut from one flat array that all tables share (Desai et al. 2022; 10000x sharing, section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from typing_extensions import Self, Unpack
+
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.group import TableGroup
+from embpress.compressors.hashing import draw_coefficients
+from embpress.compressors.registry import register
+from embpress.kernels import ops
+
+
+class _RobeGroup(TableGroup):
+    """One array, one call for all tables."""
+
+    def __init__(self, tables: Iterable[Compressor]) -> None:
+        super().__init__(tables)
+        first = self.tables[0]
+        memory, coefficients = first.memory, first.coefficients
+        self.memory = memory
+        self.register_buffer("coefficients", coefficients)
+        for table in self.tables:
+            table.adopt("memory", memory)
+            table.adopt("coefficients", coefficients)
+        self.register_buffer(
+            "starts", self.per_table([[table.start for table in self.tables]], memory), persistent=False
+        )
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        first = self.tables[0]
+        rows = ops.robe_lookup(
+            first.memory, (ids + self.starts).reshape(-1), first.coefficients, z=first.z, dim=first.embedding_dim
+        )
+        return rows.view(*ids.shape, first.embedding_dim)
+
+
+@register("robe")
+class Robe(Compressor):
+    """Chunk j of row `i` is `memory[h : h + z]`, `h = ((x R3 + j R2 + R1) mod P) mod (size - z + 1)`, `x = start + i`.
+
+    Tables share the array: `TableCollection` and `compress_model` see to it; by hand, give the first table's `memory`
+    and `coefficients` to the others and set `start` to the rows of the tables before.
+
+    Args:
+        z: chunk size, `1 <= z <= D`; default `min(32, D)`. `z = 1` is HashedNet.
+        size: elements of the array, at least z; default a tenth of the table's.
+        sign: multiply every element by a hashed ±1.
+        start: rows of the tables before this one.
+        memory: an array to share, `(size,)`.
+        coefficients: the hash coefficients that go with it.
+    """
+
+    tags: ClassVar[frozenset[str]] = frozenset({"shared"})
+    size_knobs: ClassVar[tuple[str, ...]] = ("size",)
+    group = _RobeGroup
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        z: int | None = None,
+        size: int | None = None,
+        sign: bool = False,
+        start: int = 0,
+        memory: nn.Parameter | None = None,
+        coefficients: Tensor | None = None,
+        **options: Unpack[TableOptions],
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, **options)
+        self.z = z = min(32, embedding_dim) if z is None else z
+        if not 1 <= z <= embedding_dim:
+            raise InputError(f"robe: z={z} must lie between 1 and the width {embedding_dim}")
+        if memory is not None:
+            size = memory.shape[0]
+        elif size is None:
+            size = max(z, num_embeddings * embedding_dim // 10)
+        if size < z:
+            raise InputError(f"robe: size={size} elements are fewer than the chunk size z={z}")
+        self.size, self.sign, self.start = size, sign, start
+        device, generator = options.get("device"), options.get("generator")
+        if coefficients is None:
+            coefficients = draw_coefficients((6 if sign else 3,), generator, device)
+        self.register_buffer("coefficients", coefficients)
+        if memory is not None:
+            self.memory = memory
+            return
+        self.memory = nn.Parameter(torch.empty(size, device=device, dtype=options.get("dtype")))
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """`U(-1/√n, 1/√n)`; in a model n is the largest table's, whose rows are the first to be drawn."""
+        bound = 1 / math.sqrt(self.num_embeddings)
+        self.memory.uniform_(-bound, bound, generator=generator)
+
+    def _lookup(self, ids: Tensor) -> Tensor:
+        return ops.robe_lookup(self.memory, ids + self.start, self.coefficients, z=self.z, dim=self.embedding_dim)
+
+    @classmethod
+    def build_tables(
+        cls, shapes: Sequence[tuple[int, int]], knobs: Sequence[dict[str, Any]], options: Sequence[TableOptions]
+    ) -> Iterator[Self]:
+        """All tables on one array, sized by the knobs of the first and initialised for the largest."""
+        largest = max(n for n, _ in shapes)
+        source = cls(largest, shapes[0][1], **_sized(shapes, knobs[0]), **options[0])
+        start = 0
+        for (n, dim), own, option in zip(shapes, knobs, options):
+            rest = {name: value for name, value in own.items() if name != "size"}
+            yield cls(n, dim, **rest, start=start, memory=source.memory, coefficients=source.coefficients, **option)
+            start += n
+
+    @classmethod
+    def for_budget(cls, n: int, dim: int, size: int, *, z: int | None = None, sign: bool = False) -> dict[str, int]:
+        """As many elements as fit beside the hash coefficients; for all tables at once where n counts their rows."""
+        z = min(32, dim) if z is None else z
+        coefficients = 8 * (6 if sign else 3)
+        elements = min(n * dim, (size - coefficients) // 4)
+        if elements < z:
+            raise BudgetError(f"robe cannot make an array of {z} elements in {size} bytes", 4 * z + coefficients)
+        return {"size": elements}
+
+
+def _sized(shapes: Sequence[tuple[int, int]], knobs: dict[str, Any]) -> dict[str, Any]:
+    """The knobs with the default size of one array for all tables: a tenth of their elements."""
+    if knobs.get("size") is not None:
+        return knobs
+    z = knobs.get("z") or min(32, shapes[0][1])
+    return {**knobs, "size": max(z, sum(n * dim for n, dim in shapes) // 10)}

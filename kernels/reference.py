@@ -1,0 +1,188 @@
+"""Plain PyTorch implementations of every op: the specification, the fallback where nothing is compiled, the oracle of tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# ROBE's prime (Desai et al., the published implementation): the largest id space is 2038074742.
+ROBE_PRIME = 2038074743
+# Index tensors of the ROBE reference hold at most this many int64 at a time, whatever the batch.
+_ROBE_BLOCK = 1 << 16
+
+
+def pool(rows: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, mean: bool) -> Tensor:
+    """Reduces looked-up rows to bags.
+
+    Args:
+        rows: `(N, D)`.
+        offsets: `(B + 1,)` int64, the last one included; None where every row is a bag of its own.
+        per_sample_weights: `(N,)` of the rows' dtype, or None.
+        mean: divide by the bag's length (an empty bag stays zero).
+
+    Returns:
+        `(B, D)`, differentiable in `rows` and `per_sample_weights`.
+    """
+    if offsets is None:
+        return rows if per_sample_weights is None else rows * per_sample_weights.unsqueeze(-1)
+    if rows.shape[0] == 0:
+        return rows.new_zeros(offsets.shape[0] - 1, rows.shape[1])
+    index = torch.arange(rows.shape[0], device=rows.device)
+    return torch.nn.functional.embedding_bag(
+        index,
+        rows,
+        offsets,
+        mode="mean" if mean else "sum",
+        per_sample_weights=per_sample_weights,
+        include_last_offset=True,
+    )
+
+
+def _pool_backward(
+    grad: Tensor, rows: Tensor, offsets: Tensor | None, weights: Tensor | None, mean: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of `pool` in the rows `(N, D)` and in the weights `(N,)`."""
+    if offsets is not None:
+        lengths = offsets.diff()
+        if mean:
+            grad = grad / lengths.clamp(min=1).unsqueeze(-1)
+        grad = grad.repeat_interleave(lengths, dim=0)
+    if weights is None:
+        return grad, None
+    return grad * weights.unsqueeze(-1), (grad * rows).sum(-1)
+
+
+# --- TT-Rec -----------------------------------------------------------------------------------------------------------
+
+
+def tt_digits(ids: Tensor, factors: list[int]) -> list[Tensor]:
+    """Mixed-radix digits of `ids`, most significant first: `i = (d_0 * p_1 + d_1) * p_2 + d_2` for three cores."""
+    digits = []
+    for factor in reversed(factors[1:]):
+        digits.append(ids % factor)
+        ids = ids // factor
+    digits.append(ids)
+    return digits[::-1]
+
+
+def _tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Partial products `(U, q_0..q_k, R_k)` after each core, and the slices `(U, R_{k-1}, q_k * R_k)` they came from."""
+    slices = [core[digit].flatten(2) for core, digit in zip(cores, digits)]
+    partial = slices[0].view(slices[0].shape[0], -1, cores[0].shape[3])
+    partials = [partial]
+    for core, slice_ in zip(cores[1:], slices[1:]):
+        product = torch.bmm(partial, slice_)
+        partial = product.view(product.shape[0], product.shape[1] * core.shape[2], core.shape[3])
+        partials.append(partial)
+    return partials, slices
+
+
+def _tt_tables(cores: list[Tensor], indices: Tensor, offsets: Tensor | None, weights: Tensor | None, num_cores: int):  # type: ignore[no-untyped-def]
+    """Cuts the inputs of the batched op into tables: yields (t, cores, indices, offsets, weights, slice of indices)."""
+    num_tables = len(cores) // num_cores
+    bags = (indices.shape[0] if offsets is None else offsets.shape[0] - 1) // max(num_tables, 1)
+    for t in range(num_tables):
+        if offsets is None:
+            start, stop, own = t * bags, (t + 1) * bags, None
+        else:
+            own = offsets[t * bags : (t + 1) * bags + 1]
+            start, stop = int(own[0]), int(own[-1])
+            own = own - start
+        part = slice(start, stop)
+        yield t, cores[t * num_cores : (t + 1) * num_cores], indices[part], own, None if weights is None else weights[part], part
+
+
+def tt_embedding_bag(
+    cores: list[Tensor], indices: Tensor, offsets: Tensor | None, weights: Tensor | None, num_cores: int, mean: bool
+) -> Tensor:
+    """See `ops.tt_embedding_bag`. Ids are deduplicated, so that each distinct row is multiplied out once."""
+    outputs = []
+    for _, own, ids, bags, own_weights, _ in _tt_tables(cores, indices, offsets, weights, num_cores):
+        unique, inverse = torch.unique(ids, return_inverse=True)
+        partials, _ = _tt_partials(own, tt_digits(unique, [core.shape[0] for core in own]))
+        rows = partials[-1].squeeze(-1).index_select(0, inverse)
+        outputs.append(pool(rows, bags, own_weights, mean))
+    return torch.stack(outputs, dim=1)
+
+
+def tt_embedding_bag_backward(
+    grad: Tensor,
+    cores: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    num_cores: int,
+    mean: bool,
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of `tt_embedding_bag` in the cores and the weights (TT-Rec, Equation 3); the partial products are
+    recomputed, as in the paper's Algorithm 2. Without weights the second result is empty."""
+    core_grads = [torch.zeros_like(core) for core in cores]
+    weight_grad = grad.new_zeros(0 if weights is None else indices.shape[0])
+    for t, own, ids, bags, own_weights, part in _tt_tables(cores, indices, offsets, weights, num_cores):
+        unique, inverse = torch.unique(ids, return_inverse=True)
+        digits = tt_digits(unique, [core.shape[0] for core in own])
+        partials, slices = _tt_partials(own, digits)
+        rows = partials[-1].squeeze(-1).index_select(0, inverse)
+        row_grad, own_weight_grad = _pool_backward(grad[:, t], rows, bags, own_weights, mean)
+        if own_weight_grad is not None:
+            weight_grad[part] = own_weight_grad
+        # one gradient a distinct row, then core by core from the last to the first
+        flow = grad.new_zeros(unique.shape[0], grad.shape[2]).index_add_(0, inverse, row_grad)
+        for k in range(num_cores - 1, -1, -1):
+            rank_in, q, rank_out = own[k].shape[1:]
+            flow = flow.view(unique.shape[0], -1, q * rank_out)
+            if k:
+                slice_grad = torch.bmm(partials[k - 1].transpose(1, 2), flow)
+                flow = torch.bmm(flow, slices[k].transpose(1, 2))
+            else:
+                slice_grad = flow
+            core_grads[t * num_cores + k].view(own[k].shape[0], -1).index_add_(
+                0, digits[k], slice_grad.reshape(unique.shape[0], rank_in * q * rank_out)
+            )
+    return core_grads, weight_grad
+
+
+# --- ROBE -------------------------------------------------------------------------------------------------------------
+
+
+def robe_hash(ids: Tensor, chunk: Tensor | int, coefficients: Tensor, slots: int) -> Tensor:
+    """ROBE's universal hash `((x R3 + j R2 + R1) mod P) mod slots`, coefficients `(R1, R2, R3)` int64.
+
+    No product overflows int64: `x, R < 2^31`, so `x R3 < 2^62`, and `j R2 + R1` stays below `2^42` for `j < 2^10`.
+    """
+    r1, r2, r3 = coefficients[0], coefficients[1], coefficients[2]
+    return (ids * r3 + (chunk * r2 + r1)) % ROBE_PRIME % slots
+
+
+def _robe_blocks(memory_size: int, ids: Tensor, coefficients: Tensor, z: int, dim: int):  # type: ignore[no-untyped-def]
+    """Yields (rows, index `(rows, D)` int64, sign `(rows, D)` or None) in blocks of bounded size."""
+    column = torch.arange(dim, device=ids.device)
+    chunk, within = column // z, column % z
+    chunks = torch.arange(-(-dim // z), device=ids.device)
+    step = max(1, _ROBE_BLOCK // dim)
+    for start in range(0, ids.shape[0], step):
+        rows = slice(start, min(start + step, ids.shape[0]))
+        x = ids[rows].unsqueeze(-1)
+        base = robe_hash(x, chunks, coefficients, memory_size - z + 1)
+        sign = None
+        if coefficients.shape[0] == 6:
+            sign = 1 - 2 * robe_hash(x, column, coefficients[3:], 2)
+        yield rows, base.index_select(1, chunk) + within, sign
+
+
+def robe_lookup(memory: Tensor, ids: Tensor, coefficients: Tensor, z: int, dim: int) -> Tensor:
+    """See `ops.robe_lookup`."""
+    out = memory.new_empty(ids.shape[0], dim)
+    for rows, index, sign in _robe_blocks(memory.shape[0], ids, coefficients, z, dim):
+        block = memory.index_select(0, index.flatten()).view(-1, dim)
+        out[rows] = block if sign is None else block * sign
+    return out
+
+
+def robe_lookup_backward(grad: Tensor, ids: Tensor, coefficients: Tensor, size: int, z: int) -> Tensor:
+    """Dense gradient of `robe_lookup` in the memory, `(size,)`; hashes are computed again instead of stored."""
+    out = grad.new_zeros(size)
+    for rows, index, sign in _robe_blocks(size, ids, coefficients, z, grad.shape[1]):
+        block = grad[rows] if sign is None else grad[rows] * sign
+        out.index_add_(0, index.flatten(), block.flatten())
+    return out
