@@ -1,0 +1,215 @@
+"""What the runs say, in two sentences, and no more than they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from embpress.reports import numerals, records
+from embpress.reports.metrics import show
+from embpress.reports.records import Record
+from embpress.reports.stats import Difference, paired
+from embpress.reports.summaries import Summary, summary
+
+SMALLER = 1.1  # below this ratio the tables are as large as before, and a high AUC is no merit of compression
+ALIKE = 1.5  # sizes within this factor of one another are ranked together
+LOOKUP = "lookup_p50_us_b128"
+CLOSE = 0.05  # times that differ by less are called the same
+_MOST = 3  # sizes that are named in one sentence
+
+
+def answer(runs: Iterable[Record]) -> str:
+    """Two sentences: which method keeps most AUC at which size, then how sure that is and what looks up fastest."""
+    everything = list(runs)
+    rows = _comparable(summary(everything))
+    if not rows:
+        return "There are no runs yet. Nothing can be compared."
+    done = [row for row in rows if "auc" in row.stats]
+    if not done:
+        return f"None of the {len(rows)} methods gave a result. {_capital(_lost(rows))}."
+    full = next((row for row in done if row.is_full), None)
+    ranked = [row for row in done if not row.is_full and (row.mean("ratio") or 0) >= SMALLER]
+    if not ranked:
+        return f"{_nothing_smaller(full, done)}. {_capital('; '.join(_asides(rows, done, ranked, full)))}."
+    groups = _informative(_by_size(ranked))
+    first = _most_auc(groups, full) + _reachable(groups, everything)
+    second = [_certainty(groups), *_asides(rows, done, ranked, full)]
+    return f"{first}. {_capital('; '.join(part for part in second if part))}."
+
+
+def _comparable(rows: Sequence[Summary]) -> list[Summary]:
+    """The rows of the model and training settings that most runs share: others cannot be held against them."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.protocol] = counts.get(row.protocol, 0) + row.n
+    return [row for row in rows if row.protocol == max(counts, key=lambda key: counts[key])]
+
+
+def _by_size(ranked: Sequence[Summary]) -> list[list[Summary]]:
+    """Rows of about the same ratio together, mildest compression first, in each the highest AUC first."""
+    groups: list[list[Summary]] = []
+    for row in sorted(ranked, key=lambda row: row.mean("ratio") or 0):
+        if groups and (row.mean("ratio") or 0) <= ALIKE * (groups[-1][0].mean("ratio") or 0):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [sorted(group, key=lambda row: -(row.mean("auc") or 0)) for group in groups]
+
+
+def _informative(groups: list[list[Summary]]) -> list[list[Summary]]:
+    """Without the sizes at which a still smaller table does better; of many the ends and one between."""
+    best = [group[0].mean("auc") or 0 for group in groups]
+    kept = [group for i, group in enumerate(groups) if all(best[i] > later for later in best[i + 1 :])]
+    if len(kept) <= _MOST:
+        return kept
+    # Between the ends the most useful size is the smallest that cannot be told from the full tables.
+    unhurt = [group for group in kept[1:-1] if (d := group[0].auc_to_full) and d.distinguishable is False]
+    return [kept[0], unhurt[-1] if unhurt else kept[len(kept) // 2], kept[-1]]
+
+
+def _most_auc(groups: list[list[Summary]], full: Summary | None) -> str:
+    unknown = "" if full else ", and what this costs is unknown as no run with full tables is at hand"
+    if len(groups) == 1:
+        row = groups[0][0]
+        where = f"{show('ratio', row.mean('ratio'))} ({show('serving_bytes', row.mean('serving_bytes'))})"
+        found = f"{_auc(row)}{_to_full(row)}{unknown}"
+        if len(groups[0]) > 1:
+            return f"Of the tables made smaller, {row.label} keeps the most test AUC at {where}: {found}"
+        return f"With tables made smaller, {row.label} at {where} reaches a test AUC of {found}"
+    parts = [
+        f"at {_range(group)} {group[0].label} {'keeps the most test AUC' if len(group) > 1 else 'stands alone'} "
+        f"({_auc(group[0])}{_to_full(group[0])})"
+        for group in groups
+    ]
+    return f"The sizes differ too much for one winner: {_and(parts)}{unknown}"
+
+
+def _range(group: list[Summary]) -> str:
+    ratios = sorted(row.mean("ratio") or 0 for row in group)
+    low, high = numerals.ratio(ratios[0]), numerals.ratio(ratios[-1])
+    return low if low == high else f"{low.removesuffix('×')}–{high}"
+
+
+def _auc(row: Summary) -> str:
+    found = row.stats["auc"]
+    return numerals.score(found.mean) + ("" if found.sd is None else f" ± {numerals.score(found.sd)}")
+
+
+def _gap(difference: Difference) -> str:
+    spread = "" if difference.sd is None else f" ± {numerals.score(difference.sd)}"
+    return f"{numerals.score(abs(difference.mean))}{spread}"
+
+
+def _to_full(row: Summary) -> str:
+    difference = row.auc_to_full
+    if difference is None:
+        return ""
+    way = "above" if difference.mean > 0 else "below"
+    if float(numerals.score(difference.mean)) == 0:
+        way = "from"
+    if difference.distinguishable is None:
+        sure = "on the one seed run"
+    elif difference.distinguishable:
+        sure = f"beyond the spread of {difference.n} paired seeds"
+    else:
+        sure = f"within the spread of {difference.n} paired seeds"
+    return f", {_gap(difference)} {way} full tables, {sure}"
+
+
+def _reachable(groups: list[list[Summary]], runs: Sequence[Record]) -> str:
+    """The share of what lies between guessing and the best possible AUC, where the data's maker knows that."""
+    known = [records.finite(records.part(run, "data").get("best_auc")) for run in runs]
+    best = next((value for value in known if value is not None and value > 0.5), None)
+    if best is None:
+        return ""
+    shares = [numerals.percent(((group[0].mean("auc") or 0) - 0.5) / (best - 0.5)) for group in groups]
+    start = "; that AUC is" if len(shares) == 1 else "; these AUCs are"
+    return f"{start} {_and(shares)} of the way from guessing (0.5) to the best reachable AUC ({best:.4f})"
+
+
+def _certainty(groups: list[list[Summary]]) -> str:
+    """How far the first place in each size is more than chance."""
+    contested = [group for group in groups if len(group) > 1]
+    if all(row.n == 1 for group in groups for row in group):
+        return "one seed was run, so which differences are more than chance is unknown"
+    parts = []
+    for group in contested:
+        winner, rest = group[0], group[1:]
+        gaps = [(row, paired(winner.auc_by_seed, row.auc_by_seed)) for row in rest]
+        unknown = [row for row, gap in gaps if gap is None or gap.distinguishable is None]
+        level = [row for row, gap in gaps if gap is not None and gap.distinguishable is False]
+        where = f"at {_range(group)} " if len(groups) > 1 else ""
+        if len(level) == len(rest) and len(rest) > 1:
+            parts.append(
+                f"{where}none of the other {len(rest)} methods can be told from {winner.label} "
+                "within the spread of the seeds"
+            )
+        elif level:
+            parts.append(f"{where}the lead of {winner.label} over {_names(level)} is within the spread of the seeds")
+        elif unknown:
+            parts.append(f"{where}the lead of {winner.label} cannot be judged for want of shared seeds")
+        elif gaps[0][1] is not None:
+            parts.append(
+                f"{where}the lead of {winner.label} over {rest[0].label} ({_gap(gaps[0][1])}) "
+                "is beyond the spread of the seeds"
+            )
+    return "; ".join(parts)
+
+
+def _asides(
+    rows: Sequence[Summary], done: Sequence[Summary], ranked: Sequence[Summary], full: Summary | None
+) -> list[str]:
+    parts = [_fastest(ranked, full)]
+    same_size = [row for row in done if not row.is_full and row not in ranked]
+    if ranked and same_size:
+        names = [f"{row.label} ({_auc(row)} at {show('ratio', row.mean('ratio'))})" for row in same_size]
+        parts.append(f"not ranked, as the tables get no smaller: {_and(names)}")
+    parts.append(_lost(rows))
+    return [part for part in parts if part] or ["there is no compressed method to compare"]
+
+
+def _fastest(ranked: Sequence[Summary], full: Summary | None) -> str:
+    """The fastest lookups on the device of the first row: times of two devices are no contest of methods."""
+    timed = [row for row in ranked if LOOKUP in row.stats and row.device == ranked[0].device]
+    if not timed:
+        return ""
+    row = min(timed, key=lambda row: row.mean(LOOKUP) or 0)
+    time = show(LOOKUP, row.mean(LOOKUP))
+    if full is None or LOOKUP not in full.stats or full.device != row.device:
+        return f"lookups of a batch of 128 are fastest with {row.label} ({time})"
+    full_time = show(LOOKUP, full.mean(LOOKUP))
+    if abs((row.mean(LOOKUP) or 0) / (full.mean(LOOKUP) or 1) - 1) < CLOSE:
+        return f"lookups of a batch of 128 are fastest with {row.label} ({time}), as fast as full tables ({full_time})"
+    if (full.mean(LOOKUP) or 0) <= (row.mean(LOOKUP) or 0):
+        return f"lookups of a batch of 128 are fastest with full tables ({full_time}), then {row.label} ({time})"
+    return f"lookups of a batch of 128 are fastest with {row.label} ({time}, full tables {full_time})"
+
+
+def _lost(rows: Sequence[Summary]) -> str:
+    lost = [row for row in rows if "auc" not in row.stats]
+    unreached = [row for row in lost if row.status == "cannot reach"]
+    failed = [row for row in lost if row.status != "cannot reach"]
+    parts = [f"the asked size is out of reach for {_names(unreached)}"] if unreached else []
+    return "; ".join([*parts, f"no result came from {_names(failed)}"] if failed else parts)
+
+
+def _nothing_smaller(full: Summary | None, done: Sequence[Summary]) -> str:
+    others = [row for row in done if not row.is_full]
+    if not others and full is not None:
+        size = show("serving_bytes", full.mean("serving_bytes"))
+        return f"Only the full tables gave a result: test AUC {_auc(full)} at {size}"
+    names = [f"{row.label} ({_auc(row)}{_to_full(row)})" for row in others]
+    return f"No method made the tables smaller: {_and(names)}"
+
+
+def _names(rows: Sequence[Summary]) -> str:
+    """The labels; of many the first and how many more."""
+    labels = [row.label for row in rows]
+    return _and(labels if len(labels) <= _MOST + 1 else [*labels[:_MOST], f"{len(labels) - _MOST} more"])
+
+
+def _and(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

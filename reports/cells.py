@@ -1,0 +1,82 @@
+"""The summary as short strings for a terminal table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from embpress.reports import numerals
+from embpress.reports.metrics import METRICS, show
+from embpress.reports.records import Record
+from embpress.reports.stats import Stat
+from embpress.reports.summaries import Summary, shorten, summary
+
+HEADERS = ["method", "size", "ratio", "AUC", "Δ full", "loss", "step ms", "µs", "status"]
+LOOKUP = "lookup_p50_us_b128"
+_GAP = 3  # what a table draws between two columns
+_DROP_FIRST = ["loss", "step ms", "µs", "ratio", "status"]  # where the terminal is narrow
+_LEAST = 14
+_SHORT_STATUS = {"cannot reach": "no"}  # the note says which size
+
+
+def summary_cells(runs: Iterable[Record], width: int = 100) -> tuple[list[str], list[list[str]], list[str]]:
+    """Headers, rows and notes of the summary, made to fit `width` columns as far as that is possible."""
+    rows = summary(runs)
+    headers, cells = list(HEADERS), [_cells(row) for row in rows]
+    notes = _notes(rows)
+
+    def room() -> int:
+        used = (max(len(line[i]) for line in [headers, *cells]) for i in range(1, len(headers)))
+        return width - _GAP * len(headers) - 1 - sum(used)
+
+    needed = min(max((len(row.label) for row in rows), default=0), _LEAST)
+    if room() < needed:
+        for line in cells:
+            line[-1] = _SHORT_STATUS.get(line[-1], line[-1])
+    for name in _DROP_FIRST:
+        if room() < needed:
+            i = headers.index(name)
+            for line in [headers, *cells]:
+                del line[i]
+    for line, label in zip(cells, shorten([row.label for row in rows], max(8, room()))):
+        line[0] = label
+    return headers, cells, notes
+
+
+def _cells(row: Summary) -> list[str]:
+    auc, difference = row.stats.get("auc"), row.auc_to_full
+    mark = "*" if difference and difference.distinguishable else ""
+    return [
+        row.label,
+        show("serving_bytes", row.mean("serving_bytes")),
+        show("ratio", row.mean("ratio")),
+        _tight(auc),
+        numerals.MISSING if difference is None else numerals.signed(difference.mean) + mark,
+        show("log_loss", row.mean("log_loss")),
+        _bare("step_ms", row),
+        _bare(LOOKUP, row),
+        row.status.replace(" of ", "/"),
+    ]
+
+
+def _tight(found: Stat | None) -> str:
+    """`0.7421 ±.0010`: the spread without its leading zero, as the columns are few."""
+    if found is None:
+        return numerals.MISSING
+    spread = "" if found.sd is None else " ±" + numerals.score(found.sd).removeprefix("0")
+    return numerals.score(found.mean) + spread
+
+
+def _bare(name: str, row: Summary) -> str:
+    value = row.mean(name)
+    return numerals.MISSING if value is None else numerals.plain(value, numerals.decimals_of(value))
+
+
+def _notes(rows: list[Summary]) -> list[str]:
+    notes = [f"{row.label}: {reason}" for row in rows for reason in row.reasons]
+    if any(row.auc_to_full is not None for row in rows):
+        known = any(row.auc_to_full.distinguishable is not None for row in rows if row.auc_to_full)
+        star = "; * its 95 % interval excludes zero" if known else "; one seed, so chance is not ruled out"
+        notes.append(f"Δ full: test AUC minus that of the full tables, mean over the shared seeds{star}")
+    if any(LOOKUP in row.stats for row in rows):
+        notes.append(f"µs: {METRICS[LOOKUP].title.lower()}, all tables at once; AUC ± standard deviation over seeds")
+    return notes

@@ -1,0 +1,68 @@
+"""The report as one markdown file with its plots beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from embpress.reports import sections, setting
+from embpress.reports.answer import answer
+from embpress.reports.markdown_text import escape
+from embpress.reports.records import Record, part
+from embpress.reports.summaries import Summary, summary
+
+_CAPTIONS = {
+    "auc_vs_size.png": (
+        "Test AUC against size",
+        "Up and to the left is better. The grey steps are the Pareto front: no measured method is both smaller and "
+        "better than one on it.",
+    ),
+    "learning_curves.png": ("Learning curves", "Where the lines lie within one another's bands, seeds matter more."),
+    "lookup_latency.png": ("Lookup latency", "Time of one call that looks up all tables, by the rows in the batch."),
+}
+
+
+def write_report(folder: str | os.PathLike[str], records: Iterable[Record]) -> Path:
+    """Write `report.md` and `plots/` into the folder and return the report's path.
+
+    Each file is written whole or not at all, the report last; the same records give the same files, in any order.
+    """
+    from embpress.reports.plots import write_plots  # matplotlib is slow to import and the terminal needs none
+
+    runs = sorted(records, key=lambda run: (str(run.get("created") or ""), str(run.get("id") or "")))
+    rows = summary(runs)
+    place = Path(folder)
+    plots = write_plots(place / "plots", rows)
+    text = _report(runs, rows, [path.name for path in plots])
+    waiting = place / f".report.md.{os.getpid()}"
+    waiting.write_text(text, encoding="utf-8", newline="\n")
+    target = place / "report.md"
+    os.replace(waiting, target)
+    return target
+
+
+def _report(runs: Sequence[Record], rows: Sequence[Summary], plots: Sequence[str]) -> str:
+    names = dict.fromkeys(str(part(run, "data").get("name") or "") for run in runs)
+    title = ", ".join(name for name in names if name)
+    intro = (
+        "A click model (DLRM) keeps one vector for each id of each categorical feature, and these embedding tables are "
+        "nearly all of its bytes. Here the same model is trained on the same data with several methods that make the "
+        "tables smaller, and with full (uncompressed) tables to hold them against."
+    )
+    images = "\n\n".join("![{0}](plots/{2})\n\n{1}".format(*_CAPTIONS[name], name) for name in plots)
+    parts = [
+        ("", f"# Compressed embedding tables{f': {escape(title)}' if title else ''}"),
+        ("", intro),
+        ("Answer", escape(answer(runs))),
+        ("Results", sections.main_table(rows) if rows else ""),
+        ("Failures", sections.failures(rows)),
+        ("Plots", images),
+        ("What the columns mean", sections.meanings(rows) if rows else ""),
+        ("Size of each table", sections.table_sizes(rows)),
+        ("Lookups on row 0", setting.row0(runs)),
+        ("Data and protocol", setting.data_and_protocol(runs)),
+        ("Environment", setting.environment(runs)),
+        ("Repeat it", setting.command(runs)),
+    ]
+    return "\n\n".join(f"## {name}\n\n{body}" if name else body for name, body in parts if body) + "\n"

@@ -1,0 +1,95 @@
+"""Every number that a run record may hold: its name, unit, which way is better, how it is shown, what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from embpress.reports import numerals
+
+BATCH_SIZES = (1, 128, 2048)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a run; `format` writes a value with its unit, `decimals` is None where it follows the size."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    title: str
+    format: Callable[[float], str]
+    meaning: str
+    decimals: int | None = None
+
+
+def _with_unit(unit: str) -> Callable[[float], str]:
+    return lambda value: f"{numerals.plain(value)} {unit}"
+
+
+def _bytes(name: str, title: str, meaning: str) -> Metric:
+    return Metric(name, "bytes", "lower", title, numerals.size, meaning)
+
+
+def _score(name: str, better: Literal["higher", "lower"], title: str, meaning: str) -> Metric:
+    return Metric(name, "", better, title, numerals.score, meaning, decimals=4)
+
+
+def _timed(name: str, unit: str, title: str, meaning: str) -> Metric:
+    return Metric(name, unit, "lower", title, _with_unit(unit), meaning)
+
+
+def _rate(name: str, title: str, meaning: str) -> Metric:
+    return Metric(name, "1/s", "higher", title, _with_unit("/s"), meaning)
+
+
+def _latency(part: str, what: str) -> list[Metric]:
+    return [
+        _timed(
+            f"{part}_p{percent}_us_b{batch}",
+            "µs",
+            f"{part.capitalize()} p{percent}, batch {batch}",
+            f"Microseconds for one {what}, batch of {batch}; {percent} % of the calls take at most this long.",
+        )
+        for batch in BATCH_SIZES
+        for percent in (50, 95, 99)
+    ]
+
+
+_ALL = [
+    _bytes(
+        "serving_bytes",
+        "Size",
+        "Every byte that must be kept to answer lookups after training, all tables together. 1 MB is 10^6 bytes.",
+    ),
+    _bytes("full_bytes", "Full size", "The same tables uncompressed: 4 bytes × rows × width, summed over all tables."),
+    _bytes("training_bytes", "Training size", "Bytes of the embedding parameters while training (no optimizer state)."),
+    Metric("ratio", "×", "higher", "Ratio", numerals.ratio, "Full size divided by size; 16× is 1/16 of the bytes."),
+    _score(
+        "auc",
+        "higher",
+        "Test AUC",
+        "Chance that a clicked example is ranked above one that was not (0.5 is guessing, 1 is perfect), exact, on the "
+        "test rows, at the epoch with the best validation AUC.",
+    ),
+    _score("auc_last", "higher", "Last AUC", "Test AUC after the last epoch."),
+    _score("valid_auc", "higher", "Valid AUC", "Best AUC on the validation rows; it picks the epoch that is tested."),
+    _score("log_loss", "lower", "Log loss", "Mean negative log likelihood of the test labels, in nats."),
+    _score("accuracy", "higher", "Accuracy", "Share of test labels predicted right at a threshold of 0.5."),
+    Metric("best_epoch", "", None, "Best epoch", numerals.plain, "The epoch with the best validation AUC."),
+    _timed("step_ms", "ms", "Step", "Milliseconds for one training step (forward, backward, update)."),
+    _timed("train_seconds", "s", "Training", "Seconds of training, evaluation not counted."),
+    _rate("train_samples_per_s", "Training rate", "Examples trained on a second."),
+    _bytes("peak_memory_bytes", "Peak memory", "Most memory in use at once during the run."),
+    *_latency("lookup", "call that looks up all tables at once"),
+    *_latency("model", "call of the whole model"),
+    _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model."),
+]
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+
+def show(name: str, value: float | None) -> str:
+    """The value of a metric as text with its unit, a dash where there is none."""
+    return numerals.MISSING if value is None else METRICS[name].format(value)

@@ -1,0 +1,87 @@
+"""What all plots share: size, colours that colour-blind readers can tell apart, and safe text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from embpress.reports.summaries import Summary, shorten
+
+DPI = 100
+TEXT = "#222222"
+FAINT = "#8a8a8a"
+FULL = "#222222"
+# Okabe and Ito, without the yellow that vanishes on white.
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+_MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
+_LINES = ["-", "--", ":", "-."]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one row of the summary is drawn in every plot."""
+
+    label: str
+    colour: str
+    marker: str
+    line: str
+
+
+def looks(rows: Sequence[Summary], width: int = 30) -> dict[str, Look]:
+    """A look for each row by its label; colour, marker and line together never repeat among 36 methods."""
+    names = dict(zip((row.label for row in rows), shorten([row.label for row in rows], width)))
+    found = {row.label: Look(names[row.label], FULL, "*", "-") for row in rows if row.is_full}
+    for i, row in enumerate(row for row in rows if not row.is_full):
+        line = _LINES[i // len(_COLOURS) % len(_LINES)]
+        found[row.label] = Look(names[row.label], _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], line)
+    return found
+
+
+def figure(height: float, width: float = 9.0) -> Figure:
+    """A figure of its own, with no global state, that draws to PNG only."""
+    made = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(made)
+    return made
+
+
+def tidy(axes: Axes, title: str, subtitle: str = "") -> None:
+    """A title at the left, a light grid, and no box."""
+    axes.set_title(title, loc="left", fontsize=12.5, fontweight="bold", color=TEXT, pad=24 if subtitle and title else 8)
+    if subtitle:
+        text = axes.annotate(
+            subtitle,
+            (0, 1),
+            (0, 7),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=9.5,
+            color="#555555",
+        )
+        text.set_parse_math(False)
+    axes.grid(True, color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9.5, colors="#444444")
+
+
+def spread_text(rows: Sequence[Summary]) -> str:
+    """What a point and its bar are: `Mean ± standard deviation over 3 seeds`, `One seed`."""
+    counts = sorted({row.n for row in rows})
+    if counts[-1] < 2:
+        return "One seed"
+    span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"Mean ± standard deviation over {span} seeds"
+
+
+def save(made: Figure, path: Path) -> Path:
+    """Write the PNG whole or not at all."""
+    waiting = path.with_name(f".{path.name}.{os.getpid()}")
+    made.savefig(waiting, format="png", dpi=DPI, metadata={"Software": None})
+    os.replace(waiting, path)
+    return path

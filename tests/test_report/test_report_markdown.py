@@ -1,0 +1,117 @@
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+from embpress.reports import write_report
+from embpress.reports.markdown_text import code, escape
+
+SECTIONS = [
+    "Answer",
+    "Results",
+    "Failures",
+    "Plots",
+    "What the columns mean",
+    "Size of each table",
+    "Lookups on row 0",
+    "Data and protocol",
+    "Environment",
+    "Repeat it",
+]
+PLOTS = ["auc_vs_size.png", "learning_curves.png", "lookup_latency.png"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert png[-8:-4] == b"IEND"
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"(?<!\\)\|", line)
+
+
+def test_report_is_complete_and_the_same_again_in_any_order(runs, folder, tmp_path):
+    path = write_report(folder, runs)
+    text = path.read_text(encoding="utf-8")
+    assert path == folder / "report.md"
+    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+    found = files(folder)
+    assert sorted(found) == sorted(["report.md", *(f"plots/{name}" for name in PLOTS)])
+    for name in PLOTS:
+        width, height = size_of(found[f"plots/{name}"])
+        assert 800 <= width <= 1000
+        assert 300 <= height <= 1000
+        assert f"](plots/{name})" in text
+    assert "RuntimeError: loss is nan \\| stopped" in text
+    assert "cannot reach 16×, smallest 4×" in text
+    assert "| 10 smaller tables |" in text
+    assert "The other 30 features" in text
+    assert runs[0]["command"] in text
+    write_report(tmp_path, list(reversed(runs)))
+    assert files(tmp_path) == found
+
+
+def test_every_table_row_has_as_many_cells_as_its_header(runs, run, tmp_path):
+    odd = run("名前|`x`*_$1$", 0, tables=[])
+    text = write_report(tmp_path, [*runs, odd]).read_text(encoding="utf-8")
+    blocks = [block.split("\n") for block in text.split("\n\n") if block.startswith("| ")]
+    assert len(blocks) >= 4
+    for block in blocks:
+        assert len({len(cells(line)) for line in block}) == 1
+    assert any(line.startswith("| 名前\\|\\`x\\`\\*\\_\\$1\\$ |") for line in text.split("\n"))
+
+
+def test_without_results_only_words_are_left(lost, run, tmp_path):
+    write_report(tmp_path, [run("tt"), lost("hash")])
+    text = write_report(tmp_path, [lost("tt"), lost("hash", 0, "cannot reach")]).read_text(encoding="utf-8")
+    assert "## Failures" in text
+    assert "## Plots" not in text
+    assert list((tmp_path / "plots").iterdir()) == []  # those of the earlier report are gone
+
+
+def test_no_failures_no_section(run, tmp_path):
+    assert "## Failures" not in write_report(tmp_path, [run("full"), run("tt")]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scraps", [[], [{}], [{"status": "ok", "method": "x", "metrics": {"auc": 0.7}}]])
+def test_scraps_make_a_report(scraps, tmp_path):
+    assert write_report(tmp_path, scraps).read_text(encoding="utf-8").startswith("# ")
+
+
+def test_drawing_leaves_no_trace(run, tmp_path, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(tmp_path, [run("名前 $x_1$", s, auc=0.7, device="cuda") for s in (0, 1)])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("snake_case C_1", "snake_case C_1"),
+        ("_x_ *y*", r"\_x\_ \*y\*"),
+        ("[13, 64]", "[13, 64]"),
+        ("[a](b)", r"[a\](b)"),
+        ("<b>\n x", r"\<b> x"),
+        ("Größe ×16 名", "Größe ×16 名"),
+        ("a\x00b\udcff", "a\ufffdb\ufffd"),
+    ],
+)
+def test_escape(text, escaped):
+    assert escape(text) == escaped
+
+
+def test_code_cannot_be_closed_from_inside():
+    assert code("a\n```\nb").startswith("````sh\n")
