@@ -1,0 +1,128 @@
+"""From columns as read to `ClickData`: split, vocabulary, encoding, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from embpress.compressors.errors import InputError
+from embpress.dlrm.data.base import Bags, ClickData, Part
+from embpress.dlrm.data.raw import RawTable
+from embpress.dlrm.data.split import split_rows
+from embpress.dlrm.data.vocabulary import encode
+
+DEFAULT_SPLIT = {"synthetic": "order", "criteo": "order", "csv": "random", "parquet": "random", "libfm": "random"}
+
+
+def assemble(
+    raw: RawTable,
+    *,
+    name: str,
+    format: str,
+    split: str | None = None,
+    split_seed: int = 0,
+    min_count: int = 2,
+) -> ClickData:
+    """Splits and encodes what a reader read.
+
+    Args:
+        raw: all rows; those of test files last.
+        name: short name for reports.
+        format: one of the keys of `DEFAULT_SPLIT`.
+        split: `order` or `random`; None takes the format's default.
+        split_seed: seed of a random split.
+        min_count: ids rarer than this in the training part share row 0.
+
+    Raises:
+        InputError: too few rows, no sparse feature, one class only, or a bad option.
+    """
+    for option, value, least in (("min_count", min_count, 1), ("split_seed", split_seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{option} is {value!r}, but it must be a whole number of at least {least}")
+    if not raw.fields:
+        raise InputError(f"{name} has no sparse column, so there is no table to compress; name one with --sparse")
+    how = DEFAULT_SPLIT[format] if split is None else split
+    rows = len(raw.labels)
+    parts = split_rows(rows, raw.test_rows, how, split_seed)
+    for part, index in zip(("training", "test"), (parts[0], parts[2])):
+        classes = np.unique(raw.labels[index])
+        if len(classes) < 2:
+            raise InputError(
+                f"all {len(index)} rows of the {part} part of {name} have label {classes[0]:g}, "
+                "but both labels are needed to learn and to measure"
+            )
+    training = np.ones(rows, bool)
+    training[parts[2]] = False
+
+    encoded = [encode(field, training, min_count) for field in raw.fields]
+    sizes = [n for _, n in encoded]
+    ids = np.zeros((rows, len(encoded)), np.int32 if max(sizes) < 2**31 else np.int64)
+    bags: dict[int, Bags] = {}
+    for f, (field, (values, _)) in enumerate(zip(raw.fields, encoded)):
+        if field.offsets is None:
+            ids[:, f] = values
+        else:
+            bags[f] = Bags(torch.from_numpy(values), torch.from_numpy(np.asarray(field.offsets, np.int64)))
+    dense, dense_names = raw.dense, raw.dense_names
+    if not dense_names:  # the bottom MLP then learns one vector
+        dense, dense_names = np.ones((rows, 1), np.float32), ["(constant)"]
+    everything = Part(torch.from_numpy(raw.labels), torch.from_numpy(dense), torch.from_numpy(ids), bags)
+    train, valid, test = (everything.take(torch.from_numpy(index)) for index in parts)
+
+    data = ClickData(
+        name=name,
+        format=format,
+        features=list(raw.features),
+        num_embeddings=sizes,
+        dense_names=list(dense_names),
+        train=train,
+        valid=valid,
+        test=test,
+        counts=[sum_counts((train, valid), f, n) for f, n in enumerate(sizes)],
+        row0_share=[row0_share(test, f) for f in range(len(sizes))],
+        fingerprint=fingerprint((train, valid, test), sizes),
+    )
+    data.about = {
+        "format": format,
+        **raw.about,
+        "split": "test files" if raw.test_rows is not None else how,
+        "valid_split": how,
+        "split_seed": split_seed,
+        "min_count": min_count,
+        "rows": {"train": len(train), "valid": len(valid), "test": len(test)},
+        "label_mean": float(raw.labels.mean(dtype=np.float64)),
+        "multi_hot": [raw.features[f] for f in bags],
+    }
+    return data
+
+
+def lookups(part: Part, feature: int) -> torch.Tensor:
+    """All ids of one feature in one part, `(total,)`."""
+    return part.bags[feature].values if feature in part.bags else part.ids[:, feature]
+
+
+def sum_counts(parts: Sequence[Part], feature: int, rows: int) -> torch.Tensor:
+    """How often each table row is looked up in the parts: `(rows,)` int64."""
+    return torch.bincount(torch.cat([lookups(part, feature) for part in parts]), minlength=rows)
+
+
+def row0_share(part: Part, feature: int) -> float:
+    """The share of a feature's lookups that fall on row 0; 0 where there are none."""
+    ids = lookups(part, feature)
+    return float((ids == 0).double().mean()) if len(ids) else 0.0
+
+
+def fingerprint(parts: Sequence[Part], sizes: Sequence[int]) -> str:
+    """16 hex digits over labels, dense values, ids and bags of all parts and the table sizes."""
+    digest = hashlib.sha256(repr(list(sizes)).encode())
+    for part in parts:
+        tensors = [part.labels, part.dense, part.ids]
+        for f in sorted(part.bags):
+            tensors += [part.bags[f].values, part.bags[f].offsets]
+        for tensor in tensors:
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()[:16]

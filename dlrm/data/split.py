@@ -1,0 +1,43 @@
+"""Which rows are train, valid and test."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embpress.compressors.errors import InputError
+
+Index = NDArray[np.int64]
+
+
+def split_rows(rows: int, test_rows: int | None, how: str, seed: int) -> tuple[Index, Index, Index]:
+    """Row numbers of the train, valid and test part, each ascending.
+
+    Test is the last `test_rows` rows where test files were given, else a fifth of all rows; valid is a tenth of
+    the rest. `how="order"` takes the last ones, `how="random"` draws them by the seed.
+
+    Raises:
+        InputError: unknown `how`, or too few rows for three parts.
+    """
+    if how not in ("order", "random"):
+        raise InputError(f"split is {how!r}, but it must be 'order' or 'random'")
+    rng = np.random.default_rng(seed)
+
+    def cut(index: Index, size: int) -> tuple[Index, Index]:
+        if how == "random":
+            index = rng.permutation(index)
+        at = len(index) - size
+        return np.sort(index[:at]), np.sort(index[at:])
+
+    everything = np.arange(rows)
+    if test_rows is None:
+        training, test = cut(everything, max(1, rows // 5))
+    else:
+        training, test = everything[: rows - test_rows], everything[rows - test_rows :]
+    train, valid = cut(training, max(1, len(training) // 10))
+    if min(len(train), len(valid), len(test)) < 1:
+        what = f"{len(training)} training and {len(test)} test" if test_rows is not None else str(rows)
+        raise InputError(
+            f"the data have {what} rows, too few for a train, a validation and a test part of one row each"
+        )
+    return train, valid, test

@@ -1,0 +1,41 @@
+"""Ids from values: learned on the training part alone, row 0 for everything it does not know."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embpress.dlrm.data.raw import Ints, RawField
+
+
+def training_values(field: RawField, training: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of a field's values belong to rows of the training part: `(total,)` bool."""
+    return training if field.offsets is None else np.repeat(training, np.diff(field.offsets))
+
+
+def encode(field: RawField, training: NDArray[np.bool_], min_count: int) -> tuple[Ints, int]:
+    """Maps a field's values to table rows.
+
+    A value that occurs at least `min_count` times in the training part gets a row from 1 on, in order of first
+    appearance there; all others, and missing ones, get row 0.
+
+    Args:
+        field: the values of all rows.
+        training: `(N,)` bool, true for rows of the training part (train and valid).
+        min_count: how often a value must occur in the training part.
+
+    Returns:
+        The row of each value, `(total,)` int32 (int64 for 2**31 rows and more), and the number of rows, row 0 included.
+    """
+    codes = field.codes
+    seen = codes[training_values(field, training)]
+    seen = seen[seen >= 0]
+    distinct = int(codes.max(initial=-1)) + 1
+    counts = np.bincount(seen, minlength=distinct)
+    first = np.full(distinct, len(seen))
+    first[seen[::-1]] = np.arange(len(seen))[::-1]  # of repeated places the last write stays: the first appearance
+    kept = np.flatnonzero(counts >= max(1, min_count))
+    kept = kept[np.argsort(first[kept], kind="stable")]
+    rows = np.zeros(distinct + 1, np.int32 if len(kept) < 2**31 - 1 else np.int64)  # code -1 reads the last place: 0
+    rows[kept] = np.arange(1, len(kept) + 1)
+    return rows[codes], len(kept) + 1

@@ -1,0 +1,54 @@
+"""Predictions and what is measured on them: exact AUC, log loss, accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import binary_auroc
+
+from embpress.dlrm.data import Part
+from embpress.dlrm.model import DLRM
+
+BATCH = 16384
+
+
+def inputs_of(part: Part) -> Any:
+    """The ids of a part as `TableCollection` takes them: one tensor, or a list with pairs where features are multi-hot."""
+    if not part.bags:
+        return part.ids
+    columns: list[Any] = list(part.ids.unbind(1))
+    for feature, bags in part.bags.items():
+        columns[feature] = (bags.values, bags.offsets[:-1])
+    return columns
+
+
+def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
+    """Logits `(N,)` of a part, in eval mode and without gradients."""
+    was = model.training
+    model.eval()
+    with torch.inference_mode():
+        logits = [
+            model(batch.dense, inputs_of(batch))
+            for batch in (part.slice(i, min(i + batch_size, len(part))) for i in range(0, len(part), batch_size))
+        ]
+    model.train(was)
+    return torch.cat(logits).clone()
+
+
+def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """`auc` (exact, ties counted half), `log_loss` (nats a sample), `accuracy` (at probability 1/2)."""
+    return {
+        # on ranks: torchmetrics would squash logits through a float32 sigmoid, which can merge distinct ones
+        "auc": float(binary_auroc(_ranks(logits), labels.long(), thresholds=None)),
+        "log_loss": float(F.binary_cross_entropy_with_logits(logits.double(), labels.double())),
+        "accuracy": float(((logits > 0) == (labels > 0.5)).double().mean()),
+    }
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Dense ranks scaled into [0, 1], equal for equal values."""
+    distinct, inverse = torch.unique(values, return_inverse=True)
+    return inverse.double() / max(1, len(distinct) - 1)

@@ -1,0 +1,73 @@
+"""Latency of lookups and of the whole model, as a server would see it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from embpress.compressors import TableCollection
+from embpress.dlrm.model import DLRM
+
+BATCHES = (1, 128, 2048)
+_LEAST, _MOST, _WARM_UP = 30, 2000, 5
+
+
+def zipf_ids(sizes: Sequence[int], rows: int, generator: Generator, exponent: float = 1.05) -> Tensor:
+    """Ids `(rows, F)` int64, each column from a bounded Zipf distribution over its table, row 0 the most frequent."""
+    draw = torch.rand(rows, len(sizes), generator=generator, dtype=torch.float64)
+    n = torch.tensor(sizes, dtype=torch.float64)
+    power = 1 - exponent
+    # inverse of the distribution function of x^-exponent on [1, n + 1)
+    rank = ((draw * ((n + 1) ** power - 1) + 1) ** (1 / power)).floor().long() - 1
+    return rank.clamp_(min=0).minimum(torch.tensor(sizes) - 1)
+
+
+def percentiles(call: Callable[[int], object], seconds: float) -> dict[str, float]:
+    """Microseconds a call: p50, p95 and p99 after warm-up. `call` gets a running number, to vary its input."""
+    for i in range(_WARM_UP):
+        call(i)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < _LEAST or (time.perf_counter() < end and len(times) < _MOST):
+        start = time.perf_counter()
+        call(len(times))
+        times.append(time.perf_counter() - start)
+    at = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.5, 0.95, 0.99], dtype=torch.float64))
+    return {name: 1e6 * float(value) for name, value in zip(("p50", "p95", "p99"), at)}
+
+
+def measure(model: DLRM, tables: TableCollection, num_dense: int, seconds: float) -> dict[str, float]:
+    """Latency metrics of the folded tables and of the model that uses them.
+
+    Args:
+        model: its MLPs.
+        tables: the folded tables.
+        num_dense: dense features.
+        seconds: time for each measurement.
+
+    Returns:
+        `lookup_p50_us_b1` … `model_p99_us_b2048` and `inference_samples_per_s` (whole model, batch 2048).
+    """
+    generator = Generator().manual_seed(0)
+    sizes = [spec.num_embeddings for spec in tables.specs]
+    found: dict[str, float] = {}
+    was = model.training
+    model.eval()
+    with torch.inference_mode():
+        for batch in BATCHES:
+            # several inputs in turn, so that not one set of rows stays in the cache
+            ids = [zipf_ids(sizes, batch, generator) for _ in range(16)]
+            dense = torch.rand(batch, num_dense, generator=generator)
+            calls: dict[str, Callable[[int], object]] = {
+                "lookup": lambda i, ids=ids: tables(ids[i % 16]),
+                "model": lambda i, ids=ids, dense=dense: model.score(dense, tables(ids[i % 16])),
+            }
+            for name, call in calls.items():
+                for at, value in percentiles(call, seconds).items():
+                    found[f"{name}_{at}_us_b{batch}"] = value
+    model.train(was)
+    found["inference_samples_per_s"] = BATCHES[-1] / found[f"model_p50_us_b{BATCHES[-1]}"] * 1e6
+    return found

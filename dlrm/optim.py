@@ -1,0 +1,77 @@
+"""Optimizers for a DLRM: torch's where they fit, and Adagrad for sparse gradients of tables, also with one state a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adagrad, Optimizer
+
+from embpress.compressors import optimizer_groups
+
+
+class TableAdagrad(Optimizer):
+    """Adagrad for tables `(n, D)` with dense or sparse gradients: only rows that were looked up change.
+
+    torch's Adagrad takes sparse gradients too, but goes through sparse tensors for every elementwise step.
+
+    Args:
+        params: 2-D parameters.
+        lr: learning rate.
+        rowwise: one accumulator a row, the mean of its squared gradients (row-wise Adagrad, as in FBGEMM), instead of
+            one an element.
+        eps: added to the root of the accumulator.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, rowwise: bool = False, eps: float = 1e-10) -> None:
+        super().__init__(params, {"lr": lr, "rowwise": rowwise, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                if parameter not in self.state:
+                    size = parameter.shape[:1] if group["rowwise"] else parameter.shape
+                    self.state[parameter]["sum"] = parameter.new_zeros(size)
+                self._update(parameter, parameter.grad, self.state[parameter]["sum"], group)
+
+    @staticmethod
+    def _update(parameter: Tensor, grad: Tensor, total: Tensor, group: dict) -> None:
+        if grad.is_sparse:
+            # by hand: coalesce() takes several times as long as this
+            rows, inverse = torch.unique(grad._indices()[0], return_inverse=True)
+            grad = grad._values().new_zeros(len(rows), grad.shape[1]).index_add_(0, inverse, grad._values())
+            before = total.index_select(0, rows)
+        else:
+            rows, before = None, total
+        square = grad.square()
+        after = before + (square.mean(1) if group["rowwise"] else square)
+        root = after.sqrt().add_(group["eps"])
+        step = grad / (root.unsqueeze(1) if group["rowwise"] else root)
+        if rows is None:
+            total.copy_(after)
+            parameter.add_(step, alpha=-group["lr"])
+        else:
+            total.index_copy_(0, rows, after)
+            parameter.index_copy_(0, rows, parameter.index_select(0, rows).add_(step, alpha=-group["lr"]))
+
+
+def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[Optimizer]:
+    """The optimizers of a model: `sgd`, `adagrad` or `rowwise_adagrad`, one learning rate.
+
+    Row-wise Adagrad is for tables of rows; other parameters get Adagrad. Fused tables update themselves.
+    """
+    groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
+    sparse, other = groups.get("sparse", []), groups.get("tables", []) + groups.get("dense", [])
+    if name == "sgd":
+        made: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
+        return [*made, SGD(other, learning_rate, foreach=True)]
+    rowwise = name == "rowwise_adagrad"
+    rows = sparse + ([p for p in groups.get("tables", []) if p.dim() == 2] if rowwise else [])
+    mine = {id(p) for p in rows}
+    made = [TableAdagrad(rows, learning_rate, rowwise)] if rows else []
+    return [*made, Adagrad([p for p in other if id(p) not in mine], learning_rate, foreach=True)]
