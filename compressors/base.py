@@ -175,9 +175,9 @@ class Compressor(nn.Module):
                 continue  # no gradient, and its state is among its own tensors
             if parameter.requires_grad:
                 training.append(Entry(f"gradient of {name}", self._gradient_bytes(parameter, batch_size), owner and ~owner))
-            state = optimizer_bytes(
-                optimizer, parameter.numel(), parameter.numel() // parameter.shape[-1], parameter.element_size()
-            )
+            # only a table of rows has row-wise state; other parameters keep one number an element
+            rows = parameter.shape[0] if parameter.dim() == 2 else parameter.numel()
+            state = optimizer_bytes(optimizer, parameter.numel(), rows, parameter.element_size())
             if state:
                 training.append(Entry(f"{optimizer} state of {name}", state, owner and (owner << 1)))
         if batch_size is not None:

@@ -16,8 +16,10 @@ from embpress.compressors.registry import register
 from embpress.kernels.reference import ROBE_PRIME
 
 
-def draw_coefficients(shape: tuple[int, ...], generator: Generator | None, device: torch.device | str | None) -> Tensor:
-    """Coefficients of universal hashes, int64 in `1 … P - 1`; drawn on the CPU so that a seed means one thing everywhere."""
+def draw_coefficients(
+    shape: tuple[int, ...], generator: Generator | None, device: torch.device | str | None = None
+) -> Tensor:
+    """Coefficients of universal hashes: int64 in `1 … P - 1`; drawn on the CPU, so that a seed means one thing everywhere."""
     if torch.device(device or "cpu").type == "meta":
         return torch.empty(shape, dtype=torch.int64, device="meta")
     source = generator if generator is None or generator.device.type == "cpu" else None
@@ -26,7 +28,10 @@ def draw_coefficients(shape: tuple[int, ...], generator: Generator | None, devic
 
 @register("hash")
 class HashingTrick(Compositional):
-    """Row `i` is row `h(i)` of a table of `k` rows, `h(i) = ((a i + b) mod 2038074743) mod k`.
+    """Row `i` is row `h(i)` of a table of `k` rows.
+
+    `h` is two rounds of `x ← (a x + b) mod P; x ← x xor (x >> 15)` modulo k, `P = 2038074743`: one round alone turns
+    consecutive ids into an arithmetic progression, which for some `a` visits few of the rows.
 
     With `parts = l` the row is `l` chunks, chunk j from row `h_j(i)` of a table `(k, D / l)` of its own: two ids collide
     in the whole row only where all `l` hashes do.
@@ -37,7 +42,7 @@ class HashingTrick(Compositional):
     """
 
     size_knobs: ClassVar[tuple[str, ...]] = ("k",)
-    constants: ClassVar[tuple[str, ...]] = ("multiplier", "shift", "base", "slots")
+    constants: ClassVar[tuple[str, ...]] = ("coefficients", "base", "slots")
 
     def __init__(
         self,
@@ -54,9 +59,7 @@ class HashingTrick(Compositional):
         super().__init__(num_embeddings, embedding_dim, k * parts, parts, "concat", **options)
         self.k = k
         device, generator = options.get("device"), options.get("generator")
-        coefficients = draw_coefficients((2, parts), generator, device)
-        self.register_buffer("multiplier", coefficients[0].clone())
-        self.register_buffer("shift", coefficients[1].clone())
+        self.register_buffer("coefficients", draw_coefficients((4, parts), generator, device))
         self.register_buffer("base", torch.arange(parts, device=device) * k)
         self.register_buffer("slots", torch.full((1,), k, dtype=torch.int64, device=device))
         self.reset_parameters(generator)
@@ -68,15 +71,17 @@ class HashingTrick(Compositional):
         self.own_rows("weight").uniform_(-bound, bound, generator=generator)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
-        """`((a i + b) mod P) mod k`, plus where the part starts; the product stays below 2^63 for ids below 2^32."""
-        hashed = (ids.unsqueeze(-1) * constants["multiplier"] + constants["shift"]) % ROBE_PRIME
-        return hashed % constants["slots"] + constants["base"]
+        """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""
+        a, b, c, d = constants["coefficients"].unbind(-2)
+        x = (ids.unsqueeze(-1) * a + b) % ROBE_PRIME
+        x = ((x ^ (x >> 15)) * c + d) % ROBE_PRIME
+        return (x ^ (x >> 15)) % constants["slots"] + constants["base"]
 
     @classmethod
     def for_budget(cls, n: int, dim: int, size: int, *, parts: int = 1) -> dict[str, int]:
         """The most rows, at most n, that fit into `size` bytes."""
         part_width(dim, parts, "concat")
-        constants = 8 * (3 * parts + 1)
+        constants = 8 * (5 * parts + 1)
         k = min(n, (size - constants) // (4 * dim))
         if k < 1:
             raise BudgetError(f"hash cannot hold a table of width {dim} in {size} bytes", 4 * dim + constants)

@@ -65,15 +65,15 @@ class QRTrick(Compositional):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Uniform parts, scaled so that the combined row has a full table's variance `1/(3n)`.
 
-        For `mult` the remainders are drawn around one (`U(1/2, 3/2)`) and only the last part is small: a product of
-        small factors would start with vanishing gradients under SGD.
+        For `mult` all factors but the last have variance one and only the last is small: with factors that are all
+        small the gradients, each the product of the others, would vanish under SGD. Signs are mixed; DLRM's positive
+        `U(1/√n, 1)` ends 3 points of AUC lower on Frappe at ratio 4.
         """
         weight, n = self.own_rows("weight"), self.num_embeddings
         if self.op == "mult":
             last = sum(self.part_sizes[:-1])
-            weight[:last].uniform_(0.5, 1.5, generator=generator)
-            # E[r^2] = 1 + 1/12 for each factor around one
-            bound = 1 / math.sqrt(n * (13 / 12) ** (self.parts - 1))
+            weight[:last].uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+            bound = 1 / math.sqrt(n)
             weight[last:].uniform_(-bound, bound, generator=generator)
         else:
             terms = self.parts if self.op == "add" else 1

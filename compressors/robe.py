@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -16,6 +17,10 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.hashing import draw_coefficients
 from embpress.compressors.registry import register
 from embpress.kernels import ops
+from embpress.kernels.reference import robe_hash
+
+# draws of the hash to choose from, and the most ids each is tried on
+_DRAWS, _SAMPLE = 32, 1 << 16
 
 
 class _RobeGroup(TableGroup):
@@ -56,6 +61,7 @@ class Robe(Compressor):
         start: rows of the tables before this one.
         memory: an array to share, `(size,)`.
         coefficients: the hash coefficients that go with it.
+        heads: start and rows of all tables that will share the array, which the hash is drawn for; default: this one.
     """
 
     tags: ClassVar[frozenset[str]] = frozenset({"shared"})
@@ -73,6 +79,7 @@ class Robe(Compressor):
         start: int = 0,
         memory: nn.Parameter | None = None,
         coefficients: Tensor | None = None,
+        heads: Sequence[tuple[int, int]] | None = None,
         **options: Unpack[TableOptions],
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
@@ -88,7 +95,7 @@ class Robe(Compressor):
         self.size, self.sign, self.start = size, sign, start
         device, generator = options.get("device"), options.get("generator")
         if coefficients is None:
-            coefficients = draw_coefficients((6 if sign else 3,), generator, device)
+            coefficients = _draw(heads or [(0, num_embeddings)], size, z, sign, generator, device)
         self.register_buffer("coefficients", coefficients)
         if memory is not None:
             self.memory = memory
@@ -111,7 +118,9 @@ class Robe(Compressor):
     ) -> Iterator[Self]:
         """All tables on one array, sized by the knobs of the first and initialised for the largest."""
         largest = max(n for n, _ in shapes)
-        source = cls(largest, shapes[0][1], **_sized(shapes, knobs[0]), **options[0])
+        starts = itertools.accumulate((n for n, _ in shapes), initial=0)
+        first = {**_sized(shapes, knobs[0]), "heads": [(s, n) for s, (n, _) in zip(starts, shapes)]}
+        source = cls(largest, shapes[0][1], **first, **options[0])
         start = 0
         for (n, dim), own, option in zip(shapes, knobs, options):
             rest = {name: value for name, value in own.items() if name != "size"}
@@ -127,6 +136,37 @@ class Robe(Compressor):
         if elements < z:
             raise BudgetError(f"robe cannot make an array of {z} elements in {size} bytes", 4 * z + coefficients)
         return {"size": elements}
+
+
+def _draw(
+    heads: Sequence[tuple[int, int]],
+    size: int,
+    z: int,
+    sign: bool,
+    generator: Generator | None,
+    device: torch.device | str | None,
+) -> Tensor:
+    """`R1, R2, R3`, and three more for the sign's hash.
+
+    The published hash turns consecutive ids into an arithmetic progression modulo P, which for some R3 piles them up in
+    a small part of the array. Of several draws the one is taken whose first chunks cover most of the array for the
+    first ids of every table, as many as the array has room for. Ids are commonly numbered by falling frequency, so that
+    these are the ids that matter most.
+    """
+    drawn = draw_coefficients((_DRAWS, 6 if sign else 3), generator, device)
+    if drawn.device.type == "meta":
+        return drawn[0]
+    room = min(size // z, _SAMPLE) // len(heads) + 1
+    ids = torch.cat([torch.arange(start, start + min(n, room)) for start, n in heads])
+
+    def covered(coefficients: Tensor) -> int:
+        first = torch.zeros(size + 1, dtype=torch.int32)
+        begin = robe_hash(ids, 0, coefficients.cpu(), size - z + 1)
+        ones = torch.ones_like(begin, dtype=torch.int32)
+        first.index_add_(0, begin, ones).index_add_(0, begin + z, -ones)
+        return int((first.cumsum(0) > 0).sum())
+
+    return max(drawn, key=covered).clone()
 
 
 def _sized(shapes: Sequence[tuple[int, int]], knobs: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ _library.define(
 )
 _library.define("robe_lookup(Tensor memory, Tensor ids, Tensor coefficients, int z, int dim) -> Tensor")
 _library.define("robe_lookup_backward(Tensor grad, Tensor ids, Tensor coefficients, int size, int z) -> Tensor")
-for _name in ("tt_embedding_bag", "tt_embedding_bag_backward", "robe_lookup", "robe_lookup_backward"):
+NAMES = ("tt_embedding_bag", "tt_embedding_bag_backward", "robe_lookup", "robe_lookup_backward")
+for _name in NAMES:
     _library.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
 
 

@@ -1,9 +1,7 @@
 """Click data behind one interface."""
 
 if __name__ != "embpress.dlrm.data":  # a bare `import data` from the checkout would be a second copy
-    raise ImportError(
-        "import embpress.dlrm.data (install the project first: make, or pip install -e . --no-build-isolation)"
-    )
+    raise ImportError("import embpress.dlrm.data (install the project first: make install)")
 
 from embpress.dlrm.data.base import Bags, ClickData, Part
 from embpress.dlrm.data.describe import describe

@@ -74,7 +74,10 @@ class Part:
 
 @dataclass
 class ClickData:
-    """Click data, split and encoded; row 0 of every table is for missing, unseen and rare ids.
+    """Click data, split and encoded.
+
+    Row 0 of every table is for missing, unseen and rare ids; the other rows are in order of falling frequency in the
+    training part.
 
     Attributes:
         name: short name for reports.

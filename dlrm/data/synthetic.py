@@ -162,7 +162,7 @@ def _zipf_ranks(u: Floats, n: int, exponent: float) -> NDArray[np.int64]:
 
 
 def _scramble(ranks: NDArray[np.int64], n: int, seed: int, field: int) -> NDArray[np.int64]:
-    """A bijection of 0..n-1, so that small ids are not the frequent ones."""
+    """A bijection of 0..n-1, so that small raw ids are not the frequent ones; `assemble` numbers them anew."""
     a, b = (int(h) % n for h in hash_of(seed, SCRAMBLE, field, np.arange(2)))
     while math.gcd(a, n) != 1:
         a += 1
@@ -210,6 +210,8 @@ def synthetic(
     split_seed: int = 0,
 ) -> ClickData:
     """Data with Criteo-Kaggle's shape and a planted logit, through the same split and vocabulary as real data.
+
+    The vocabulary numbers the raw ids of `rows_of` anew, by falling frequency in the training part.
 
     The logit is a bias, effects of the dense values, an effect of each id, and interactions of the ids of some pairs of
     fields: half of their variance the product of the ids' effects, half the inner product of 4 latents of their own.

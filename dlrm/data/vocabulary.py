@@ -1,4 +1,4 @@
-"""Ids from values: learned on the training part alone, row 0 for everything it does not know."""
+"""Ids from values: learned on the training part alone, most frequent first, row 0 for what it does not know."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def training_values(field: RawField, training: NDArray[np.bool_]) -> NDArray[np.
 def encode(field: RawField, training: NDArray[np.bool_], min_count: int) -> tuple[Ints, int]:
     """Maps a field's values to table rows.
 
-    A value that occurs at least `min_count` times in the training part gets a row from 1 on, in order of first
-    appearance there; all others, and missing ones, get row 0.
+    A value that occurs at least `min_count` times in the training part gets a row from 1 on, the most frequent
+    first (ties in order of first appearance): methods that share memory between neighbouring rows, such as TT-Rec and
+    QR, do markedly better so. All others, and missing ones, get row 0.
 
     Args:
         field: the values of all rows.
@@ -35,7 +36,7 @@ def encode(field: RawField, training: NDArray[np.bool_], min_count: int) -> tupl
     first = np.full(distinct, len(seen))
     first[seen[::-1]] = np.arange(len(seen))[::-1]  # of repeated places the last write stays: the first appearance
     kept = np.flatnonzero(counts >= max(1, min_count))
-    kept = kept[np.argsort(first[kept], kind="stable")]
+    kept = kept[np.lexsort((first[kept], -counts[kept]))]
     rows = np.zeros(distinct + 1, np.int32 if len(kept) < 2**31 - 1 else np.int64)  # code -1 reads the last place: 0
     rows[kept] = np.arange(1, len(kept) + 1)
     return rows[codes], len(kept) + 1

@@ -1,0 +1,120 @@
+"""`embpress compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embpress.cli.options import command_line, data_options, load_data, out_folder, settings_of, training_options
+from embpress.compressors.errors import InputError
+
+if TYPE_CHECKING:
+    from embpress.compressors import Spec
+    from embpress.dlrm.data import ClickData
+    from embpress.dlrm.settings import Settings
+
+
+@click.command(name="compare")
+@data_options
+@click.option(
+    "--methods",
+    default="full,tt,robe,qr,mlet",
+    show_default=True,
+    help="Methods with their knobs, separated by commas; see embpress list.",
+)
+@training_options
+@click.option("--seeds", type=int, default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread.")
+@click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
+def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
+    """Train the same DLRM with several methods on your data: size, AUC and latency side by side.
+
+    Without a file it makes synthetic click data in the shape of Criteo-Kaggle. Every run is saved as it ends: after an
+    interruption the same command goes on where it stopped.
+
+    \b
+    Examples:
+      embpress compare
+      embpress compare --ratio 16 --seeds 3
+      embpress compare train.txt --test test.txt --format criteo --methods full,tt,robe,qr,mlet --ratio 16
+      embpress compare clicks.csv --label click --dense price,age --ratio 64
+      embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
+      embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
+    """
+    from embpress.compressors import parse_all
+
+    specs = parse_all(methods)  # before the data are read: a typing mistake should not wait for them
+    if not specs:
+        raise InputError("--methods is empty; see embpress list")
+    if len({str(spec) for spec in specs}) < len(specs):
+        raise InputError(f"--methods names the same method twice: {methods}")
+    if seeds < 1:
+        raise InputError(f"--seeds must be at least 1, got {seeds}")
+    data = load_data(given)
+    settings = settings_of(data, given)
+    run_all(data, specs, settings, list(range(seeds)), out_folder(out, data, settings))
+
+
+def run_all(data: ClickData, specs: list[Spec], settings: Settings, seeds: list[int], folder: Path) -> None:
+    """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
+    from embpress.cli.show import RunProgress, console, summary_table
+    from embpress.dlrm.compare import compare
+    from embpress.dlrm.data import describe
+    from embpress.dlrm.record import read_all
+    from embpress.reports import answer, write_report
+
+    check_reachable(data, specs, settings)
+    out = console()
+    out.print(describe(data), markup=False)
+    out.print(
+        f"{settings.model} model, width {settings.width}, {settings.optimizer} {settings.learning_rate:g}, "
+        f"batch {settings.batch_size}, {settings.epochs} epoch{'s' if settings.epochs > 1 else ''}; "
+        f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
+        markup=False,
+    )
+    with RunProgress() as progress:
+        for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
+            progress.log(_line(step.record, step.kept, step.number, step.total))
+    records = read_all(folder)
+    report = write_report(folder, records)
+    out.print()
+    summary_table(records, out)
+    out.print()
+    out.print(answer(records), markup=False)
+    out.print(f"report: {report}", markup=False, soft_wrap=True)
+    if not any(record["status"] == "ok" for record in records):
+        raise click.exceptions.Exit(1)
+
+
+def check_reachable(data: ClickData, specs: list[Spec], settings: Settings) -> None:
+    """Raises InputError, before anything is trained, where a size was asked for that none of the methods can reach."""
+    from embpress.compressors import BudgetError, plan
+    from embpress.dlrm.experiment import table_specs
+
+    refused = []
+    sized = [spec for spec in specs if spec.name not in ("full", "full-tbe")]
+    for spec in sized:
+        try:
+            plan(
+                spec,
+                table_specs(data, settings.width),
+                ratio=settings.ratio,
+                budget=settings.budget,
+                min_rows=settings.min_rows,
+                largest=settings.largest,
+            )
+        except BudgetError as error:
+            refused.append(f"{spec} {error}")
+    if sized and len(refused) == len(sized):
+        raise InputError("; ".join(refused))
+
+
+def _line(record: dict[str, Any], kept: bool, number: int, total: int) -> str:
+    """One finished run."""
+    head = f"[{number}/{total}] {record['method']} · seed {record['seed']}: "
+    if record["status"] != "ok":
+        return head + f"{record['status']}: {record['reason']}"
+    metrics = record["metrics"]
+    tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s"
+    return head + f"AUC {metrics['auc']:.4f} at {metrics['ratio']:.1f}×{tail}"

@@ -1,0 +1,88 @@
+"""What commands print: tables, progress, log lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from typing_extensions import Self
+
+# where the output is no terminal nothing says how wide it may be
+_WIDTH = 100
+
+
+def console(stderr: bool = False) -> Console:
+    """A console of the terminal's width, or of 100 columns in a log."""
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Table:
+    """A table with numbers to the right; `left` are the columns of text."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, header in enumerate(headers):
+        made.add_column(header, justify="left" if i in left else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def summary_table(records: Sequence[dict[str, Any]], out: Console) -> None:
+    """Prints the comparison's table and its notes."""
+    from embpress.reports import summary_cells
+
+    headers, rows, notes = summary_cells(records, out.width)
+    plain = [[escape(cell) for cell in row] for row in rows]
+    out.print(table(headers, plain, left=(0, len(headers) - 1)))
+    for note in notes:
+        out.print(f"  {note}", markup=False, style="dim")
+
+
+class RunProgress:
+    """Progress of runs on stderr: a bar at a terminal, nothing but finished runs in a log."""
+
+    def __init__(self) -> None:
+        self.console = console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def log(self, text: str) -> None:
+        """One line, above the bar."""
+        self.bar.console.print(text, markup=False)
+
+    def start(self, number: int, total: int, title: str) -> Any:
+        """The progress callback of one run: samples done, samples in all, what is going on."""
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)
+        task = self.bar.add_task(f"[{number}/{total}] {title}", total=None, rate="")
+        began = time.perf_counter()
+
+        def advance(done: int, of: int, what: str) -> None:
+            if not of:
+                self.bar.update(task, rate=what, total=None)
+                return
+            rate = min(done, of) / max(1e-9, time.perf_counter() - began)
+            self.bar.update(task, completed=min(done, of), total=of, rate=f"{rate:,.0f} samples/s")
+
+        return advance

@@ -1,0 +1,35 @@
+"""`embpress train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from embpress.cli.options import data_options, load_data, out_folder, settings_of, training_options
+
+
+@click.command(name="train")
+@data_options
+@click.option("--method", default="full", show_default=True, help="A method with its knobs; see embpress list.")
+@training_options
+@click.option("--seed", type=int, default=0, show_default=True, help="Data order, MLPs' and tables' initial values.")
+@click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
+def command(method: str, seed: int, out: str | None, **given: Any) -> None:
+    """Train one method with one seed and save its record.
+
+    Runs of the same data and settings may share a folder with those of embpress compare.
+
+    \b
+    Examples:
+      embpress train --method tt:rank=16
+      embpress train clicks.csv --label click --method robe:z=16:ratio=100 --epochs 2
+      embpress train train.txt --test test.txt --format criteo --model kaggle --method qr:c=8
+    """
+    from embpress.cli.compare import run_all
+    from embpress.compressors import parse
+
+    spec = parse(method)
+    data = load_data(given)
+    settings = settings_of(data, given)
+    run_all(data, [spec], settings, [seed], out_folder(out, data, settings))
