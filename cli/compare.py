@@ -88,22 +88,19 @@ def run_all(data: ClickData, specs: list[Spec], settings: Settings, seeds: list[
 
 
 def check_reachable(data: ClickData, specs: list[Spec], settings: Settings) -> None:
-    """Raises InputError, before anything is trained, where a size was asked for that none of the methods can reach."""
-    from embpress.compressors import BudgetError, plan
-    from embpress.dlrm.experiment import table_specs
+    """Tries all methods without memory before anything is trained.
+
+    Raises:
+        InputError: a knob with a value that does not fit these tables, or a size that none of the methods can reach.
+    """
+    from embpress.compressors import BudgetError
+    from embpress.dlrm.experiment import build_tables
 
     refused = []
-    sized = [spec for spec in specs if spec.name not in ("full", "full-tbe")]
+    sized = [spec for spec in specs if spec.name != "full" and "fused" not in spec.cls.tags]
     for spec in sized:
         try:
-            plan(
-                spec,
-                table_specs(data, settings.width),
-                ratio=settings.ratio,
-                budget=settings.budget,
-                min_rows=settings.min_rows,
-                largest=settings.largest,
-            )
+            build_tables(data, spec, settings, 0, device="meta")
         except BudgetError as error:
             refused.append(f"{spec} {error}")
     if sized and len(refused) == len(sized):

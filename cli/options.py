@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -116,15 +115,10 @@ def out_folder(given: str | None, data: ClickData, settings: Settings) -> Path:
     Raises:
         InputError: it cannot be written.
     """
-    from embpress.dlrm.record import fingerprint
+    from embpress.dlrm.record import fingerprint, write_atomic
 
     name = f"{data.name}-{fingerprint([data.fingerprint, settings.protocol()])[:6]}"
     folder = Path(given) if given else Path("runs") / name
-    probe = folder
-    while not probe.exists() and probe != probe.parent:
-        probe = probe.parent
-    if not probe.is_dir():
-        raise InputError(f"--out {folder}: {probe} is a file, not a folder")
-    if not os.access(probe, os.W_OK):
-        raise InputError(f"--out {folder}: {probe} cannot be written")
+    write_atomic(folder / "records" / ".writable", lambda file: file.write(b""))
+    (folder / "records" / ".writable").unlink()
     return folder

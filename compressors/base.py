@@ -18,7 +18,8 @@ from embpress.kernels.reference import pool
 
 # to_dense works through this many rows at a time
 _CHUNK = 1 << 16
-REFUSED = ("max_norm", "norm_type", "scale_grad_by_freq")
+# arguments of `nn.EmbeddingBag` that compressed tables do not have, with the values that ask for nothing
+REFUSED: dict[str, float | bool | None] = {"max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
 
 
 class TableOptions(TypedDict, total=False):

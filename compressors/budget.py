@@ -75,7 +75,7 @@ def plan(
     widths = {table.embedding_dim for table in tables}
     width = max(widths)
     keep = kept_full(tables, min_rows, largest)
-    saves_by_width = cls.model_width(width, 2.0 if width > 1 else 1.0) != width
+    saves_by_width = cls.model_width(2, 2.0) != 2
     solvable = hasattr(cls, "for_budget") or saves_by_width
     if (ratio is None and budget is None) or spec.fixes_size or not solvable:
         return Plan([None if k else dict(spec.knobs) for k in keep], width, full_bytes)
@@ -84,7 +84,7 @@ def plan(
         ratio = full_bytes / budget
         if ratio < 1:
             raise InputError(f"a budget of {budget:,} bytes is more than the {full_bytes:,} bytes of the full tables")
-    size = int(full_bytes / ratio)
+    size = int(full_bytes / ratio) if budget is None else budget
     if saves_by_width:
         if len(widths) > 1:
             raise InputError(f"{spec.name} needs tables of one width to save by width")

@@ -83,9 +83,10 @@ class Compositional(Compressor):
         return self.combined(F.embedding(index, self.weight, sparse=self.sparse))
 
     def _activation_bytes(self, batch_size: int) -> int:
-        # row numbers, the parts' rows, the combined rows
+        # row numbers, the parts' rows, and the combined rows with the products of the first parts on the way
         parts = self.parts * (8 + self.weight.shape[1] * self.itemsize)
-        return batch_size * (8 + parts + self.embedding_dim * self.itemsize)
+        products = max(1, self.parts - 1) if self.op == "mult" else 1
+        return batch_size * (8 + parts + products * self.embedding_dim * self.itemsize)
 
     def _gradient_bytes(self, parameter: Tensor, batch_size: int | None) -> int:
         return super()._gradient_bytes(parameter, None if batch_size is None else batch_size * self.parts)

@@ -62,13 +62,15 @@ def compress_model(
         A table that several modules share has its bytes in the first one's row.
 
     Raises:
-        InputError: no embedding in the model, or a method that saves only by width under a ratio.
+        InputError: no embedding in the model or nothing else, or a method that saves only by width under a ratio.
         BudgetError: the size cannot be reached. In both cases the model is unchanged.
     """
     spec = parse(method) if isinstance(method, str) else method
     found = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
     if not found:
         raise InputError("the model has no nn.Embedding and no nn.EmbeddingBag")
+    if isinstance(model, (nn.Embedding, nn.EmbeddingBag)):
+        raise InputError("the model is itself an embedding, which cannot be replaced in place: use create()")
     foreign = _foreign_parameters(model)
     tables: dict[int, list[tuple[str, Any]]] = {}
     notes: dict[int, str] = {}

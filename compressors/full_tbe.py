@@ -15,7 +15,7 @@ from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
-from embpress.compressors.ledger import Entry
+from embpress.compressors.ledger import Entry, tensors_of
 from embpress.compressors.registry import register
 
 _OPTIMIZERS = {"sgd": "EXACT_SGD", "adagrad": "EXACT_ADAGRAD", "rowwise_adagrad": "EXACT_ROWWISE_ADAGRAD"}
@@ -80,9 +80,9 @@ class _TBE(nn.Module):
 
     def bookkeeping_bytes(self) -> int:
         """Bytes of the TBE's own small tensors."""
-        mine = {id(p) for p in self.parameters()}
-        tensors = [*self.tbe.parameters(), *self.tbe.buffers()]
-        return sum(t.numel() * t.element_size() for t in tensors if id(t) not in mine)
+        mine = [p.untyped_storage().data_ptr() for p in self.parameters()]
+        theirs = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_of(self.tbe, set())}
+        return sum(size for pointer, size in theirs.items() if pointer not in mine)
 
     def table(self, t: int) -> Tensor:
         """The rows of table t, a view `(n, D)`."""
@@ -118,13 +118,13 @@ class _TBEGroup(TableGroup):
 
     def lookup(self, ids: Tensor) -> Tensor:
         offsets = torch.arange(ids.numel() + 1, device=ids.device)
-        return self.kernel(ids.t().reshape(-1), offsets).view(*ids.shape, -1)
+        return self.kernel(ids.t().reshape(-1), offsets).view(*ids.shape, self.tables[0].embedding_dim)
 
     def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         ids = torch.cat([ids for ids, _ in inputs])
         starts = torch.tensor([0, *(ids.shape[0] for ids, _ in inputs)]).cumsum(0)
         offsets = torch.cat([*(own + starts[t] for t, (_, own) in enumerate(inputs)), starts[-1:]])
-        return self.kernel(ids, offsets).view(inputs[0][1].shape[0], len(inputs), -1)
+        return self.kernel(ids, offsets).view(inputs[0][1].shape[0], len(inputs), self.tables[0].embedding_dim)
 
 
 @register("full-tbe")
@@ -200,6 +200,10 @@ class FullTBE(Compressor):
         folded = Full(self.num_embeddings, self.embedding_dim, device="meta", **options)  # type: ignore[arg-type]
         folded.weight = nn.Parameter(self.weight, requires_grad=False)
         return folded.eval()
+
+    def _activation_bytes(self, batch_size: int) -> int:
+        # TBE keeps ids, offsets and a few counters of its own besides the rows
+        return batch_size * (16 + 4 * self.embedding_dim) + 64
 
     def _serving(self) -> list[Entry]:
         return [Entry("weight", 4 * self.num_embeddings * self.embedding_dim)]

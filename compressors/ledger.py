@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+from torch import Tensor, nn
 
 from embpress.compressors.errors import InputError, nearest
 
 # Optimizer state per parameter element, in elements; row-wise Adagrad keeps one number a row (of its last dimension).
 _STATE = {"none": 0.0, "sgd": 0.0, "adagrad": 1.0, "rowwise_adagrad": None, "adam": 2.0}
+OPTIMIZERS = tuple(_STATE)
 
 
 @dataclass(frozen=True)
@@ -88,3 +91,27 @@ def optimizer_bytes(optimizer: str | None, numel: int, rows: int, itemsize: int)
         raise InputError(f"no optimizer {name!r}{nearest(name, _STATE)}")
     factor = _STATE[name]
     return rows * itemsize if factor is None else int(factor * numel) * itemsize
+
+
+def tensors_of(value: object, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that an object holds, in attributes and containers too."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from tensors_of(vars(value), seen)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_of(item, seen)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from tensors_of(item, seen)
+
+
+def held_bytes(*modules: nn.Module) -> int:
+    """Bytes of all tensors that modules hold, registered or hidden, each storage once."""
+    seen: set[int] = set()
+    tensors = [t for module in modules for t in tensors_of(module, seen)]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())

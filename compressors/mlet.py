@@ -124,7 +124,7 @@ class MLET(Compressor):
         Raises:
             BudgetError: below width 1; `smallest` is then per row of the model, 4 bytes.
         """
-        width = int(embedding_dim / ratio)
+        width = int(embedding_dim / ratio * (1 + 1e-12))  # a ratio of D / w means w, whatever its last digit
         if width < 1:
             raise BudgetError(f"mlet trains at width {embedding_dim} / {ratio:g}, which is below 1", 4)
         return width

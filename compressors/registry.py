@@ -127,7 +127,7 @@ class Spec:
     def __str__(self) -> str:
         parts = [self.name, *(f"{k}={_show(v)}" for k, v in self.knobs.items())]
         if self.ratio is not None:
-            parts.append(f"ratio={self.ratio:g}")
+            parts.append(f"ratio={repr(float(self.ratio)).removesuffix('.0')}")
         if self.budget is not None:
             parts.append(f"budget={self.budget}")
         return ":".join(parts)
@@ -228,8 +228,9 @@ def create(spec: str | Spec, num_embeddings: int, embedding_dim: int, **options:
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     cls = spec.cls
-    for name in REFUSED:
-        if options.pop(name, None) not in (None, False, 2.0):
+    for name, default in REFUSED.items():
+        value = options.pop(name, None)
+        if value is not None and value != default:
             raise InputError(f"{name} is not supported by compressed tables")
     standard = set(TableOptions.__annotations__)
     for name in options:

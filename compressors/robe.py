@@ -65,7 +65,7 @@ class Robe(Compressor):
     """
 
     tags: ClassVar[frozenset[str]] = frozenset({"shared"})
-    size_knobs: ClassVar[tuple[str, ...]] = ("size",)
+    size_knobs: ClassVar[tuple[str, ...]] = ("size", "memory")
     group = _RobeGroup
 
     def __init__(
@@ -118,18 +118,23 @@ class Robe(Compressor):
     ) -> Iterator[Self]:
         """All tables on one array, sized by the knobs of the first and initialised for the largest."""
         largest = max(n for n, _ in shapes)
-        starts = itertools.accumulate((n for n, _ in shapes), initial=0)
+        start = knobs[0].get("start", 0)
+        starts = itertools.accumulate((n for n, _ in shapes), initial=start)
         first = {**_sized(shapes, knobs[0]), "heads": [(s, n) for s, (n, _) in zip(starts, shapes)]}
         source = cls(largest, shapes[0][1], **first, **options[0])
-        start = 0
         for (n, dim), own, option in zip(shapes, knobs, options):
-            rest = {name: value for name, value in own.items() if name != "size"}
+            rest = {name: value for name, value in own.items() if name not in ("size", "start")}
             yield cls(n, dim, **rest, start=start, memory=source.memory, coefficients=source.coefficients, **option)
             start += n
 
     @classmethod
-    def for_budget(cls, n: int, dim: int, size: int, *, z: int | None = None, sign: bool = False) -> dict[str, int]:
-        """As many elements as fit beside the hash coefficients; for all tables at once where n counts their rows."""
+    def for_budget(
+        cls, n: int, dim: int, size: int, *, z: int | None = None, sign: bool = False, **placing: Any
+    ) -> dict[str, int]:
+        """As many elements as fit beside the hash coefficients; for all tables at once where n counts their rows.
+
+        Where the rows lie (`start`, `heads`, `coefficients`) makes no difference to the size.
+        """
         z = min(32, dim) if z is None else z
         coefficients = 8 * (6 if sign else 3)
         elements = min(n * dim, (size - coefficients) // 4)

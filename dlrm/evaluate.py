@@ -39,10 +39,11 @@ def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """`auc` (exact, ties counted half), `log_loss` (nats a sample), `accuracy` (at probability 1/2)."""
+    """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at probability 1/2)."""
+    one_class = bool((labels == labels[0]).all())
     return {
         # on ranks: torchmetrics would squash logits through a float32 sigmoid, which can merge distinct ones
-        "auc": float(binary_auroc(_ranks(logits), labels.long(), thresholds=None)),
+        "auc": float("nan") if one_class else float(binary_auroc(_ranks(logits), labels.long(), thresholds=None)),
         "log_loss": float(F.binary_cross_entropy_with_logits(logits.double(), labels.double())),
         "accuracy": float(((logits > 0) == (labels > 0.5)).double().mean()),
     }

@@ -41,8 +41,10 @@ def with_optimizer(spec: Spec, settings: Settings) -> Spec:
     return replace(spec, knobs={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate, **spec.knobs})
 
 
-def build_tables(data: ClickData, spec: Spec, settings: Settings, seed: int) -> TableCollection:
-    """The tables of a run.
+def build_tables(
+    data: ClickData, spec: Spec, settings: Settings, seed: int, device: str | None = None
+) -> TableCollection:
+    """The tables of a run, on its device or on another (`meta` takes no memory).
 
     Raises:
         BudgetError: the size asked for cannot be reached.
@@ -54,6 +56,7 @@ def build_tables(data: ClickData, spec: Spec, settings: Settings, seed: int) -> 
         budget=settings.budget,
         min_rows=settings.min_rows,
         largest=settings.largest,
+        device=device or settings.device,
         generator=Generator().manual_seed(seed * 1_000_003 + _METHOD_STREAM),
     )
 

@@ -95,7 +95,8 @@ def train(model: DLRM, data: ClickData, settings: Settings, seed: int, progress:
                 }
             )
             loss_sum, loss_steps = torch.zeros(()), 0
-        improved, last = valid["auc"] > best, epoch == settings.epochs - 1
+        # NaN, where validation has one class only, chooses nothing: the last epoch then counts
+        improved, last = not valid["auc"] <= best, epoch == settings.epochs - 1
         if improved or last:
             logits = predict(model, data.test)
             test = scores(logits, data.test.labels)

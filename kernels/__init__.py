@@ -1,4 +1,4 @@
 """Operators behind the compressors."""
 
 if __name__ != "embpress.kernels":  # a bare `import kernels` from the checkout would be a second copy
-    raise ImportError("import embpress.kernels (install the project first: make, or pip install -e . --no-build-isolation)")
+    raise ImportError("import embpress.kernels (install the project first: make install)")

@@ -26,7 +26,8 @@ def pool(rows: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None
     if offsets is None:
         return rows if per_sample_weights is None else rows * per_sample_weights.unsqueeze(-1)
     if rows.shape[0] == 0:
-        return rows.new_zeros(offsets.shape[0] - 1, rows.shape[1])
+        nothing = offsets.new_zeros(0)  # keeps the rows in the graph: their gradient is zero, not missing
+        return rows.new_zeros(offsets.shape[0] - 1, rows.shape[1]).index_add(0, nothing, rows)
     index = torch.arange(rows.shape[0], device=rows.device)
     return torch.nn.functional.embedding_bag(
         index,
@@ -68,7 +69,7 @@ def tt_digits(ids: Tensor, factors: list[int]) -> list[Tensor]:
 def _tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Partial products `(U, q_0..q_k, R_k)` after each core, and the slices `(U, R_{k-1}, q_k * R_k)` they came from."""
     slices = [core[digit].flatten(2) for core, digit in zip(cores, digits)]
-    partial = slices[0].view(slices[0].shape[0], -1, cores[0].shape[3])
+    partial = slices[0].view(slices[0].shape[0], cores[0].shape[2], cores[0].shape[3])
     partials = [partial]
     for core, slice_ in zip(cores[1:], slices[1:]):
         product = torch.bmm(partial, slice_)
@@ -130,7 +131,8 @@ def tt_embedding_bag_backward(
         flow = grad.new_zeros(unique.shape[0], grad.shape[2]).index_add_(0, inverse, row_grad)
         for k in range(num_cores - 1, -1, -1):
             rank_in, q, rank_out = own[k].shape[1:]
-            flow = flow.view(unique.shape[0], -1, q * rank_out)
+            before = partials[k - 1].shape[1] if k else 1  # not -1: ambiguous where a table has no id
+            flow = flow.view(unique.shape[0], before, q * rank_out)
             if k:
                 slice_grad = torch.bmm(partials[k - 1].transpose(1, 2), flow)
                 flow = torch.bmm(flow, slices[k].transpose(1, 2))

@@ -1,9 +1,7 @@
 """Tables, plots and markdown made from records."""
 
 if __name__ != "embpress.reports":  # a bare `import reports` from the checkout would be a second copy
-    raise ImportError(
-        "import embpress.reports (install the project first: make, or pip install -e . --no-build-isolation)"
-    )
+    raise ImportError("import embpress.reports (install the project first: make install)")
 
 from embpress.reports.answer import answer
 from embpress.reports.cells import summary_cells

@@ -100,17 +100,29 @@ def test_encode_against_plain_python(min_count):
     training = rng.random(500) < 0.7
     rows, n = encode(RawField(codes), training, min_count)
     seen = [c for c, t in zip(codes.tolist(), training) if t and c >= 0]
-    counts = Counter(seen)
-    known = [c for c in dict.fromkeys(seen) if counts[c] >= min_count]
+    # falling frequency, ties in order of first appearance
+    known = [c for c, times in Counter(seen).most_common() if times >= min_count]
     table = {c: k for k, c in enumerate(known, 1)}
     assert n == len(known) + 1
     assert rows.tolist() == [table.get(c, 0) for c in codes.tolist()]
+
+
+def test_encode_numbers_by_frequency_in_the_training_part_then_by_first_appearance():
+    codes = np.array([5, 3, 1, 1, 3, 5, 4, 4, 4, 0, 2, 2, 2, 2, 0, 0, 0])
+    training = np.arange(17) < 10  # 2 and most of 0 only later: neither counts
+    rows, n = encode(RawField(codes), training, 1)
+    assert (rows.tolist(), n) == ([2, 3, 4, 4, 3, 2, 1, 1, 1, 5, 0, 0, 0, 0, 5, 5, 5], 6)
+    rows, n = encode(RawField(codes), training, 2)
+    assert (rows.tolist(), n) == ([2, 3, 4, 4, 3, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0], 5)
 
 
 def test_encode_of_bags_counts_values_of_training_rows():
     field = RawField(np.array([0, 0, 1, 2, 1, 2, 2]), np.array([0, 2, 2, 5, 7]))
     rows, n = encode(field, np.array([True, True, True, False]), 2)
     assert (rows.tolist(), n) == ([1, 1, 2, 0, 2, 0, 0], 3)
+    field = RawField(np.array([0, 1, 1, 2, 1, 2, 2]), np.array([0, 2, 2, 5, 7]))
+    rows, n = encode(field, np.array([True, True, True, False]), 1)
+    assert (rows.tolist(), n) == ([2, 1, 1, 3, 1, 3, 3], 4)
 
 
 def test_encode_where_everything_is_missing():
@@ -124,8 +136,7 @@ def test_whole_path_against_plain_python(tmp_path):
     assert [len(p) for p in (data.train, data.valid, data.test)] == [288, 32, 80]
     for f in (0, 1):
         column = [r[f + 1] for r in rows]
-        counts = Counter(column[:320])
-        known = [v for v in dict.fromkeys(column[:320]) if counts[v] >= 2]
+        known = [v for v, n in Counter(column[:320]).most_common() if n >= 2]
         expected = [known.index(v) + 1 if v in known else 0 for v in column]
         assert torch.cat([p.ids[:, f] for p in (data.train, data.valid, data.test)]).tolist() == expected
         assert data.num_embeddings[f] == len(known) + 1

@@ -1,5 +1,7 @@
 """Synthetic data: reproducible by row, planted logit known."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,11 @@ def test_loaded_rows_are_those_rows():
     np.testing.assert_array_equal(torch.cat([data.train.labels, data.valid.labels, data.test.labels]), labels)
     np.testing.assert_allclose(torch.cat([data.train.dense, data.valid.dense, data.test.dense]), np.log1p(counts))
     for f in range(26):
-        assert data.num_embeddings[f] == len(np.unique(ids[:2400, f])) + 1
+        # falling frequency, ties in order of first appearance
+        table = {v: k for k, (v, _) in enumerate(Counter(ids[:2400, f].tolist()).most_common(), 1)}
+        assert data.num_embeddings[f] == len(table) + 1
+        loaded = torch.cat([data.train.ids[:, f], data.valid.ids[:, f], data.test.ids[:, f]])
+        assert loaded.tolist() == [table.get(v, 0) for v in ids[:, f].tolist()]
     more = synthetic(6000, seed=4, min_count=1)
     assert torch.equal(more.train.labels[:2160], data.train.labels)
 
@@ -65,7 +71,7 @@ def test_shape_of_criteo():
     assert max(data.row0_share) < 0.25  # few ids of even the largest table are unseen
 
 
-def test_ids_are_zipf_and_not_sorted_by_frequency():
+def test_raw_ids_are_zipf_and_not_sorted_by_frequency():
     n, u = 1000, (np.arange(2_000_000) + 0.5) / 2_000_000
     share = np.bincount(_zipf_ranks(u, n, 1.05), minlength=n) / len(u)
     edges = np.arange(1, n + 2) ** -0.05

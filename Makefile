@@ -1,0 +1,45 @@
+# Two commands: `make demo` and `make test`. Both set up the environment where it is missing.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint typecheck check install wheel clean help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+install: $(VENV)/.installed ## the environment with everything in it
+
+# torch comes first and alone: the build of this package uses the torch that is there, never one of its own
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("embpress needs Python 3.10 or later") if sys.version_info < (3, 10) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch setuptools wheel
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[cpu,dev]' \
+	  || $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+demo: install ## compare five methods on synthetic click data and write a report
+	$(BIN)/embpress compare --ratio 16 --out runs/demo
+
+test: install ## all tests
+	$(BIN)/python -m pytest
+
+lint: install ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy cannot follow the folders' mapping to embpress.*, so links stand in for it
+typecheck: install ## types
+	mkdir -p build/typecheck/embpress
+	for folder in compressors kernels dlrm reports cli; do ln -sfn ../../../$$folder build/typecheck/embpress/$$folder; done
+	MYPYPATH=build/typecheck $(BIN)/mypy -p embpress
+
+check: lint typecheck test ## everything that CI runs but the demo
+
+wheel: install ## a wheel in dist/
+	$(BIN)/pip wheel --quiet --no-build-isolation --no-deps -w dist .
+
+clean: ## remove the environment and what was built; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

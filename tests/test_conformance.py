@@ -1,0 +1,29 @@
+"""Every registered method passes the public conformance suite, with several knobs."""
+
+from embpress.compressors import available, broken
+from embpress.compressors.full_tbe import available as fbgemm
+from embpress.compressors.testing import parametrize_with_checks
+
+VARIANTS = [
+    "tt:rank=4",
+    "tt:rank=3:cores=2",
+    "tt:rank=3x2x2:cores=4:init=gaussian",
+    "robe:z=1",
+    "robe:z=5:sign=true",
+    "robe:size=64",
+    "hash:parts=4",
+    "qr:op=add",
+    "qr:op=concat",
+    "qr:parts=3:c=3",
+    "mlet:k=40:init=matched",
+]
+REGISTERED = [name for name in available() if name != "full-tbe" or fbgemm() is None]
+
+
+@parametrize_with_checks([*REGISTERED, *VARIANTS])
+def test_conformance(subject, check):
+    check(subject)
+
+
+def test_no_method_is_broken():
+    assert broken() == {}

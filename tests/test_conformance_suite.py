@@ -1,0 +1,307 @@
+"""The suite itself: for every check there is a compressor broken in that one way, which the check must reject."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from embpress.compressors import BudgetError, Compressor
+from embpress.compressors.full import Full
+from embpress.compressors.group import TableGroup
+from embpress.compressors.hashing import HashingTrick
+from embpress.compressors.ledger import Entry
+from embpress.compressors.mlet import MLET
+from embpress.compressors.testing import CHECKS, Subject, parametrize_with_checks
+
+BROKEN: dict[str, type[Compressor]] = {}
+
+
+def breaks(check):
+    def decorate(cls):
+        BROKEN[check] = cls
+        return cls
+
+    return decorate
+
+
+class Plain(Full):
+    """A full table without its special routes, so that a fault shows in all calls alike."""
+
+    merged = ()
+    group = TableGroup
+    _bag = Compressor._bag
+
+
+@breaks("check_construction")
+class DrawsGlobally(Plain):
+    @torch.no_grad()
+    def reset_parameters(self, generator=None):
+        self.weight.uniform_(-0.1, 0.1)
+
+
+@breaks("check_repr")
+class SilentRepr(Plain):
+    def extra_repr(self):
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+@breaks("check_lookup")
+class CountsWhileLooking(Plain):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.register_buffer("counts", torch.zeros(self.num_embeddings, device=options.get("device")))
+
+    def _lookup(self, ids):
+        self.counts.index_add_(0, ids, torch.ones(len(ids)))
+        return super()._lookup(ids)
+
+
+@breaks("check_to_dense")
+class TransposedDense(Plain):
+    def to_dense(self, rows=None):
+        return super().to_dense(rows).flip(0)
+
+
+@breaks("check_rows_differ")
+class OneRow(Plain):
+    def _lookup(self, ids):
+        return super()._lookup(torch.zeros_like(ids))
+
+
+@breaks("check_out_of_range")
+class WrapsAround(Plain):
+    def lookup(self, ids):
+        return super().lookup(ids % self.num_embeddings)
+
+
+@breaks("check_dtypes")
+class TakesFloats(Plain):
+    def forward(self, input, offsets=None, per_sample_weights=None):
+        return super().forward(input.long(), offsets, per_sample_weights)
+
+
+@breaks("check_sum")
+class CountsRepeatsOnce(Plain):
+    def _bag(self, bags):
+        rows = self._lookup(bags.ids)
+        same = (bags.ids[1:] == bags.ids[:-1]).nonzero().flatten() + 1
+        return super()._bag(bags) - super()._bag(bags) * 0 if not len(same) else self._without(bags, rows, same)
+
+    def _without(self, bags, rows, same):
+        keep = torch.ones(len(rows), 1)
+        keep[same] = 0
+        out = rows.new_zeros(len(bags.offsets) - 1, rows.shape[1])
+        return out.index_add_(0, torch.arange(len(out)).repeat_interleave(bags.offsets.diff()), rows * keep)
+
+
+@breaks("check_mean")
+class SumsForMean(Plain):
+    def _bag(self, bags):
+        self.mode, mode = "sum", self.mode
+        out = super()._bag(bags)
+        self.mode = mode
+        return out
+
+
+@breaks("check_last_offset")
+class IgnoresLastOffset(Plain):
+    def forward(self, input, offsets=None, per_sample_weights=None):
+        self.include_last_offset, flag = False, self.include_last_offset
+        out = super().forward(input, offsets, per_sample_weights)
+        self.include_last_offset = flag
+        return out
+
+
+@breaks("check_empty_bags")
+class FailsOnNothing(Plain):
+    def _bag(self, bags):
+        return super()._bag(bags) + bags.ids.max()
+
+
+@breaks("check_2d_input")
+class FlattensTwoD(Plain):
+    def forward(self, input, offsets=None, per_sample_weights=None):
+        if input.dim() == 2 and offsets is None:
+            input, offsets = input.t().reshape(-1), torch.arange(0, input.numel(), max(1, input.shape[1]))
+        return super().forward(input, offsets, per_sample_weights)
+
+
+@breaks("check_weights")
+class DetachesWeights(Plain):
+    def _bag(self, bags):
+        return super()._bag(bags._replace(weights=None if bags.weights is None else bags.weights.detach()))
+
+
+@breaks("check_padding")
+class IgnoresPadding(Plain):
+    def forward(self, input, offsets=None, per_sample_weights=None):
+        self.padding_idx, padding = None, self.padding_idx
+        out = super().forward(input, offsets, per_sample_weights)
+        self.padding_idx = padding
+        return out
+
+
+@breaks("check_bad_offsets")
+class SortsOffsets(Plain):
+    def forward(self, input, offsets=None, per_sample_weights=None):
+        offsets = None if offsets is None else offsets.sort().values
+        return super().forward(input, offsets, per_sample_weights)
+
+
+@breaks("check_refusals")
+class TakesMax(Plain):
+    def __init__(self, *args, mode="sum", **options):
+        super().__init__(*args, mode="sum" if mode == "max" else mode, **options)
+
+
+@breaks("check_gradients")
+class HalfGradient(Plain):
+    def _lookup(self, ids):
+        rows = super()._lookup(ids)
+        return rows.detach() / 2 + rows / 2
+
+
+@breaks("check_repeated_ids")
+class ClipsRepeats(Plain):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.weight.register_hook(lambda grad: grad.clamp(max=1))
+
+
+@breaks("check_sparse")
+class DenseAnyway(Plain):
+    def _lookup(self, ids):
+        return nn.functional.embedding(ids, self.weight)
+
+
+@breaks("check_fused")
+class NotFused(Plain):
+    tags = frozenset({"fused"})
+
+
+@breaks("check_training")
+class Detached(Plain):
+    def _lookup(self, ids):
+        return super()._lookup(ids).detach() + 0 * self.weight.sum()
+
+
+@breaks("check_state_dict")
+class HiddenSeed(Plain):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.shift = float(self.weight[0, 0])
+
+    def _lookup(self, ids):
+        return super()._lookup(ids) + self.shift
+
+
+@breaks("check_copies")
+class ShallowCopy(Plain):
+    def __deepcopy__(self, memo):
+        return copy.copy(self)
+
+
+@breaks("check_fold")
+class FoldsRounded(Plain):
+    def fold(self):
+        folded = super().fold()
+        folded.weight.data = folded.weight.half().float()
+        return folded
+
+
+@breaks("check_ledger")
+class HiddenIndex(Plain):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.cache = {"index": [torch.arange(self.num_embeddings)]}  # hidden in a plain attribute
+
+
+@breaks("check_activations")
+class IndexPerElement(Plain):
+    """Keeps an int64 for every element, as published ROBE kernels do, and does not say so."""
+
+    def _lookup(self, ids):
+        index = (ids.unsqueeze(1) * self.embedding_dim + torch.arange(self.embedding_dim)).repeat_interleave(4, 1)
+        return self.weight.view(-1).gather(0, index.view(-1)).view(len(ids), -1, 4).mean(-1)
+
+
+@breaks("check_serving_size")
+class ForgetsConstants(HashingTrick):
+    @classmethod
+    def serving_size(cls, n, dim, *, k=None, parts=1):
+        return 4 * dim * (k or -(-n // 10))
+
+
+@breaks("check_budget")
+class OverBudget(HashingTrick):
+    @classmethod
+    def for_budget(cls, n, dim, size, *, parts=1):
+        if size < 4 * dim:
+            raise BudgetError("too small", 4 * dim)
+        return {"k": min(n, -(-size // (4 * dim)))}
+
+
+class SwapsTables(TableGroup):
+    def lookup(self, ids):
+        return super().lookup(ids).flip(1)
+
+
+@breaks("check_collection")
+class SwappedGroup(Plain):
+    group = SwapsTables
+
+
+class DetachesAll(TableGroup):
+    def lookup(self, ids):
+        return super().lookup(ids).detach() + 0 * sum(p.sum() for p in self.parameters())
+
+
+@breaks("check_collection_gradients")
+class DetachedGroup(Plain):
+    group = DetachesAll
+
+
+class FrozenRows(TableGroup):
+    def __init__(self, tables):
+        super().__init__(tables)
+        self.rows = [table.to_dense() for table in self.tables]
+
+    def lookup(self, ids):
+        return torch.stack([rows[ids[:, t]] for t, rows in enumerate(self.rows)], 1)
+
+
+@breaks("check_collection_copies")
+class SnapshotGroup(Plain):
+    group = FrozenRows
+
+
+@breaks("check_collection_ledger")
+class CountsItselfTwice(Plain):
+    def _serving(self):
+        return [*super()._serving(), Entry("again", 4)]
+
+
+def test_every_check_has_a_broken_compressor():
+    assert set(BROKEN) == {check.__name__ for check in CHECKS}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_broken_compressor_is_rejected(check):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what exactly differs from check to check
+        check(Subject(BROKEN[check.__name__]))
+    assert not isinstance(caught.value, (NameError, AttributeError)), "the check fell over itself"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_plain_table_that_the_broken_ones_derive_from_passes(check):
+    check(Subject(Plain))
+
+
+def test_known_failures_are_strict_and_must_name_checks():
+    mark = parametrize_with_checks([MLET], expected_failures={"mlet": {"check_fold": "because"}})
+    marked = [p for p in mark.args[1] if p.marks]
+    assert [p.id for p in marked] == ["mlet-check_fold"]
+    assert marked[0].marks[0].kwargs == {"reason": "because", "strict": True}
+    with pytest.raises(ValueError, match="check_nonsense"):
+        parametrize_with_checks([MLET], expected_failures={"mlet": {"check_nonsense": "x"}})
