@@ -64,14 +64,20 @@ def train(
     with quiet.status("starting") as status:
         rows, peak = bench_train(specs, settings, scale, repeats, status.update)
     cells = [
-        [r.method, show("serving_bytes", r.serving_bytes), f"{r.step_ms:.1f}", f"{r.arithmetic_ms:.1f}", f"{r.ratio:.2f}"]
+        [
+            r.method,
+            show("serving_bytes", r.serving_bytes),
+            f"{r.step_ms:.1f}",
+            f"{r.arithmetic_ms:.1f}",
+            f"{r.ratio:.2f}",
+        ]
         for r in rows
     ]
     shown = console()
     shown.print(table(["method", "tables", "step ms", "arithmetic ms", "step / arithmetic"], cells))
     shown.print(
-        f"  {model} model, batch {batch_size}, 26 tables of Criteo-Kaggle's sizes × {scale:g}; sgemm {peak:.0f} GFLOP/s "
-        f"on {torch.get_num_threads()} threads; medians of {repeats} pairs",
+        f"  {model} model, batch {batch_size}, 26 tables of Criteo-Kaggle's sizes × {scale:g}; "
+        f"sgemm {peak:.0f} GFLOP/s on {torch.get_num_threads()} threads; medians of {repeats} pairs",
         style="dim",
     )
     if out:

@@ -21,17 +21,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DATA = [
     click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE]..."),
     click.option("--format", type=str, default="auto", help="auto, criteo, csv, parquet, libfm or synthetic."),
-    click.option("--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be given several times."),
+    click.option(
+        "--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be given several times."
+    ),
     click.option("--label", help="csv, parquet: the label column (0/1 or -1/1). Guessed if left out."),
     click.option("--dense", help="csv, parquet: numeric columns, separated by commas."),
     click.option("--sparse", help="csv, parquet: id columns, separated by commas; list columns are multi-hot."),
     click.option("--fields", type=click.Path(), metavar="FILE", help="libfm: which field each index belongs to."),
-    click.option("--split", help="order (last fifth is the test part) or random. Default: order for criteo and synthetic."),
+    click.option(
+        "--split", help="order (last fifth is the test part) or random. Default: order for criteo and synthetic."
+    ),
     click.option("--split-seed", type=int, default=0, show_default=True, help="Seed of a random split."),
     click.option("--min-count", type=int, default=2, show_default=True, help="Rarer ids share row 0 of their table."),
     click.option("--rows", type=int, help="Rows to read of each part, or to make (synthetic: 200,000)."),
     click.option("--scale", type=float, help="Synthetic: table sizes as a share of Criteo-Kaggle's. [default: 0.001]"),
-    click.option("--structure", type=float, help="Synthetic: 0 (ids independent) to 1 (clustered, low rank). [default: 0.5]"),
+    click.option(
+        "--structure", type=float, help="Synthetic: 0 (ids independent) to 1 (clustered, low rank). [default: 0.5]"
+    ),
     click.option("--zipf", type=float, help="Synthetic: exponent of the id frequencies. [default: 1.05]"),
 ]
 _TRAINING = [
@@ -39,7 +45,9 @@ _TRAINING = [
     click.option("--budget", type=str, help="Serving bytes of all tables together, such as 20M."),
     click.option("--min-rows", type=int, help="Smaller tables stay full, and count. [default: 200]"),
     click.option("--largest", type=int, help="Compress only so many tables, the largest."),
-    click.option("--model", default="default", show_default=True, help="default, kaggle (DLRM's) or terabyte (MLPerf's)."),
+    click.option(
+        "--model", default="default", show_default=True, help="default, kaggle (DLRM's) or terabyte (MLPerf's)."
+    ),
     click.option("--width", type=int, help="Width of the tables. [default: 16; terabyte: 128]"),
     click.option("--optimizer", help="sgd, adagrad or rowwise_adagrad. [default: adagrad; kaggle, terabyte: sgd]"),
     click.option("--lr", "learning_rate", type=float, help="Learning rate. [default: 0.02; kaggle: 0.1; terabyte: 1]"),
@@ -48,9 +56,22 @@ _TRAINING = [
     click.option("--device", default="cpu", show_default=True, help="Where to train: cpu."),
     click.option("--threads", type=int, help="CPU threads. [default: torch's]"),
 ]
-DATA_NAMES = (
-    "paths format test label dense sparse fields split split_seed min_count rows scale structure zipf".split()
-)
+DATA_NAMES = [
+    "paths",
+    "format",
+    "test",
+    "label",
+    "dense",
+    "sparse",
+    "fields",
+    "split",
+    "split_seed",
+    "min_count",
+    "rows",
+    "scale",
+    "structure",
+    "zipf",
+]
 
 
 def data_options(function: F) -> F:

@@ -35,7 +35,7 @@ def command(folder: str, form: str) -> None:
         sys.stdout.write((to_csv if form == "csv" else to_json)(records))
         return
     from embpress.cli.show import console, summary_table
-    from embpress.dlrm.record import InputError
+    from embpress.compressors import InputError
     from embpress.reports import answer, write_report
 
     try:

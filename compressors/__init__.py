@@ -1,4 +1,4 @@
-"""Compressors for embedding tables: one contract, a registry of methods, all tables of a model, conversion of models."""
+"""Compressors for embedding tables: a contract, a registry of methods, all tables of a model, conversion of models."""
 
 if __name__ != "embpress.compressors":  # a bare `import compressors` from the checkout would be a second copy
     raise ImportError("import embpress.compressors (install the project first: make install)")

@@ -67,7 +67,8 @@ def canonical(
             raise ValueError(f"per_sample_weights goes with mode='sum', this table has mode={mode!r}")
         if per_sample_weights.shape != input.shape:
             raise ValueError(
-                f"per_sample_weights must have the input's shape {tuple(input.shape)}, got {tuple(per_sample_weights.shape)}"
+                f"per_sample_weights must have the input's shape {tuple(input.shape)}, "
+                f"got {tuple(per_sample_weights.shape)}"
             )
         per_sample_weights = per_sample_weights.reshape(-1)
     ids = as_int64(input, "input")

@@ -77,7 +77,9 @@ class Compressor(nn.Module):
         super().__init__()
         name = type(self).__name__
         if num_embeddings < 1 or embedding_dim < 1:
-            raise InputError(f"{name}: a table needs at least one row and one column, got {num_embeddings} × {embedding_dim}")
+            raise InputError(
+                f"{name}: a table needs at least one row and one column, got {num_embeddings} × {embedding_dim}"
+            )
         if mode not in ("sum", "mean"):
             raise InputError(f"{name}: mode={mode!r} is not supported, only 'sum' and 'mean' are")
         if padding_idx is not None:
@@ -97,7 +99,7 @@ class Compressor(nn.Module):
         # what a group owns: name → (first row, rows), or None where all of it is meant
         self._adopted: dict[str, tuple[int, int] | None] = {}
 
-    # --- what a method implements ---------------------------------------------------------------------------------------
+    # --- what a method implements -------------------------------------------------------------------------------------
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the initial values, from `generator` only."""
@@ -119,11 +121,9 @@ class Compressor(nn.Module):
         """Ledger entries of the folded module: by default all tensors."""
         return self._weights()
 
-    # --- the promise ----------------------------------------------------------------------------------------------------
+    # --- the promise --------------------------------------------------------------------------------------------------
 
-    def forward(
-        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """Pooled lookups with `nn.EmbeddingBag`'s semantics.
 
         Args:
@@ -175,7 +175,9 @@ class Compressor(nn.Module):
             if "fused" in self.tags:
                 continue  # no gradient, and its state is among its own tensors
             if parameter.requires_grad:
-                training.append(Entry(f"gradient of {name}", self._gradient_bytes(parameter, batch_size), owner and ~owner))
+                training.append(
+                    Entry(f"gradient of {name}", self._gradient_bytes(parameter, batch_size), owner and ~owner)
+                )
             # only a table of rows has row-wise state; other parameters keep one number an element
             rows = parameter.shape[0] if parameter.dim() == 2 else parameter.numel()
             state = optimizer_bytes(optimizer, parameter.numel(), rows, parameter.element_size())
@@ -189,7 +191,7 @@ class Compressor(nn.Module):
         """The module to serve: equal lookups, no gradients. It shares memory with this one where it can."""
         return frozen(self)._disown()
 
-    # --- sizes by arithmetic --------------------------------------------------------------------------------------------
+    # --- sizes by arithmetic ------------------------------------------------------------------------------------------
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
@@ -216,7 +218,9 @@ class Compressor(nn.Module):
         parameters = inspect.signature(cls.__init__).parameters
         standard = set(TableOptions.__annotations__)
         return {
-            name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY and name not in standard
+            name: p
+            for name, p in parameters.items()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY and name not in standard
         }
 
     def knobs(self) -> dict[str, Any]:
@@ -224,7 +228,7 @@ class Compressor(nn.Module):
         values = {name: getattr(self, name, None) for name in self.knob_names()}
         return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
 
-    # --- helpers of methods, groups and the suite -----------------------------------------------------------------------
+    # --- helpers of methods, groups and the suite ---------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
@@ -271,7 +275,9 @@ class Compressor(nn.Module):
 
     def _own_parameters(self) -> dict[str, Tensor]:
         own: dict[str, Tensor] = dict(self.named_parameters())
-        return own | {name: self.own_rows(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)}
+        return own | {
+            name: self.own_rows(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)
+        }
 
     def _owner(self, name: str, tensor: Tensor) -> int | None:
         return id(getattr(self, name)) if "shared" in self.tags and "." not in name else None

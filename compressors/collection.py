@@ -33,6 +33,10 @@ class TableCollection(nn.Module):
         full_bytes: `Σ 4 n D` at the model's own width.
     """
 
+    groups: Sequence[TableGroup]
+    _back: Tensor
+    _rows: Tensor
+
     def __init__(self, specs: Sequence[TableSpec], tables: Sequence[Compressor], full_bytes: int) -> None:
         super().__init__()
         self.specs = list(specs)
@@ -42,7 +46,8 @@ class TableCollection(nn.Module):
         for t, table in enumerate(tables):
             members.setdefault(type(table), []).append(t)
         self.members = list(members.values())
-        self.groups = nn.ModuleList(group_of([tables[t] for t in own]) for own in self.members)
+        groups = nn.ModuleList(group_of([tables[t] for t in own]) for own in self.members)
+        self.groups = cast("Sequence[TableGroup]", groups)
         order = [t for own in self.members for t in own]
         self._in_order = order == sorted(order)
         self.register_buffer("_back", torch.tensor(order).argsort(), persistent=False)
@@ -177,7 +182,10 @@ class TableCollection(nn.Module):
 
     def extra_repr(self) -> str:
         """Tables, width, size."""
-        return f"{len(self.specs)} tables, width {self.embedding_dim}, serving_bytes={self.serving_bytes}, ratio={self.ratio:.3g}"
+        return (
+            f"{len(self.specs)} tables, width {self.embedding_dim}, serving_bytes={self.serving_bytes}, "
+            f"ratio={self.ratio:.3g}"
+        )
 
 
 def group_of(tables: Sequence[Compressor]) -> TableGroup:
@@ -198,7 +206,7 @@ def build_tables(
             continue
         rows = sum(specs[t].num_embeddings for t in own)
         want = rows > SPARSE_ROWS if sparse is None else sparse
-        option = TableOptions(**{**options, "sparse": want and "sparse" in cls.tags})  # type: ignore[typeddict-item]
+        option: TableOptions = {**options, "sparse": want and "sparse" in cls.tags}
         knobs: list[dict[str, Any]] = [made.knobs[t] or {} for t in own]
         shapes = [(specs[t].num_embeddings, made.width) for t in own]
         for t, table in zip(own, cls.build_tables(shapes, knobs, [option] * len(own))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -27,7 +27,10 @@ COMBINE: dict[str, Callable[[Tensor], Tensor]] = {
 class _CompositionalGroup(TableGroup):
     """One index computation, broadcast over the tables, and one gather."""
 
-    def __init__(self, tables) -> None:  # type: ignore[no-untyped-def]
+    tables: Sequence[Compositional]
+    first: Tensor
+
+    def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
         weight = self.tables[0].weight
         self.register_buffer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -66,7 +67,9 @@ def compress_model(
         BudgetError: the size cannot be reached. In both cases the model is unchanged.
     """
     spec = parse(method) if isinstance(method, str) else method
-    found = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+    found = [
+        (n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, (nn.Embedding, nn.EmbeddingBag))
+    ]
     if not found:
         raise InputError("the model has no nn.Embedding and no nn.EmbeddingBag")
     if isinstance(model, (nn.Embedding, nn.EmbeddingBag)):
@@ -161,8 +164,17 @@ def _refusal(module: Any) -> str:
     return ""
 
 
-def _build(  # type: ignore[no-untyped-def]
-    spec: Spec, keys, specs, tables, notes, ratio, budget, min_rows, largest, generator
+def _build(
+    spec: Spec,
+    keys: Sequence[int],
+    specs: Sequence[TableSpec],
+    tables: Mapping[int, list[tuple[str, Any]]],
+    notes: dict[int, str],
+    ratio: float | None,
+    budget: int | None,
+    min_rows: int,
+    largest: int | None,
+    generator: Generator | None,
 ) -> dict[int, Compressor]:
     """The compressed tables by the weight they replace; tables that stay full get a note."""
     if not specs:
@@ -195,9 +207,7 @@ def _build(  # type: ignore[no-untyped-def]
                 generator=generator,
             )
         )
-    built = spec.cls.build_tables(
-        [specs[t][:2] for t in chosen], [made.knobs[t] or {} for t in chosen], options
-    )
+    built = spec.cls.build_tables([specs[t][:2] for t in chosen], [made.knobs[t] or {} for t in chosen], options)
     return {keys[t]: table for t, table in zip(chosen, built)}
 
 
@@ -219,5 +229,10 @@ def _with(table: Compressor, module: Any, **attributes: Any) -> Compressor:
     if all(getattr(table, key) == value for key, value in attributes.items()):
         return table
     twin = table.__class__.__new__(table.__class__)
-    twin.__dict__ = {**vars(table), "_parameters": dict(table._parameters), "_modules": dict(table._modules), **attributes}
+    twin.__dict__ = {
+        **vars(table),
+        "_parameters": dict(table._parameters),
+        "_modules": dict(table._modules),
+        **attributes,
+    }
     return twin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -19,9 +20,12 @@ from embpress.compressors.registry import register
 class _FullGroup(TableGroup):
     """All rows in one parameter: one gather forward, one sparse gradient."""
 
-    def __init__(self, tables) -> None:  # type: ignore[no-untyped-def]
+    tables: Sequence[Full]
+    first: Tensor
+
+    def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
-        weight: Tensor = self.tables[0].weight
+        weight = self.tables[0].weight
         first = [[table.first_row("weight") for table in self.tables]]
         self.register_buffer("first", self.per_table(first, weight), persistent=False)
 

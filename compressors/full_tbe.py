@@ -1,4 +1,4 @@
-"""Full tables on FBGEMM's table-batched embedding (TBE): one call for all tables, the optimizer fused into the backward."""
+"""Full tables on FBGEMM's table-batched embedding (TBE): one call for all tables, the optimizer in the backward."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def available() -> str | None:
 
 
 class _TBE(nn.Module):
-    """A TBE behind plain parameters: `weights (Σ n D,)` and, for Adagrad, `state`; everything else is made anew on a copy."""
+    """A TBE behind plain parameters: `weights (Σ n D,)` and, for Adagrad, `state`; a copy makes all else anew."""
+
+    weights: nn.Parameter
+    state: nn.Parameter
+    tbe: Any
 
     def __init__(
         self, shapes: Sequence[tuple[int, int]], optimizer: str, learning_rate: float, mean: bool, device: Any
@@ -105,6 +109,8 @@ class _TBE(nn.Module):
 class _TBEGroup(TableGroup):
     """All tables in one TBE, which takes over from the tables' own."""
 
+    tables: Sequence[FullTBE]
+
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
         first = self.tables[0]
@@ -140,6 +146,7 @@ class FullTBE(Compressor):
 
     tags: ClassVar[frozenset[str]] = frozenset({"fused", "float32"})
     group = _TBEGroup
+    kernel: _TBE
 
     def __init__(
         self,
@@ -196,8 +203,14 @@ class FullTBE(Compressor):
 
     def fold(self) -> Full:
         """The same rows as a plain full table."""
-        options = {"mode": self.mode, "include_last_offset": self.include_last_offset, "padding_idx": self.padding_idx}
-        folded = Full(self.num_embeddings, self.embedding_dim, device="meta", **options)  # type: ignore[arg-type]
+        folded = Full(
+            self.num_embeddings,
+            self.embedding_dim,
+            mode=self.mode,
+            include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+            device="meta",
+        )
         folded.weight = nn.Parameter(self.weight, requires_grad=False)
         return folded.eval()
 
@@ -214,7 +227,9 @@ class FullTBE(Compressor):
         if "state" in self.kernel._parameters:
             whole = sum(n * dim for n, dim in self.kernel.arguments[0])
             state = self.kernel.state
-            entries.append(Entry(f"{self.optimizer} state of weight", state.numel() * state.element_size() * size // whole))
+            entries.append(
+                Entry(f"{self.optimizer} state of weight", state.numel() * state.element_size() * size // whole)
+            )
         return [*entries, Entry("TBE bookkeeping", self.kernel.bookkeeping_bytes(), owner=id(self.kernel))]
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,17 @@ class TableGroup(nn.Module):
     Parameters named in the method's `merged` are stacked into one `(Σ rows, width)` parameter that the group owns and
     to which its tables refer, so that one gather serves all tables. A method with an op for many tables, or an index
     computation that broadcasts over tables, overrides `lookup` in a subclass named by its `group` attribute.
+
+    Attributes:
+        tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
     """
+
+    tables: Sequence[Compressor]
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__()
         made: list[Compressor] = list(tables)
-        self.tables = nn.ModuleList(made)
+        self.tables = cast("Sequence[Compressor]", nn.ModuleList(made))
         self.merged = made[0].merged if len(made) > 1 else ()
         for name in self.merged:
             self._merge(name, made)

@@ -1,4 +1,4 @@
-"""Hashing trick: n rows hashed into k (Weinberger et al. 2009); in chunks as in 10000x sharing (Desai et al., section 4)."""
+"""Hashing trick: n rows hashed into k (Weinberger et al. 2009); in chunks as in 10000x sharing (Desai et al.)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embpress.kernels.reference import ROBE_PRIME
 def draw_coefficients(
     shape: tuple[int, ...], generator: Generator | None, device: torch.device | str | None = None
 ) -> Tensor:
-    """Coefficients of universal hashes: int64 in `1 … P - 1`; drawn on the CPU, so that a seed means one thing everywhere."""
+    """Coefficients of universal hashes, int64 in `1 … P - 1`; from the CPU, so that a seed is the same everywhere."""
     if torch.device(device or "cpu").type == "meta":
         return torch.empty(shape, dtype=torch.int64, device="meta")
     source = generator if generator is None or generator.device.type == "cpu" else None
@@ -33,8 +33,8 @@ class HashingTrick(Compositional):
     `h` is two rounds of `x ← (a x + b) mod P; x ← x xor (x >> 15)` modulo k, `P = 2038074743`: one round alone turns
     consecutive ids into an arithmetic progression, which for some `a` visits few of the rows.
 
-    With `parts = l` the row is `l` chunks, chunk j from row `h_j(i)` of a table `(k, D / l)` of its own: two ids collide
-    in the whole row only where all `l` hashes do.
+    With `parts = l` the row is `l` chunks, chunk j from row `h_j(i)` of a table `(k, D / l)` of its own: two ids
+    collide in the whole row only where all `l` hashes do.
 
     Args:
         k: rows to hash into; default `⌈n / 10⌉`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -21,7 +22,10 @@ from embpress.compressors.registry import register
 class _MLETGroup(TableGroup):
     """One gather from the stacked inner tables, one batched product with the projections."""
 
-    def __init__(self, tables) -> None:  # type: ignore[no-untyped-def]
+    tables: Sequence[MLET]
+    first: Tensor
+
+    def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
         table = self.tables[0].table
         self.register_buffer(

@@ -198,7 +198,11 @@ def _typed(cls: type[Compressor], key: str, value: str) -> Any:
     if key not in known:
         raise InputError(f"{cls.spec_name!r} has no knob {key!r}{nearest(key, known) or '; it has none'}")
     hint = typing.get_type_hints(cls.__init__)[key]
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    kinds = (
+        typing.get_args(hint)
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        else (hint,)
+    )
     errors = (ValueError, KeyError)
     for kind in kinds:
         try:
@@ -264,7 +268,9 @@ def for_budget(cls: type[Compressor], n: int, dim: int, size: int, fixed: dict[s
     if solve is None:
         if 4 * n * dim <= size:
             return dict(fixed)
-        raise InputError(f"{cls.spec_name} has one size at a fixed width, {4 * n * dim} bytes here: no ratio or budget can change it")
+        raise InputError(
+            f"{cls.spec_name} has one size at a fixed width, {4 * n * dim} bytes here: no ratio or budget can change it"
+        )
     return {**fixed, **solve(n, dim, size, **fixed)}
 
 

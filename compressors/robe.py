@@ -26,6 +26,9 @@ _DRAWS, _SAMPLE = 32, 1 << 16
 class _RobeGroup(TableGroup):
     """One array, one call for all tables."""
 
+    tables: Sequence[Robe]
+    starts: Tensor
+
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
         first = self.tables[0]
@@ -67,6 +70,7 @@ class Robe(Compressor):
     tags: ClassVar[frozenset[str]] = frozenset({"shared"})
     size_knobs: ClassVar[tuple[str, ...]] = ("size", "memory")
     group = _RobeGroup
+    coefficients: Tensor
 
     def __init__(
         self,

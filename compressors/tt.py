@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -23,7 +23,9 @@ from embpress.kernels import ops
 class _TTGroup(TableGroup):
     """One op call for all tables, whatever their shapes."""
 
-    def __init__(self, tables) -> None:  # type: ignore[no-untyped-def]
+    tables: Sequence[TTRec]
+
+    def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
         if len({table.num_cores for table in self.tables}) > 1:
             raise InputError("tt: the tables of a model need the same number of cores")
@@ -66,12 +68,16 @@ class TTRec(Compressor):
         super().__init__(num_embeddings, embedding_dim, **options)
         check_init(init)
         self.rows, self.columns = _shape(num_embeddings, embedding_dim, cores, rows, columns)
-        if min((rank,) if isinstance(rank, int) else rank) < 1 or (not isinstance(rank, int) and len(rank) != cores - 1):
+        if min((rank,) if isinstance(rank, int) else rank) < 1 or (
+            not isinstance(rank, int) and len(rank) != cores - 1
+        ):
             raise InputError(f"tt: rank={rank} must be one positive rank, or {cores - 1} of them for {cores} cores")
         self.ranks = core_ranks(rank, self.rows, self.columns)
         self.rank, self.num_cores, self.init = rank, cores, init
         self.cores = nn.ParameterList(
-            torch.empty(p, self.ranks[k], q, self.ranks[k + 1], device=options.get("device"), dtype=options.get("dtype"))
+            torch.empty(
+                p, self.ranks[k], q, self.ranks[k + 1], device=options.get("device"), dtype=options.get("dtype")
+            )
             for k, (p, q) in enumerate(zip(self.rows, self.columns))
         )
         self.reset_parameters(options.get("generator"))
@@ -83,7 +89,13 @@ class TTRec(Compressor):
 
     def knobs(self) -> dict[str, object]:
         """Rank, number of cores, initialisation and shapes as resolved."""
-        return {"rank": self.rank, "cores": self.num_cores, "init": self.init, "rows": self.rows, "columns": self.columns}
+        return {
+            "rank": self.rank,
+            "cores": self.num_cores,
+            "init": self.init,
+            "rows": self.rows,
+            "columns": self.columns,
+        }
 
     def _lookup(self, ids: Tensor) -> Tensor:
         return ops.tt_embedding_bag(list(self.cores), ids, num_cores=self.num_cores).squeeze(1)
@@ -99,11 +111,11 @@ class TTRec(Compressor):
         ).squeeze(1)
 
     @classmethod
-    def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: object) -> int:
+    def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
         """`4 Σ R_{k-1} p_k q_k R_k` bytes."""
         cores, rank = knobs.get("cores", 3), knobs.get("rank", 32)
-        rows, columns = _shape(num_embeddings, embedding_dim, cores, knobs.get("rows"), knobs.get("columns"))  # type: ignore[arg-type]
-        return 4 * num_parameters(rows, columns, core_ranks(rank, rows, columns))  # type: ignore[arg-type]
+        rows, columns = _shape(num_embeddings, embedding_dim, cores, knobs.get("rows"), knobs.get("columns"))
+        return 4 * num_parameters(rows, columns, core_ranks(rank, rows, columns))
 
     @classmethod
     def for_budget(

@@ -6,9 +6,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from embpress.compressors import Spec, TableCollection, TableSpec
@@ -59,7 +60,11 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def bench_train(
-    methods: Sequence[Spec], settings: Settings, scale: float, repeats: int, progress: Callable[[str], None] = lambda _: None
+    methods: Sequence[Spec],
+    settings: Settings,
+    scale: float,
+    repeats: int,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[StepTime], float]:
     """Times training steps of the methods in turn, each paired with an sgemm next to it.
 
@@ -99,7 +104,7 @@ def bench_train(
         progress(f"round {max(0, repeat)} of {repeats}")
         for own, (_, _, step) in zip(times, steps):
             peak = _seconds(lambda: torch.mm(a, b))
-            taken = _seconds(lambda step=step, repeat=repeat: step(repeat % 8))
+            taken = _seconds(partial(step, repeat % 8))
             if repeat >= 0:
                 gemm.append(peak)
                 own.append((taken, peak))
@@ -118,7 +123,9 @@ def bench_train(
     return rows, 2 * _GEMM**3 / statistics.median(gemm) / 1e9
 
 
-def _step_of(model: DLRM, settings: Settings, dense, ids, labels) -> Callable[[int], object]:  # type: ignore[no-untyped-def]
+def _step_of(
+    model: DLRM, settings: Settings, dense: Tensor, ids: Sequence[Tensor], labels: Tensor
+) -> Callable[[int], object]:
     optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
 
     def step(i: int) -> None:

@@ -16,7 +16,7 @@ BATCH = 16384
 
 
 def inputs_of(part: Part) -> Any:
-    """The ids of a part as `TableCollection` takes them: one tensor, or a list with pairs where features are multi-hot."""
+    """A part's ids as `TableCollection` takes them: a tensor, or a list with pairs where features are multi-hot."""
     if not part.bags:
         return part.ids
     columns: list[Any] = list(part.ids.unbind(1))
@@ -39,7 +39,7 @@ def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at probability 1/2)."""
+    """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at 1/2)."""
     one_class = bool((labels == labels[0]).all())
     return {
         # on ranks: torchmetrics would squash logits through a float32 sigmoid, which can merge distinct ones

@@ -159,11 +159,7 @@ def backend_of(tables: TableCollection) -> str:
     names = {type(table).spec_name for table in tables.tables}
     if "full-tbe" in names:
         return "fbgemm"
-    kinds = {
-        ops.backend(op)
-        for name, op in (("tt", "tt_embedding_bag"), ("robe", "robe_lookup"))
-        if name in names
-    }
+    kinds = {ops.backend(op) for name, op in (("tt", "tt_embedding_bag"), ("robe", "robe_lookup")) if name in names}
     return kinds.pop() if len(kinds) == 1 else ("mixed" if kinds else "torch")
 
 

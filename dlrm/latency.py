@@ -39,6 +39,16 @@ def percentiles(call: Callable[[int], object], seconds: float) -> dict[str, floa
     return {name: 1e6 * float(value) for name, value in zip(("p50", "p95", "p99"), at)}
 
 
+def _calls(
+    model: DLRM, tables: TableCollection, ids: Sequence[Tensor], dense: Tensor
+) -> dict[str, Callable[[int], object]]:
+    """What is timed, on the inputs in turn."""
+    return {
+        "lookup": lambda i: tables(ids[i % len(ids)]),
+        "model": lambda i: model.score(dense, tables(ids[i % len(ids)])),
+    }
+
+
 def measure(model: DLRM, tables: TableCollection, num_dense: int, seconds: float) -> dict[str, float]:
     """Latency metrics of the folded tables and of the model that uses them.
 
@@ -61,11 +71,7 @@ def measure(model: DLRM, tables: TableCollection, num_dense: int, seconds: float
             # several inputs in turn, so that not one set of rows stays in the cache
             ids = [zipf_ids(sizes, batch, generator) for _ in range(16)]
             dense = torch.rand(batch, num_dense, generator=generator)
-            calls: dict[str, Callable[[int], object]] = {
-                "lookup": lambda i, ids=ids: tables(ids[i % 16]),
-                "model": lambda i, ids=ids, dense=dense: model.score(dense, tables(ids[i % 16])),
-            }
-            for name, call in calls.items():
+            for name, call in _calls(model, tables, ids, dense).items():
                 for at, value in percentiles(call, seconds).items():
                     found[f"{name}_{at}_us_b{batch}"] = value
     model.train(was)

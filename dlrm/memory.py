@@ -14,7 +14,9 @@ def resident_bytes(model: nn.Module, optimizers: list[Optimizer]) -> int:
     """Bytes of parameters, buffers and optimizer state, each storage once."""
     tensors = [*model.parameters(), *model.buffers()]
     for optimizer in optimizers:
-        tensors += [value for state in optimizer.state.values() for value in state.values() if hasattr(value, "untyped_storage")]
+        tensors += [
+            value for state in optimizer.state.values() for value in state.values() if hasattr(value, "untyped_storage")
+        ]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,7 +14,7 @@ from embpress.compressors.collection import BagInput
 
 
 def mlp(sizes: Sequence[int], generator: Generator | None, last_linear: bool) -> nn.Sequential:
-    """Linear layers with ReLU between, initialised as in the reference: weights N(0, 2 / (in + out)), biases N(0, 1 / out).
+    """Linear layers with ReLU between, initialised as DLRM's: weights N(0, 2 / (in + out)), biases N(0, 1 / out).
 
     Args:
         sizes: input width, hidden widths, output width.
@@ -21,7 +22,7 @@ def mlp(sizes: Sequence[int], generator: Generator | None, last_linear: bool) ->
         last_linear: no ReLU after the last layer.
     """
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:])):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         linear = nn.Linear(fan_in, fan_out)
         with torch.no_grad():
             linear.weight.normal_(0, math.sqrt(2 / (fan_in + fan_out)), generator=generator)
@@ -42,6 +43,8 @@ class DLRM(nn.Module):
         top: hidden widths of the top MLP.
         generator: source of the MLPs' initial values.
     """
+
+    _pairs: Tensor
 
     def __init__(
         self,

@@ -1,8 +1,9 @@
-"""Optimizers for a DLRM: torch's where they fit, and Adagrad for sparse gradients of tables, also with one state a row."""
+"""Optimizers for a DLRM: torch's where they fit, and Adagrad for tables' sparse gradients, also one state a row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class TableAdagrad(Optimizer):
         super().__init__(params, {"lr": lr, "rowwise": rowwise, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # torch's takes closures too
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -40,7 +41,7 @@ class TableAdagrad(Optimizer):
                 self._update(parameter, parameter.grad, self.state[parameter]["sum"], group)
 
     @staticmethod
-    def _update(parameter: Tensor, grad: Tensor, total: Tensor, group: dict) -> None:
+    def _update(parameter: Tensor, grad: Tensor, total: Tensor, group: dict[str, Any]) -> None:
         if grad.is_sparse:
             # by hand: coalesce() takes several times as long as this
             rows, inverse = torch.unique(grad._indices()[0], return_inverse=True)

@@ -87,13 +87,19 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError:
-        raise InputError(f"{path} is damaged, it holds no JSON: delete it, and the same command runs it again") from None
+        raise InputError(
+            f"{path} is damaged, it holds no JSON: delete it, and the same command runs it again"
+        ) from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else None
-        raise InputError(f"{path} is not a record of this version (schema {found!r}, want {SCHEMA!r}): move it elsewhere")
+        raise InputError(
+            f"{path} is not a record of this version (schema {found!r}, want {SCHEMA!r}): move it elsewhere"
+        )
     missing = [name for name in _NEEDED if name not in record]
     if missing:
-        raise InputError(f"{path} is damaged, it lacks {', '.join(missing)}: delete it, and the same command runs it again")
+        raise InputError(
+            f"{path} is damaged, it lacks {', '.join(missing)}: delete it, and the same command runs it again"
+        )
     return record
 
 

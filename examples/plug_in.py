@@ -4,8 +4,9 @@ Run: python examples/plug_in.py
 """
 
 import torch
-from embpress.compressors import TableCollection, TableSpec, compress_model, create
 from torch import nn
+
+from embpress.compressors import TableCollection, TableSpec, compress_model, create
 
 generator = torch.Generator().manual_seed(0)
 

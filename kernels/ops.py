@@ -141,7 +141,13 @@ def _robe_setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _robe_backward(ctx: Any, grad: Tensor) -> Any:
     ids, coefficients = ctx.saved_tensors
-    return torch.ops.embpress.robe_lookup_backward.default(grad, ids, coefficients, ctx.size, ctx.z), None, None, None, None
+    return (
+        torch.ops.embpress.robe_lookup_backward.default(grad, ids, coefficients, ctx.size, ctx.z),
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 register_autograd("embpress::robe_lookup", _robe_backward, setup_context=_robe_setup)

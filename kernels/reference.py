@@ -1,6 +1,8 @@
-"""Plain PyTorch implementations of every op: the specification, the fallback where nothing is compiled, the oracle of tests."""
+"""Every op in plain PyTorch: the specification, the fallback where nothing is compiled, the oracle of tests."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -67,7 +69,7 @@ def tt_digits(ids: Tensor, factors: list[int]) -> list[Tensor]:
 
 
 def _tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Partial products `(U, q_0..q_k, R_k)` after each core, and the slices `(U, R_{k-1}, q_k * R_k)` they came from."""
+    """Partial products `(U, q_0..q_k, R_k)` after each core, and the slices `(U, R_{k-1}, q_k * R_k)` they are from."""
     slices = [core[digit].flatten(2) for core, digit in zip(cores, digits)]
     partial = slices[0].view(slices[0].shape[0], cores[0].shape[2], cores[0].shape[3])
     partials = [partial]
@@ -78,7 +80,9 @@ def _tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor
     return partials, slices
 
 
-def _tt_tables(cores: list[Tensor], indices: Tensor, offsets: Tensor | None, weights: Tensor | None, num_cores: int):  # type: ignore[no-untyped-def]
+def _tt_tables(
+    cores: list[Tensor], indices: Tensor, offsets: Tensor | None, weights: Tensor | None, num_cores: int
+) -> Iterator[tuple[int, list[Tensor], Tensor, Tensor | None, Tensor | None, slice]]:
     """Cuts the inputs of the batched op into tables: yields (t, cores, indices, offsets, weights, slice of indices)."""
     num_tables = len(cores) // num_cores
     bags = (indices.shape[0] if offsets is None else offsets.shape[0] - 1) // max(num_tables, 1)
@@ -90,7 +94,14 @@ def _tt_tables(cores: list[Tensor], indices: Tensor, offsets: Tensor | None, wei
             start, stop = int(own[0]), int(own[-1])
             own = own - start
         part = slice(start, stop)
-        yield t, cores[t * num_cores : (t + 1) * num_cores], indices[part], own, None if weights is None else weights[part], part
+        yield (
+            t,
+            cores[t * num_cores : (t + 1) * num_cores],
+            indices[part],
+            own,
+            None if weights is None else weights[part],
+            part,
+        )
 
 
 def tt_embedding_bag(
@@ -156,7 +167,9 @@ def robe_hash(ids: Tensor, chunk: Tensor | int, coefficients: Tensor, slots: int
     return (ids * r3 + (chunk * r2 + r1)) % ROBE_PRIME % slots
 
 
-def _robe_blocks(memory_size: int, ids: Tensor, coefficients: Tensor, z: int, dim: int):  # type: ignore[no-untyped-def]
+def _robe_blocks(
+    memory_size: int, ids: Tensor, coefficients: Tensor, z: int, dim: int
+) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
     """Yields (rows, index `(rows, D)` int64, sign `(rows, D)` or None) in blocks of bounded size."""
     column = torch.arange(dim, device=ids.device)
     chunk, within = column // z, column % z

@@ -32,7 +32,7 @@ def label_points(
     """
     canvas = axes.figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    renderer = canvas.get_renderer()
     scale = axes.figure.dpi / 72
     pixels = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
     taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in pixels] + list(obstacles)

@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+
 from embpress.cli.main import COMMANDS, main
 
 SMALL = ["--rows", "4000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
 DATA = {"rows": 4000, "scale": 0.001, "min_count": 1}
-COLUMNS = (
-    "method knobs seed serving_bytes training_bytes ratio auc auc_last log_loss accuracy step_ms train_seconds "
-    "peak_memory_bytes lookup_p50_us_b1 lookup_p50_us_b128 lookup_p99_us_b128 lookup_p50_us_b2048 "
-    "inference_samples_per_s status backend device"
-).split()
+COLUMNS = [
+    "method", "knobs", "seed", "serving_bytes", "training_bytes", "ratio", "auc", "auc_last", "log_loss", "accuracy",
+    "step_ms", "train_seconds", "peak_memory_bytes", "lookup_p50_us_b1", "lookup_p50_us_b128", "lookup_p99_us_b128",
+    "lookup_p50_us_b2048", "inference_samples_per_s", "status", "backend", "device",
+]  # fmt: skip
 
 
 def call(*arguments):
@@ -150,7 +151,17 @@ def test_the_same_command_runs_nothing_twice(run_folder):
 
 def test_a_killed_compare_goes_on_where_it_stopped(tmp_path):
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "embpress.cli.main", "compare", *SMALL, "--methods", "full,hash,qr", "--seeds", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "embpress.cli.main",
+        "compare",
+        *SMALL,
+        "--methods",
+        "full,hash,qr",
+        "--seeds",
+        "2",
+    ]
     command += ["--out", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
@@ -190,7 +201,7 @@ def test_a_method_that_cannot_reach_the_ratio_is_a_row(tmp_path):
     assert rows["hash"]["status"] == "ok"
     assert rows["mlet"]["status"] == "cannot reach"
     assert "smallest reachable 8×" in rows["mlet"]["reason"]
-    assert "smallest reachable 8×" in (tmp_path / "report.md").read_text()
+    assert "smallest 8×" in (tmp_path / "report.md").read_text()
 
 
 def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size():

@@ -51,7 +51,19 @@ def python(tmp_path):
 def test_install(kind, source, python, tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
     if kind == "wheel":
-        run(sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", tmp_path, ".", cwd=source)
+        run(
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-build-isolation",
+            "--no-deps",
+            "-w",
+            tmp_path,
+            ".",
+            cwd=source,
+        )
         (wheel,) = tmp_path.glob("embpress-*.whl")
         run(*pip, "install", "-q", "--no-deps", "--no-index", wheel)
         home = python.parents[1]

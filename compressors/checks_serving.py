@@ -1,0 +1,138 @@
+"""Checks of copies, folded tables, bytes and budgets."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from embpress.compressors.checks_subject import SHAPES, D, N, Subject, bags, close, rejects
+from embpress.compressors.errors import BudgetError
+from embpress.compressors.ledger import OPTIMIZERS, held_bytes, tensors_of
+from embpress.compressors.registry import for_budget, smallest_bytes
+
+
+def check_state_dict(subject: Subject) -> None:
+    """A state dict, through a file, gives bit-equal lookups in a table made with another seed."""
+    source, target = subject.make(seed=1), subject.make(seed=2)
+    file = io.BytesIO()
+    torch.save(source.state_dict(), file)
+    file.seek(0)
+    target.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(source.to_dense(), target.to_dense()), "the loaded table differs"
+
+
+def check_copies(subject: Subject) -> None:
+    """deepcopy and pickle give bit-equal, independent tables."""
+    source = subject.make()
+    before = source.to_dense()
+    for name, twin in (("deepcopy", copy.deepcopy(source)), ("pickle", pickle.loads(pickle.dumps(source)))):
+        assert torch.equal(twin.to_dense(), before), f"the table of {name} differs"
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.add_(1)
+        assert torch.equal(source.to_dense(), before), f"{name} shares memory with its source"
+        assert not torch.equal(twin.to_dense(), before), f"{name} does not look up in its own parameters"
+
+
+def check_fold(subject: Subject) -> None:
+    """`fold()` serves equal lookups without gradients, keeps the pooling options, and folds to itself."""
+    for mode in ("sum", "mean"):
+        table = subject.make(mode=mode, padding_idx=5, include_last_offset=True).eval()
+        folded = table.fold()
+        ids, offsets = bags(subject)
+        last = torch.cat([offsets, subject.ids([len(ids)])])
+        close(folded(ids, last), table(ids, last).detach(), f"folded {mode}")
+        close(folded.to_dense(), table.to_dense(), "folded table")
+        assert not any(p.requires_grad for p in folded.parameters()), "a folded table wants gradients"
+        assert not folded.training, "a folded table is in training mode"
+        close(folded.fold().to_dense(), table.to_dense(), "folded twice")
+
+
+def check_ledger(subject: Subject) -> None:
+    """The ledger's bytes are those of real tensors, hidden ones too: served, trained, gradients, optimizer state."""
+    table = subject.make(1009, 16)
+    ledger = table.ledger()
+    folded = held_bytes(table.fold())
+    assert ledger.serving_bytes == folded, f"serving: the ledger says {ledger.serving_bytes}, the tensors hold {folded}"
+    held = held_bytes(table)
+    weights = sum(e.bytes for e in table._weights())
+    assert weights == held, f"training weights: the ledger says {weights}, the tensors hold {held}"
+    if "fused" in subject.cls.tags:
+        return  # its state is among its own tensors, and there are no gradients
+    table(torch.arange(1009, device=subject.device).view(-1, 1)).sum().backward()
+    trained = [p for p in table.parameters() if p.requires_grad]
+    grads = sum(p.grad.numel() * p.grad.element_size() for p in trained if p.grad is not None)
+    assert ledger.training_bytes == held + grads, (
+        f"with gradients: {ledger.training_bytes}, the tensors hold {held + grads}"
+    )
+    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "sgd": lambda: torch.optim.SGD(trained, 0.1),
+        "adagrad": lambda: torch.optim.Adagrad(trained, 0.1),
+        "adam": lambda: torch.optim.Adam(trained, 0.1),
+    }
+    assert set(makers) <= set(OPTIMIZERS)
+    for name, maker in makers.items():
+        optimizer = maker()
+        optimizer.step()
+        real = sum(
+            value.numel() * value.element_size()
+            for state in optimizer.state.values()
+            for key, value in state.items()
+            if key != "step"
+        )
+        said = table.ledger(name).training_bytes - ledger.training_bytes
+        assert said == real, f"{name} state: the ledger says {said}, the optimizer holds {real}"
+
+
+def check_activations(subject: Subject) -> None:
+    """What a forward keeps for its backward is in the ledger, within a factor of four."""
+    table = subject.make(1009, 32)
+    own = {t.untyped_storage().data_ptr() for t in tensors_of(table, set())}
+    ids = torch.arange(512, device=subject.device).view(-1, 1)
+    own.add(ids.untyped_storage().data_ptr())  # the caller's
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = table(ids)
+    kept[out.untyped_storage().data_ptr()] = out.untyped_storage().nbytes()
+    real = sum(kept.values())
+    said = next(e.bytes for e in table.ledger(batch_size=512).training if e.name == "activations")
+    assert real <= said <= 4 * real, f"activations: the ledger says {said}, a forward keeps {real}"
+
+
+def check_serving_size(subject: Subject) -> None:
+    """The size by arithmetic is the size of the table that is built."""
+    for n, dim in SHAPES:
+        said = subject.cls.serving_size(n, dim, **subject.knobs)
+        real = subject.make(n, dim).ledger().serving_bytes
+        assert said == real, f"{n} × {dim}: arithmetic says {said} bytes, the table has {real}"
+
+
+def check_budget(subject: Subject) -> None:
+    """A budget is kept and used, more bytes never make it smaller, and what is unreachable is said exactly."""
+    cls = subject.cls
+    if not hasattr(cls, "for_budget"):
+        return
+    fixed = {key: value for key, value in subject.knobs.items() if key not in cls.size_knobs}
+    for n, dim in ((N, D), (5000, 32), (100_003, 16)):
+        least = smallest_bytes(cls, n, dim, fixed)
+        rejects(partial(for_budget, cls, n, dim, least - 1, fixed), (BudgetError,))
+        full, last = 4 * n * dim, 0
+        for size in sorted({least, *(max(least, int(full / ratio)) for ratio in (100, 30, 10, 4, 2, 1.1))}):
+            used = cls.serving_size(n, dim, **for_budget(cls, n, dim, size, fixed))
+            assert used <= size, f"{used} bytes for a budget of {size} ({n} × {dim})"
+            assert used >= last, f"a larger budget made {n} × {dim} smaller"
+            last = used
+        table = cls(n, dim, **for_budget(cls, n, dim, least, fixed), generator=Generator().manual_seed(0))
+        assert table.ledger().serving_bytes == least, "the smallest size is not the size of the smallest table"
