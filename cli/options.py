@@ -34,7 +34,7 @@ _DATA = [
     click.option("--split-seed", type=int, default=0, show_default=True, help="Seed of a random split."),
     click.option("--min-count", type=int, default=2, show_default=True, help="Rarer ids share row 0 of their table."),
     click.option("--rows", type=int, help="Rows to read of each part, or to make (synthetic: 200,000)."),
-    click.option("--scale", type=float, help="Synthetic: table sizes as a share of Criteo-Kaggle's. [default: 0.001]"),
+    click.option("--scale", type=float, help="Synthetic: table sizes as a share of Criteo-Kaggle's. [default: 0.003]"),
     click.option(
         "--structure", type=float, help="Synthetic: 0 (ids independent) to 1 (clustered, low rank). [default: 0.5]"
     ),

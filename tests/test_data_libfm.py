@@ -45,7 +45,7 @@ def test_one_index_per_field(tmp_path, negative):
     assert everything(data, "labels").tolist() == [float(line.startswith("1")) for line in lines]
     for f in (0, 1):
         column = [line.split()[1 + f].split(":")[0] for line in lines]
-        known = [v for v, _ in Counter(column[:80]).most_common()]  # ties in order of first appearance
+        known = [v for v, _ in Counter(column[:72]).most_common()]  # ties in order of first appearance
         assert everything(data, "ids")[:, f].tolist() == [known.index(v) + 1 if v in known else 0 for v in column]
     assert data.dense_names == ["(constant)"]
 
@@ -74,7 +74,7 @@ def test_fields_file_makes_bags(tmp_path, pairs):
     assert everything(data, "ids")[:, 1].tolist() == [1, 2, 1, 2] * 10
     assert everything(data, "ids")[:, 0].tolist() == [0] * 40
     assert data.num_embeddings == [3, 3]
-    assert data.counts[0].tolist() == [0, 24, 24]
+    assert data.counts[0].tolist() == [0, 22, 22]  # of the 29 rows trained on
     assert data.about["multi_hot"] == ["field 2"]
 
 
@@ -130,4 +130,5 @@ def test_real_frappe():
     assert data.about["label_mean"] == pytest.approx(0.330, abs=5e-4)
     assert len(data.features) == 10
     assert max(data.row0_share) < 0.005
+    assert sum(data.row0_share) / 10 == pytest.approx(0, abs=0.001)
     assert max(data.num_embeddings) == pytest.approx(4082, abs=30)

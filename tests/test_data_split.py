@@ -107,7 +107,7 @@ def test_encode_against_plain_python(min_count):
     assert rows.tolist() == [table.get(c, 0) for c in codes.tolist()]
 
 
-def test_encode_numbers_by_frequency_in_the_training_part_then_by_first_appearance():
+def test_encode_numbers_by_frequency_in_the_rows_trained_on_then_by_first_appearance():
     codes = np.array([5, 3, 1, 1, 3, 5, 4, 4, 4, 0, 2, 2, 2, 2, 0, 0, 0])
     training = np.arange(17) < 10  # 2 and most of 0 only later: neither counts
     rows, n = encode(RawField(codes), training, 1)
@@ -136,11 +136,11 @@ def test_whole_path_against_plain_python(tmp_path):
     assert [len(p) for p in (data.train, data.valid, data.test)] == [288, 32, 80]
     for f in (0, 1):
         column = [r[f + 1] for r in rows]
-        known = [v for v, n in Counter(column[:320]).most_common() if n >= 2]
+        known = [v for v, n in Counter(column[:288]).most_common() if n >= 2]
         expected = [known.index(v) + 1 if v in known else 0 for v in column]
         assert torch.cat([p.ids[:, f] for p in (data.train, data.valid, data.test)]).tolist() == expected
         assert data.num_embeddings[f] == len(known) + 1
-        assert data.counts[f].tolist() == [expected[:320].count(k) for k in range(len(known) + 1)]
+        assert data.counts[f].tolist() == [expected[:288].count(k) for k in range(len(known) + 1)]
         assert data.row0_share[f] == pytest.approx(expected[320:].count(0) / 80)
     assert data.train.ids.dtype == torch.int32
     assert data.counts[0].dtype == torch.int64
@@ -156,6 +156,27 @@ def test_test_rows_never_reach_the_vocabulary(tmp_path):
         assert torch.equal(p.ids, q.ids)
     assert all(torch.equal(a, b) for a, b in zip(one.counts, two.counts))
     assert two.row0_share[0] == 1.0
+    assert one.fingerprint != two.fingerprint
+
+
+@pytest.mark.parametrize("split", ["order", "random"])
+def test_validation_rows_never_reach_the_vocabulary(tmp_path, split):
+    rows = random_rows(300)
+    one = load([write_csv(tmp_path / "a.csv", rows)], split=split, min_count=1)
+    changed = list(rows)
+    train, valid, _ = split_rows(300, None, split, 0)
+    for k, row in enumerate(valid.tolist()):
+        changed[row] = (rows[row][0], f"new{k % 3}", "y1")  # unseen ids, and one that is frequent already
+    two = load([write_csv(tmp_path / "b.csv", changed)], split=split, min_count=1)
+    assert one.num_embeddings == two.num_embeddings
+    for p, q in ((one.train, two.train), (one.test, two.test)):
+        assert torch.equal(p.ids, q.ids)
+    assert all(torch.equal(a, b) for a, b in zip(one.counts, two.counts))
+    assert [int(c.sum()) for c in two.counts] == [216, 216]
+    assert one.row0_share == two.row0_share
+    assert two.valid.ids[:, 0].tolist() == [0] * 24
+    known = Counter(rows[row][2] for row in train.tolist()).most_common()
+    assert two.valid.ids[:, 1].tolist() == [[v for v, _ in known].index("y1") + 1] * 24
     assert one.fingerprint != two.fingerprint
 
 

@@ -34,7 +34,7 @@ def assemble(
         format: one of the keys of `DEFAULT_SPLIT`.
         split: `order` or `random`; None takes the format's default.
         split_seed: seed of a random split.
-        min_count: ids rarer than this in the training part share row 0.
+        min_count: ids rarer than this in the rows trained on share row 0.
 
     Raises:
         InputError: too few rows, no sparse feature, one class only, or a bad option.
@@ -54,8 +54,9 @@ def assemble(
                 f"all {len(index)} rows of the {part} part of {name} have label {classes[0]:g}, "
                 "but both labels are needed to learn and to measure"
             )
-    training = np.ones(rows, bool)
-    training[parts[2]] = False
+    # rows that are trained on: validation, which chooses the epoch, must meet unseen ids just as the test part does
+    training = np.zeros(rows, bool)
+    training[parts[0]] = True
 
     encoded = [encode(field, training, min_count) for field in raw.fields]
     sizes = [n for _, n in encoded]
@@ -81,7 +82,7 @@ def assemble(
         train=train,
         valid=valid,
         test=test,
-        counts=[sum_counts((train, valid), f, n) for f, n in enumerate(sizes)],
+        counts=[count_lookups(train, f, n) for f, n in enumerate(sizes)],
         row0_share=[row0_share(test, f) for f in range(len(sizes))],
         fingerprint=fingerprint((train, valid, test), sizes),
     )
@@ -104,9 +105,9 @@ def lookups(part: Part, feature: int) -> torch.Tensor:
     return part.bags[feature].values if feature in part.bags else part.ids[:, feature]
 
 
-def sum_counts(parts: Sequence[Part], feature: int, rows: int) -> torch.Tensor:
-    """How often each table row is looked up in the parts: `(rows,)` int64."""
-    return torch.bincount(torch.cat([lookups(part, feature) for part in parts]), minlength=rows)
+def count_lookups(part: Part, feature: int, rows: int) -> torch.Tensor:
+    """How often each table row is looked up in a part: `(rows,)` int64."""
+    return torch.bincount(lookups(part, feature), minlength=rows)
 
 
 def row0_share(part: Part, feature: int) -> float:

@@ -77,7 +77,7 @@ class ClickData:
     """Click data, split and encoded.
 
     Row 0 of every table is for missing, unseen and rare ids; the other rows are in order of falling frequency in the
-    training part.
+    rows trained on (`train`).
 
     Attributes:
         name: short name for reports.
@@ -88,7 +88,7 @@ class ClickData:
         train: what is trained on.
         valid: the last tenth of the training part.
         test: what is only measured on.
-        counts: per feature `(n,)` int64, lookups of each row in the training part (train and valid together).
+        counts: per feature `(n,)` int64, lookups of each table row in the rows trained on (`train` alone).
         row0_share: per feature, the share (0 to 1) of the test part's lookups that fall on row 0.
         fingerprint: 16 hex digits over everything that reaches a model.
         best_auc: AUC of the true logit on the test part, which only synthetic data knows.

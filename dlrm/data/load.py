@@ -57,7 +57,7 @@ def load(
         fields: libfm: file that maps indices to fields.
         split: `order` (default of criteo and synthetic) or `random` (of the others).
         split_seed: seed of a random split.
-        min_count: ids rarer than this in the training part share row 0.
+        min_count: ids rarer than this in the rows trained on share row 0.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
         **synthetic: `scale`, `structure`, `zipf`, `seed` of synthetic data.
 

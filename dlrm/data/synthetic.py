@@ -199,7 +199,7 @@ def auc(scores: Floats, labels: NDArray[Any]) -> float:
 
 def synthetic(
     rows: int = 200_000,
-    scale: float = 0.001,
+    scale: float = 0.003,
     structure: float = 0.5,
     zipf: float = 1.05,
     seed: int = 0,
@@ -211,7 +211,7 @@ def synthetic(
 ) -> ClickData:
     """Data with Criteo-Kaggle's shape and a planted logit, through the same split and vocabulary as real data.
 
-    The vocabulary numbers the raw ids of `rows_of` anew, by falling frequency in the training part.
+    The vocabulary numbers the raw ids of `rows_of` anew, by falling frequency in the rows trained on.
 
     The logit is a bias, effects of the dense values, an effect of each id, and interactions of the ids of some pairs of
     fields: half of their variance the product of the ids' effects, half the inner product of 4 latents of their own.
@@ -222,7 +222,7 @@ def synthetic(
         structure: 0 to 1, from ids that are independent of each other to ids that share clusters and a low rank.
         zipf: exponent of the id frequencies; 0 is uniform.
         seed: determines every row together with its number.
-        min_count: ids rarer than this in the training part share row 0.
+        min_count: ids rarer than this in the rows trained on share row 0.
         dense: number of dense columns.
         split: `order` (default) or `random`.
         split_seed: seed of a random split.

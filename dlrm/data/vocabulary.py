@@ -1,4 +1,4 @@
-"""Ids from values: learned on the training part alone, most frequent first, row 0 for what it does not know."""
+"""Ids from values: learned from the rows trained on alone, most frequent first, row 0 for what it does not know."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from embpress.dlrm.data.raw import Ints, RawField
 
 
 def training_values(field: RawField, training: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of a field's values belong to rows of the training part: `(total,)` bool."""
+    """Which of a field's values belong to rows that are trained on: `(total,)` bool."""
     return training if field.offsets is None else np.repeat(training, np.diff(field.offsets))
 
 
 def encode(field: RawField, training: NDArray[np.bool_], min_count: int) -> tuple[Ints, int]:
     """Maps a field's values to table rows.
 
-    A value that occurs at least `min_count` times in the training part gets a row from 1 on, the most frequent
+    A value that occurs at least `min_count` times in the rows trained on gets a row from 1 on, the most frequent
     first (ties in order of first appearance): methods that share memory between neighbouring rows, such as TT-Rec and
     QR, do markedly better so. All others, and missing ones, get row 0.
 
     Args:
         field: the values of all rows.
-        training: `(N,)` bool, true for rows of the training part (train and valid).
-        min_count: how often a value must occur in the training part.
+        training: `(N,)` bool, true for the rows trained on (neither valid nor test).
+        min_count: how often a value must occur in the rows trained on.
 
     Returns:
         The row of each value, `(total,)` int32 (int64 for 2**31 rows and more), and the number of rows, row 0 included.
