@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 from itertools import pairwise
 
 import torch
@@ -33,6 +34,41 @@ def mlp(sizes: Sequence[int], generator: Generator | None, last_linear: bool) ->
     return nn.Sequential(*layers)
 
 
+def pair_indices(count: int) -> tuple[Tensor, Tensor]:
+    """Where the pairs of `count` vectors stand in their Gram matrix.
+
+    Returns:
+        The flat places `(P,)` of the entries below the diagonal, and for every entry `(count * count,)` the number of
+        its pair, P on the diagonal.
+    """
+    row, column = torch.tril_indices(count, count, -1)
+    of_entry = torch.full((count, count), len(row))
+    of_entry[row, column] = of_entry[column, row] = torch.arange(len(row))
+    return row * count + column, of_entry.flatten()
+
+
+class PairwiseDots(torch.autograd.Function):
+    """Dot product of every pair of vectors: `(B, V, D)` → `(B, V (V - 1) / 2)`.
+
+    The Gram matrix is symmetric, so its gradient is too, and one product gives the vectors' gradient; autograd would
+    take two, with a scatter and an addition.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, below: Tensor, of_entry: Tensor) -> Tensor:
+        """Products in the order of `below`."""
+        ctx.save_for_backward(vectors, of_entry)
+        return torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, below)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """`dV = (dG + dGᵀ) V`, with zeros on the diagonal."""
+        vectors, of_entry = ctx.saved_tensors
+        padded = nn.functional.pad(grad, (0, 1))  # the last column is the diagonal's zero
+        gram = padded.index_select(1, of_entry).view(vectors.shape[0], vectors.shape[1], vectors.shape[1])
+        return torch.bmm(gram, vectors), None, None
+
+
 class DLRM(nn.Module):
     """Click probability from dense features and one embedding a categorical feature.
 
@@ -59,8 +95,9 @@ class DLRM(nn.Module):
         self.bottom = mlp([num_dense, *bottom, width], generator, last_linear=False)
         self.tables = tables
         self.top = mlp([width + vectors * (vectors - 1) // 2, *top, 1], generator, last_linear=True)
-        row, column = torch.tril_indices(vectors, vectors, -1)
-        self.register_buffer("_pairs", row * vectors + column, persistent=False)
+        below, of_entry = pair_indices(vectors)
+        self.register_buffer("_below", below, persistent=False)
+        self.register_buffer("_of_entry", of_entry, persistent=False)
 
     def forward(self, dense: Tensor, ids: Tensor | Sequence[BagInput]) -> Tensor:
         """Logits `(B,)` of dense features `(B, num_dense)` and ids as in `TableCollection.forward`."""
@@ -70,6 +107,5 @@ class DLRM(nn.Module):
         """Logits `(B,)` from looked-up rows `(B, F, D)`."""
         bottom = self.bottom(dense)
         vectors = torch.cat([bottom.unsqueeze(1), rows], dim=1)
-        # every pair once: the part of the Gram matrix below its diagonal
-        products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, self._pairs)
+        products = PairwiseDots.apply(vectors, self._below, self._of_entry)
         return self.top(torch.cat([bottom, products], dim=1)).squeeze(1)

@@ -26,7 +26,7 @@ def test_any_row_is_reproducible():
 
 
 def test_loaded_rows_are_those_rows():
-    data = synthetic(3000, seed=4, min_count=1)
+    data = synthetic(3000, 0.001, seed=4, min_count=1)
     labels, counts, ids, _ = rows_of(SPEC, 4, np.arange(3000))
     np.testing.assert_array_equal(torch.cat([data.train.labels, data.valid.labels, data.test.labels]), labels)
     np.testing.assert_allclose(torch.cat([data.train.dense, data.valid.dense, data.test.dense]), np.log1p(counts))
@@ -36,16 +36,16 @@ def test_loaded_rows_are_those_rows():
         assert data.num_embeddings[f] == len(table) + 1
         loaded = torch.cat([data.train.ids[:, f], data.valid.ids[:, f], data.test.ids[:, f]])
         assert loaded.tolist() == [table.get(v, 0) for v in ids[:, f].tolist()]
-    more = synthetic(6000, seed=4, min_count=1)
+    more = synthetic(6000, 0.001, seed=4, min_count=1)
     assert torch.equal(more.train.labels[:2160], data.train.labels)
 
 
 def test_best_auc_is_exact():
-    data = synthetic(20_000, seed=1)
+    data = synthetic(20_000, 0.001, seed=1)
     labels, _, _, logits = rows_of(SPEC, 1, np.arange(16_000, 20_000))
     exact = binary_auroc(torch.sigmoid(torch.from_numpy(logits)), torch.from_numpy(labels).int())
     assert data.best_auc == pytest.approx(float(exact), abs=1e-6)
-    shuffled = synthetic(20_000, seed=1, split="random")
+    shuffled = synthetic(20_000, 0.001, seed=1, split="random")
     assert shuffled.best_auc == pytest.approx(data.best_auc, abs=0.03)
     assert shuffled.best_auc != data.best_auc
 
@@ -53,7 +53,7 @@ def test_best_auc_is_exact():
 @pytest.mark.parametrize("structure", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_difficulty_stays_in_its_range(structure, seed):
-    data = synthetic(40_000, structure=structure, seed=seed)
+    data = synthetic(40_000, 0.001, structure=structure, seed=seed)
     assert data.about["label_mean"] == pytest.approx(0.25, abs=0.015)
     assert 0.79 < data.best_auc < 0.86
 
@@ -64,7 +64,7 @@ def test_shape_of_criteo():
     assert scaled_sizes(1.0) == CRITEO_SIZES
     assert scaled_sizes(0.001)[2] == 10_131
     assert min(scaled_sizes(1e-9)) == 3
-    data = synthetic(30_000)
+    data = synthetic(30_000, 0.001)
     assert data.train.ids.shape == (21_600, 26)
     assert data.train.dense.shape[1] == 13
     assert (data.train.ids.amax(0) < torch.tensor(data.num_embeddings)).all()
