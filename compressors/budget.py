@@ -77,6 +77,8 @@ def plan(
     keep = kept_full(tables, min_rows, largest)
     saves_by_width = cls.model_width(2, 2.0) != 2
     solvable = hasattr(cls, "for_budget") or saves_by_width
+    if not solvable and (spec.ratio is not None or spec.budget is not None):
+        raise InputError(f"{spec.name} has one size only: it takes no ratio and no budget")
     if (ratio is None and budget is None) or spec.fixes_size or not solvable:
         return Plan([None if k else dict(spec.knobs) for k in keep], width, full_bytes)
     if ratio is None:

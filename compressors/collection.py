@@ -143,7 +143,11 @@ class TableCollection(nn.Module):
         raise IndexError(f"id {int(ids[row, t])} is out of range: {name} has {n} rows, 0 to {n - 1}")
 
     def ledger(self, optimizer: str | None = None, batch_size: int | None = None) -> Ledger:
-        """Bytes of all tables; memory they share counts once. `batch_size` counts samples, one lookup a table each."""
+        """Bytes of all tables; memory they share counts once. `batch_size` counts samples, one lookup a table each.
+
+        Not in it: the few integers a table, such as where its rows start, that groups derive from the tables' shapes to
+        look them up together.
+        """
         whole = Ledger()
         for spec, table, t in zip(self.specs, self.tables, range(len(self.specs))):
             whole += table.ledger(optimizer, batch_size).renamed(f"{spec.name or t}: ")

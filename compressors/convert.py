@@ -157,6 +157,8 @@ def _refusal(module: Any) -> str:
     """Why a module cannot be replaced, or nothing."""
     if module.max_norm is not None:
         return "max_norm is not supported"
+    if not module.weight.requires_grad:
+        return "its weight is frozen"
     if module.scale_grad_by_freq:
         return "scale_grad_by_freq is not supported"
     if isinstance(module, nn.EmbeddingBag) and module.mode == "max":

@@ -68,9 +68,8 @@ class TTRec(Compressor):
         super().__init__(num_embeddings, embedding_dim, **options)
         check_init(init)
         self.rows, self.columns = _shape(num_embeddings, embedding_dim, cores, rows, columns)
-        if min((rank,) if isinstance(rank, int) else rank) < 1 or (
-            not isinstance(rank, int) and len(rank) != cores - 1
-        ):
+        given = (rank,) if isinstance(rank, int) else rank
+        if len(given) not in ((1,) if isinstance(rank, int) else (cores - 1,)) or min(given) < 1:
             raise InputError(f"tt: rank={rank} must be one positive rank, or {cores - 1} of them for {cores} cores")
         self.ranks = core_ranks(rank, self.rows, self.columns)
         self.rank, self.num_cores, self.init = rank, cores, init

@@ -240,3 +240,8 @@ def test_a_budget_above_the_full_tables_is_refused(method):
 def test_ratio_and_budget_together_are_refused():
     with pytest.raises(InputError, match="not both"):
         plan(parse("hash"), CRITEO, ratio=2, budget=10**6)
+
+
+def test_a_method_of_one_size_takes_no_ratio_of_its_own():
+    with pytest.raises(InputError, match="one size"):
+        plan(parse("full:ratio=5"), [TableSpec(1000, 16)])

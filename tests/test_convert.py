@@ -304,3 +304,12 @@ def test_frozen_parameters_are_in_no_group():
     model = nn.ModuleDict({"table": create("hash", 500, 8), "top": nn.Linear(8, 1)})
     model["table"].weight.requires_grad_(False)
     assert set(by_name(model)) == {"dense"}
+
+
+def test_a_frozen_embedding_is_left_alone():
+    model = nn.Sequential(nn.Embedding.from_pretrained(torch.randn(500, 8)), nn.Embedding(500, 8))
+    done = compress_model(model, "hash", ratio=1.5)
+    assert isinstance(model[0], nn.Embedding)
+    assert done.note[0] == "its weight is frozen"
+    assert isinstance(model[1], nn.Module)
+    assert not isinstance(model[1], nn.Embedding)

@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from embpress.compressors import TableCollection, TableSpec
 from embpress.dlrm.evaluate import scores
 from embpress.dlrm.latency import zipf_ids
 from embpress.dlrm.model import DLRM, PairwiseDots, mlp, pair_indices
 from embpress.dlrm.optim import TableAdagrad, make_optimizers
-from torch import nn
-from torch.nn import functional as F
 
 SIZES = [50, 3, 20]
 
