@@ -51,12 +51,20 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
         raise InputError(f"--methods names the same method twice: {methods}")
     if seeds < 1:
         raise InputError(f"--seeds must be at least 1, got {seeds}")
-    data = load_data(given)
+    run_all(*prepared(given, out), specs, list(range(seeds)))
+
+
+def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
+    """Data, settings and run folder from the options; says at a terminal that it is reading."""
+    from embpress.cli.show import console
+
+    with console(stderr=True).status("reading data"):
+        data = load_data(given)
     settings = settings_of(data, given)
-    run_all(data, specs, settings, list(range(seeds)), out_folder(out, data, settings))
+    return data, settings, out_folder(out, data, settings)
 
 
-def run_all(data: ClickData, specs: list[Spec], settings: Settings, seeds: list[int], folder: Path) -> None:
+def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Spec], seeds: list[int]) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
     from embpress.cli.show import RunProgress, console, summary_table
     from embpress.dlrm.compare import compare

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from embpress.cli.options import data_options, load_data, out_folder, settings_of, training_options
+from embpress.cli.options import data_options, training_options
 
 
 @click.command(name="train")
@@ -26,10 +26,8 @@ def command(method: str, seed: int, out: str | None, **given: Any) -> None:
       embpress train clicks.csv --label click --method robe:z=16:ratio=100 --epochs 2
       embpress train train.txt --test test.txt --format criteo --model kaggle --method qr:c=8
     """
-    from embpress.cli.compare import run_all
+    from embpress.cli.compare import prepared, run_all
     from embpress.compressors import parse
 
     spec = parse(method)
-    data = load_data(given)
-    settings = settings_of(data, given)
-    run_all(data, [spec], settings, [seed], out_folder(out, data, settings))
+    run_all(*prepared(given, out), [spec], [seed])

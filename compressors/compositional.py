@@ -32,17 +32,14 @@ class _CompositionalGroup(TableGroup):
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
-        weight = self.tables[0].weight
-        self.register_buffer(
-            "first", self.per_table([[table.first_row("weight")] for table in self.tables], weight), persistent=False
-        )
+        self.register_constant("first", [table.first_row("weight") for table in self.tables])
         for name in self.tables[0].constants:
             stacked = torch.stack([getattr(table, name) for table in self.tables])
             self.register_buffer(name, stacked, persistent=False)
 
     def lookup(self, ids: Tensor) -> Tensor:
         table = self.tables[0]
-        index = table.part_rows(ids, {name: getattr(self, name) for name in table.constants}) + self.first
+        index = table.part_rows(ids, {name: getattr(self, name) for name in table.constants}) + self.first.unsqueeze(1)
         return table.combined(F.embedding(index, table.weight, sparse=table.sparse))
 
 

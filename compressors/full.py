@@ -25,9 +25,7 @@ class _FullGroup(TableGroup):
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
-        weight = self.tables[0].weight
-        first = [[table.first_row("weight") for table in self.tables]]
-        self.register_buffer("first", self.per_table(first, weight), persistent=False)
+        self.register_constant("first", [table.first_row("weight") for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
         table = self.tables[0]
@@ -51,6 +49,20 @@ class Full(Compressor):
             torch.empty(num_embeddings, embedding_dim, device=options.get("device"), dtype=options.get("dtype"))
         )
         self.reset_parameters(options.get("generator"))
+
+    @classmethod
+    def serving(cls, table: Compressor, weight: Tensor) -> Full:
+        """A table to serve: the rows `weight`, which it shares, with the pooling of `table`."""
+        made = cls(
+            table.num_embeddings,
+            table.embedding_dim,
+            mode=table.mode,
+            include_last_offset=table.include_last_offset,
+            padding_idx=table.padding_idx,
+            device="meta",
+        )
+        made.weight = nn.Parameter(weight, requires_grad=False)
+        return made.eval()
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:

@@ -203,16 +203,7 @@ class FullTBE(Compressor):
 
     def fold(self) -> Full:
         """The same rows as a plain full table."""
-        folded = Full(
-            self.num_embeddings,
-            self.embedding_dim,
-            mode=self.mode,
-            include_last_offset=self.include_last_offset,
-            padding_idx=self.padding_idx,
-            device="meta",
-        )
-        folded.weight = nn.Parameter(self.weight, requires_grad=False)
-        return folded.eval()
+        return Full.serving(self, self.weight)
 
     def _activation_bytes(self, batch_size: int) -> int:
         # TBE keeps ids, offsets and a few counters of its own besides the rows

@@ -53,6 +53,7 @@ class TableGroup(nn.Module):
         """One pair of ids `(N,)` and offsets `(B,)` a table → `(B, T, D)`."""
         return torch.stack([table(*value) for table, value in zip(self.tables, inputs)], dim=1)
 
-    def per_table(self, values: list[list[int]], like: Tensor) -> Tensor:
-        """Constants of the tables as `(T, k)` int64 on `like`'s device."""
-        return torch.tensor(values, dtype=torch.int64, device=like.device)
+    def register_constant(self, name: str, values: list[int]) -> None:
+        """Keeps one integer a table, which follows from the tables' shapes: a buffer `(T,)` that is not saved."""
+        constant = torch.tensor(values, dtype=torch.int64, device=self.tables[0].device)
+        self.register_buffer(name, constant, persistent=False)

@@ -1,4 +1,4 @@
-"""MLET: a table trained as a product of two matrices, W1 (n, k) W2 (k, D) with k >= D, and served as one table."""
+"""MLET: a product W1 (n, k) W2 (k, D), k >= D, in training, one table to serve (Ghaemmaghami et al. 2020)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ class _MLETGroup(TableGroup):
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
-        table = self.tables[0].table
-        self.register_buffer(
-            "first", self.per_table([[t.first_row("table") for t in self.tables]], table), persistent=False
-        )
+        self.register_constant("first", [table.first_row("table") for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
         first = self.tables[0]
@@ -97,19 +94,7 @@ class MLET(Compressor):
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""
-        projection = self.own_rows("projection")
-        folded = Full(
-            self.num_embeddings,
-            self.embedding_dim,
-            mode=self.mode,
-            include_last_offset=self.include_last_offset,
-            padding_idx=self.padding_idx,
-            device="meta",
-        )
-        product = torch.empty(self.num_embeddings, self.embedding_dim, device=self.device, dtype=projection.dtype)
-        torch.mm(self.own_rows("table").detach(), projection.detach(), out=product)
-        folded.weight = nn.Parameter(product, requires_grad=False)
-        return folded.eval()
+        return Full.serving(self, self.own_rows("table").detach() @ self.own_rows("projection").detach())
 
     def _serving(self) -> list[Entry]:
         return [Entry("weight", self.num_embeddings * self.embedding_dim * self.itemsize)]

@@ -38,9 +38,7 @@ class _RobeGroup(TableGroup):
         for table in self.tables:
             table.adopt("memory", memory)
             table.adopt("coefficients", coefficients)
-        self.register_buffer(
-            "starts", self.per_table([[table.start for table in self.tables]], memory), persistent=False
-        )
+        self.register_constant("starts", [table.start for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
         first = self.tables[0]
@@ -158,24 +156,30 @@ def _draw(
     """`R1, R2, R3`, and three more for the sign's hash.
 
     The published hash turns consecutive ids into an arithmetic progression modulo P, which for some R3 piles them up in
-    a small part of the array. Of several draws the one is taken whose first chunks cover most of the array for the
-    first ids of every table, as many as the array has room for. Ids are commonly numbered by falling frequency, so that
-    these are the ids that matter most.
+    a small part of the array, and a bad draw costs several points of AUC. Of the draws that spread over the array the
+    one is taken whose first chunks overlap least, an id of rank r weighing 1/r: ids are commonly numbered by falling
+    frequency.
     """
     drawn = draw_coefficients((_DRAWS, 6 if sign else 3), generator, device)
     if drawn.device.type == "meta":
         return drawn[0]
-    room = min(size // z, _SAMPLE) // len(heads) + 1
-    ids = torch.cat([torch.arange(start, start + min(n, room)) for start, n in heads])
+    counts = [min(n, _SAMPLE // len(heads) + 1) for _, n in heads]
+    ids = torch.cat([torch.arange(start, start + count) for (start, _), count in zip(heads, counts)])
+    weight = torch.cat([1 / torch.arange(1, count + 1, dtype=torch.float64) for count in counts])
 
-    def covered(coefficients: Tensor) -> int:
-        first = torch.zeros(size + 1, dtype=torch.int32)
+    places = (size - z) // z + 1
+    expected = places * (1 - (1 - 1 / places) ** len(ids))
+
+    def quality(coefficients: Tensor) -> tuple[bool, float]:
         begin = robe_hash(ids, 0, coefficients.cpu(), size - z + 1)
-        ones = torch.ones_like(begin, dtype=torch.int32)
-        first.index_add_(0, begin, ones).index_add_(0, begin + z, -ones)
-        return int((first.cumsum(0) > 0).sum())
+        # a chunk lies across two cells of z elements: its weight is split between them
+        cell, beyond = begin // z, (begin % z) / z
+        spread = len(torch.unique(cell)) >= 0.9 * expected  # as many cells as a random function would reach
+        cells, number = torch.unique(torch.cat([cell, cell + 1]), return_inverse=True)
+        shares = torch.cat([weight * (1 - beyond), weight * beyond])
+        return spread, -float(shares.new_zeros(len(cells)).index_add_(0, number, shares).square().sum())
 
-    return max(drawn, key=covered).clone()
+    return max(drawn, key=quality).clone()
 
 
 def _sized(shapes: Sequence[tuple[int, int]], knobs: dict[str, Any]) -> dict[str, Any]:

@@ -276,6 +276,27 @@ def test_one_class_in_the_test_part(tmp_path):
     assert "both labels" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "options", "words"),
+    [
+        ("empty.csv", "", [], ["empty.csv", "empty"]),
+        ("short.txt", "\t".join("0" * 40) + "\n0\t1\t2\n", ["--format", "criteo"], ["short.txt", "line 2", "40"]),
+        ("label.csv", "click,ad\n0,a\n7,b\n", [], ["label.csv", "7"]),
+        ("label.libfm", "1 3:1 4:1\n2 3:1 5:1\n", [], ["label.libfm", "line 2", "2"]),
+        ("dense.csv", "click,age,ad\n0,1,a\n1,old,b\n", ["--dense", "age"], ["dense.csv", "line 3", "age", "old"]),
+        ("column.csv", "click,age,ad\n0,1,a\n1,2,b\n", ["--dense", "agee"], ["agee", "did you mean 'age'"]),
+        ("strange.bin", "what is this\n", [], ["strange.bin", "--format"]),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_place(name, content, options, words, tmp_path):
+    path = tmp_path / name
+    path.write_text(content)
+    message = refused("compare", path, *options, "--out", tmp_path / "out")
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_unicode_names_survive(tmp_path):
     path = tmp_path / "клики 点击.csv"
     rows = "".join(f"{int(i % 3 == 0)},{'日本' if i % 2 else 'ñandú'},{i % 11}\n" for i in range(400))
