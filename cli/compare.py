@@ -66,11 +66,10 @@ def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Setting
 
 def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Spec], seeds: list[int]) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
-    from embpress.cli.show import RunProgress, console, summary_table
+    from embpress.cli.show import RunProgress, console, show_result
     from embpress.dlrm.compare import compare
     from embpress.dlrm.data import describe
     from embpress.dlrm.record import read_all
-    from embpress.reports import answer, write_report
 
     check_reachable(data, specs, settings)
     out = console()
@@ -85,12 +84,8 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Spec]
         for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
             progress.log(_line(step.record, step.kept, step.number, step.total))
     records = read_all(folder)
-    report = write_report(folder, records)
     out.print()
-    summary_table(records, out)
-    out.print()
-    out.print(answer(records), markup=False)
-    out.print(f"report: {report}", markup=False, soft_wrap=True)
+    show_result(records, folder)
     if not any(record["status"] == "ok" for record in records):
         raise click.exceptions.Exit(1)
 

@@ -34,16 +34,6 @@ def command(folder: str, form: str) -> None:
 
         sys.stdout.write((to_csv if form == "csv" else to_json)(records))
         return
-    from embpress.cli.show import console, summary_table
-    from embpress.compressors import InputError
-    from embpress.reports import answer, write_report
+    from embpress.cli.show import show_result
 
-    try:
-        path = write_report(Path(folder), records)
-    except OSError as error:
-        raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
-    out = console()
-    summary_table(records, out)
-    out.print()
-    out.print(answer(records), markup=False)
-    out.print(f"report: {path}", markup=False, soft_wrap=True)
+    show_result(records, Path(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typing_extensions import Self
+
+from embpress.compressors.errors import InputError
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
@@ -43,6 +46,25 @@ def summary_table(records: Sequence[dict[str, Any]], out: Console) -> None:
     out.print(table(headers, plain, left=(0, len(headers) - 1)))
     for note in notes:
         out.print(f"  {note}", markup=False, style="dim")
+
+
+def show_result(records: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Writes the report of a run folder and prints table, answer and where the report is.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full; the records are untouched.
+    """
+    from embpress.reports import answer, write_report
+
+    try:
+        report = write_report(folder, records)
+    except OSError as error:
+        raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
+    out = console()
+    summary_table(records, out)
+    out.print()
+    out.print(answer(records), markup=False)
+    out.print(f"report: {report}", markup=False, soft_wrap=True)
 
 
 class RunProgress:

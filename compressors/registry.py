@@ -56,8 +56,10 @@ def _plug_ins() -> dict[str, EntryPoint]:
 
 def _load(name: str) -> None:
     """Imports the plug-in `name`; one that does not load is remembered as broken."""
+    if name in _methods or name in _broken:
+        return
     point = _plug_ins().get(name)
-    if point is None or name in _methods or name in _broken:
+    if point is None:
         return
     try:
         loaded = point.load()

@@ -61,10 +61,14 @@ _ALL = [
     _bytes(
         "serving_bytes",
         "Size",
-        "Every byte that must be kept to answer lookups after training, all tables together. 1 MB is 10^6 bytes.",
+        "Every byte needed to answer lookups, all tables together. 1 MB is 10^6 bytes.",
     ),
     _bytes("full_bytes", "Full size", "The same tables uncompressed: 4 bytes × rows × width, summed over all tables."),
-    _bytes("training_bytes", "Training size", "Bytes of the embedding parameters while training (no optimizer state)."),
+    _bytes(
+        "training_bytes",
+        "Training size",
+        "Bytes of the tables while training: weights, gradients, optimizer state, what a batch keeps for its backward.",
+    ),
     Metric("ratio", "×", "higher", "Ratio", numerals.ratio, "Full size divided by size; 16× is 1/16 of the bytes."),
     _score(
         "auc",
@@ -81,7 +85,11 @@ _ALL = [
     _timed("step_ms", "ms", "Step", "Milliseconds for one training step (forward, backward, update)."),
     _timed("train_seconds", "s", "Training", "Seconds of training, evaluation not counted."),
     _rate("train_samples_per_s", "Training rate", "Examples trained on a second."),
-    _bytes("peak_memory_bytes", "Peak memory", "Most memory in use at once during the run."),
+    _bytes(
+        "peak_memory_bytes",
+        "Peak memory",
+        "Most bytes held at once in a training step of the whole model, as the allocator saw it.",
+    ),
     *_latency("lookup", "call that looks up all tables at once"),
     *_latency("model", "call of the whole model"),
     _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model."),

@@ -32,7 +32,7 @@ def row0(runs: Sequence[Record]) -> str:
     parts = []
     if total is not None:
         parts.append(
-            f"{numerals.percent(total)} of all lookups end on row 0, the row for missing, unseen and rare ids. "
+            f"{numerals.percent(total)} of the test lookups end on row 0, the row for missing, unseen and rare ids. "
             "They share one vector a table under every method, so they say nothing about compression."
         )
     if shares:
@@ -41,7 +41,9 @@ def row0(runs: Sequence[Record]) -> str:
         parts.append(table(["Feature", "Lookups on row 0"], body))
         if len(shares) > len(top):
             rest = len(shares) - len(top)
-            parts.append(f"The other {rest} features have {numerals.percent(shares[len(top)][1])} or less each.")
+            most = shares[len(top)][1]
+            share = f"at most {numerals.percent(most)} each" if most >= 0.0005 else "none, or under 0.1 %"
+            parts.append(f"The other {rest} features have {share}.")
     return "\n\n".join(parts)
 
 
@@ -53,18 +55,25 @@ def data_and_protocol(runs: Sequence[Record]) -> str:
     sizes = [n for n in map(records.finite, _list(data, "num_embeddings")) if n is not None]
     ids = f"{sum(sizes):,.0f} rows in {len(sizes)} tables" if sizes else ""
     least = records.finite(data.get("min_count"))
-    rare = f"ids seen fewer than {least:g} times in training share row 0" if least is not None and least > 1 else ""
-    about = data.get("about")
+    rare = (
+        f"ids seen fewer than {least:g} times in the rows trained on share row 0"
+        if least is not None and least > 1
+        else ""
+    )
+    about = records.part(data, "about")
     pairs = [
         ("Data", ", ".join(str(data[key]) for key in ("name", "format") if data.get(key))),
         ("Fingerprint", str(data.get("fingerprint") or "")),
         ("Examples", ", ".join(f"{n:,} {k}" for k, n in rows.items()) if isinstance(rows, Mapping) else ""),
         ("Clicked", numerals.percent(mean) if mean is not None else ""),
         ("Features", _features(data)),
-        ("Split", str(data.get("split") or "")),
+        ("Split", _split(data, about)),
         ("Vocabulary", "; ".join(part for part in (ids, rare) if part)),
-        ("About the data", _settings(about, ": ") if isinstance(about, Mapping) else str(about or "")),
-        *_each("Model", (_settings(records.part(run, "model")) for run in runs)),
+        ("Files", ", ".join(map(str, records.items(about, "files")))),
+        ("Test files", ", ".join(map(str, records.items(about, "test_files")))),
+        ("Columns", _columns(records.part(data, "columns"))),
+        ("Made with", _settings(_scalars(records.part(about, "synthetic")))),
+        *_each("Model", (_settings(_given(records.part(run, "model"))) for run in runs)),
         *_each("Training", (_settings(records.part(run, "training")) for run in runs)),
     ]
     several = len({records.protocol(run) for run in runs}) > 1
@@ -106,9 +115,42 @@ def _features(data: Mapping[str, Any]) -> str:
     return f"{sparse} categorical, {dense} numeric" if sparse or dense else ""
 
 
-def _settings(found: Mapping[str, Any], between: str = " ") -> str:
+def _split(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """How the test part and validation were chosen, in words."""
+    split = str(data.get("split") or "")
+    seed = about.get("split_seed", 0)
+    test = {
+        "order": "the last fifth of the rows is the test part",
+        "random": f"a fifth of the rows, drawn at random with seed {seed}, is the test part",
+        "test files": "the test part has files of its own",
+    }.get(split, split)
+    valid = {"order": "the last tenth", "random": "a random tenth"}.get(str(about.get("valid_split")))
+    return f"{test}; {valid} of the rest is for validation and chooses the epoch" if valid and test else test
+
+
+def _columns(columns: Mapping[str, Any]) -> str:
+    """Which column is what, and what was guessed."""
+    guessed = records.items(columns, "guessed")
+    shown = []
+    for role in ("label", "dense", "sparse"):
+        value = columns.get(role)
+        names = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+        if names:
+            shown.append(f"{role}{' (guessed)' if role in guessed else ''}: {names}")
+    return "; ".join(shown)
+
+
+def _scalars(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if not isinstance(value, (list, dict))}
+
+
+def _given(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _settings(found: Mapping[str, Any]) -> str:
     pairs = [(str(name).replace("_", " "), records.scalar_text(value)) for name, value in found.items()]
-    return ", ".join(value if name == "name" else f"{name}{between}{value}" for name, value in pairs)
+    return ", ".join(value if name == "name" else f"{name} {value}" for name, value in pairs)
 
 
 def _each(title: str, texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -262,6 +262,21 @@ def test_a_damaged_or_foreign_record_is_named(run_folder, tmp_path, content, wor
         assert all(word in message for word in words)
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_the_records(run_folder, monkeypatch):
+    import errno
+
+    import embpress.reports
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder, _ = run_folder
+    monkeypatch.setattr(embpress.reports, "write_report", full)
+    message = refused("report", folder)
+    assert "No space left on device" in message
+    assert len(records(folder)) == 10
+
+
 def test_runs_on_other_data_or_settings_do_not_mix(run_folder):
     folder, _ = run_folder
     assert "other data" in refused("compare", "--rows", "2500", "--out", folder)
