@@ -40,6 +40,15 @@ def kept_full(tables: Sequence[TableSpec], min_rows: int = 200, largest: int | N
     return [table.num_embeddings < min_rows or t not in chosen for t, table in enumerate(tables)]
 
 
+def sizable(spec: Spec) -> bool:
+    """Whether a ratio or a budget changes anything: the method can choose its size, and no knob has fixed it."""
+    return not spec.fixes_size and (hasattr(spec.cls, "for_budget") or _saves_by_width(spec))
+
+
+def _saves_by_width(spec: Spec) -> bool:
+    return spec.cls.model_width(2, 2.0) != 2
+
+
 def plan(
     spec: Spec,
     tables: Sequence[TableSpec],
@@ -75,11 +84,10 @@ def plan(
     widths = {table.embedding_dim for table in tables}
     width = max(widths)
     keep = kept_full(tables, min_rows, largest)
-    saves_by_width = cls.model_width(2, 2.0) != 2
-    solvable = hasattr(cls, "for_budget") or saves_by_width
-    if not solvable and (spec.ratio is not None or spec.budget is not None):
+    saves_by_width = _saves_by_width(spec)
+    if not sizable(spec) and not spec.fixes_size and (spec.ratio is not None or spec.budget is not None):
         raise InputError(f"{spec.name} has one size only: it takes no ratio and no budget")
-    if (ratio is None and budget is None) or spec.fixes_size or not solvable:
+    if (ratio is None and budget is None) or not sizable(spec):
         return Plan([None if k else dict(spec.knobs) for k in keep], width, full_bytes)
     if ratio is None:
         assert budget is not None  # one of the two is given here

@@ -13,6 +13,7 @@ from torch import Generator
 from torch.nn import functional as F
 
 from embpress.compressors import BudgetError, InputError, Spec, TableCollection, TableSpec
+from embpress.compressors.budget import sizable
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.environment import environment
 from embpress.dlrm.evaluate import inputs_of
@@ -67,31 +68,36 @@ def build_model(data: ClickData, tables: TableCollection, settings: Settings, se
     return DLRM(data.train.dense.shape[1], tables, settings.bottom, settings.top, generator)
 
 
-def identity(data: ClickData, settings: Settings) -> dict[str, Any]:
-    """What a run's result depends on besides method and seed."""
-    return {
-        "data": data.fingerprint,
-        "protocol": settings.protocol(),
-        "ratio": settings.ratio,
-        "budget": settings.budget,
-    }
+def asked_size(spec: Spec, settings: Settings) -> tuple[float | None, int | None]:
+    """The ratio and the budget that a method has to meet: its own, else the run's; none where its size is fixed."""
+    if not sizable(spec):
+        return None, None
+    if spec.ratio is not None or spec.budget is not None:
+        return spec.ratio, spec.budget
+    return settings.ratio, settings.budget
+
+
+def identity(data: ClickData, spec: Spec, settings: Settings) -> dict[str, Any]:
+    """What a run's result depends on besides method and seed; full tables are the same run at any ratio."""
+    ratio, budget = asked_size(spec, settings)
+    return {"data": data.fingerprint, "protocol": settings.protocol(), "ratio": ratio, "budget": budget}
 
 
 def describe_run(data: ClickData, spec: Spec, settings: Settings, seed: int, command: str) -> dict[str, Any]:
     """The part of a record that is known before the run."""
     rows = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test)}
     lookups = [float(share) for share in data.row0_share]
-    own_size = spec.ratio is not None or spec.budget is not None
+    ratio, budget = asked_size(spec, settings)
     about = dict(data.about)
     return {
-        "id": run_id(str(spec), seed, identity(data, settings)),
+        "id": run_id(str(spec), seed, identity(data, spec, settings)),
         "method": str(spec),
         "name": spec.name,
         "knobs": dict(spec.knobs),
         "seed": seed,
         "asked": {
-            "ratio": spec.ratio if own_size else settings.ratio,
-            "budget": spec.budget if own_size else settings.budget,
+            "ratio": ratio,
+            "budget": budget,
         },
         "status": "failed",
         "reason": None,

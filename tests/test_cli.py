@@ -148,6 +148,15 @@ def test_the_same_command_runs_nothing_twice(run_folder):
     assert times == {p: p.stat().st_mtime_ns for p in (folder / "records").iterdir()}
 
 
+def test_another_ratio_joins_the_folder_and_full_tables_are_not_run_again(tmp_path):
+    for ratio, kept in (("4", 0), ("5", 1)):
+        done = call("compare", *SMALL, "--methods", "full,hash", "--ratio", ratio, "--out", tmp_path)
+        assert done.exit_code == 0, done.output
+        assert done.stderr.count("kept from before") == kept
+    assert sorted(str(r["asked"]["ratio"]) for r in records(tmp_path).values()) == ["4.0", "5.0", "None"]
+    assert "hash @4×" in (tmp_path / "report.md").read_text()
+
+
 def test_a_killed_compare_goes_on_where_it_stopped(tmp_path):
     folder = tmp_path / "killed"
     command = [
