@@ -113,6 +113,8 @@ def check_reachable(data: ClickData, specs: list[Spec], settings: Settings) -> N
 def _line(record: dict[str, Any], kept: bool, number: int, total: int) -> str:
     """One finished run."""
     head = f"[{number}/{total}] {record['method']} · seed {record['seed']}: "
+    if record["status"] == "cannot reach":
+        return head + record["reason"]
     if record["status"] != "ok":
         return head + f"{record['status']}: {record['reason']}"
     metrics = record["metrics"]

@@ -140,6 +140,9 @@ def out_folder(given: str | None, data: ClickData, settings: Settings) -> Path:
 
     name = f"{data.name}-{fingerprint([data.fingerprint, settings.protocol()])[:6]}"
     folder = Path(given) if given else Path("runs") / name
+    at = next(part for part in (folder, *folder.parents) if part.exists())
+    if not at.is_dir():
+        raise InputError(f"--out {folder}: {at} is a file, a folder is needed")
     write_atomic(folder / "records" / ".writable", lambda file: file.write(b""))
     (folder / "records" / ".writable").unlink()
     return folder

@@ -80,13 +80,14 @@ def compress_model(
     for name, module in found:
         key = id(module.weight)
         tables.setdefault(key, []).append((name, module))
-        reason = _refusal(module) or (f"its weight is also {foreign[key]}" if key in foreign else "")
+        reason = _refusal(module) or (f"left full: its weight is also {foreign[key]}" if key in foreign else "")
         if reason:
             notes[key] = reason
     keys = [key for key in tables if key not in notes]
     specs = [TableSpec(*_shape(tables[key][0][1]), tables[key][0][0]) for key in keys]
     replaced = _build(spec, keys, specs, tables, notes, ratio, budget, min_rows, largest, generator)
     rows = []
+    swapped: dict[int, nn.Module] = {}  # a module under two names stays one module
     for key, users in tables.items():
         for position, (name, module) in enumerate(users):
             n, dim = _shape(module)
@@ -94,7 +95,8 @@ def compress_model(
             after, label, note = before, "full", notes.get(key, "")
             if key in replaced:
                 table = replaced[key]
-                _swap(model, name, module, table)
+                new = swapped.setdefault(id(module), _replacement(module, table))
+                setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], new)
                 after = table.ledger().serving_bytes if position == 0 else 0
                 label = str(spec)
                 if "shared" in table.tags:
@@ -213,16 +215,14 @@ def _build(
     return {keys[t]: table for t, table in zip(chosen, built)}
 
 
-def _swap(model: nn.Module, name: str, module: Any, table: Compressor) -> None:
-    """Puts the table where the module was; modules that share a table but pool otherwise get a view of their own."""
-    parent = model.get_submodule(name.rpartition(".")[0])
+def _replacement(module: Any, table: Compressor) -> nn.Module:
+    """What stands where the module was; modules that share a table but pool otherwise get a view of their own."""
     new: nn.Module
     if isinstance(module, nn.Embedding):
         new = CompressedEmbedding(_with(table, module, mode="sum", include_last_offset=False))
     else:
         new = _with(table, module, mode=module.mode, include_last_offset=module.include_last_offset)
-    new.train(module.training)
-    setattr(parent, name.rpartition(".")[2], new)
+    return new.train(module.training)
 
 
 def _with(table: Compressor, module: Any, **attributes: Any) -> Compressor:

@@ -8,7 +8,7 @@ import pkgutil
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, cast
@@ -199,7 +199,8 @@ def _typed(cls: type[Compressor], key: str, value: str) -> Any:
     known = cls.knob_names()
     if key not in known:
         raise InputError(f"{cls.spec_name!r} has no knob {key!r}{nearest(key, known) or '; it has none'}")
-    hint = typing.get_type_hints(cls.__init__)[key]
+    # without an annotation the default says what the knob takes
+    hint = typing.get_type_hints(cls.__init__).get(key, type(known[key].default))
     kinds = (
         typing.get_args(hint)
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
@@ -227,7 +228,8 @@ def create(spec: str | Spec, num_embeddings: int, embedding_dim: int, **options:
         spec: such as `"tt:rank=32"` or `"robe:ratio=100"`; ratio and budget count this table's bytes.
         num_embeddings: rows `n`.
         embedding_dim: width `D`.
-        **options: more of the method's keywords, and those of `TableOptions` (mode, padding_idx, dtype, generator, …).
+        **options: more of the method's keywords, `ratio` or `budget`, and those of `TableOptions` (mode, padding_idx,
+            dtype, generator, …).
 
     Raises:
         InputError: an unknown method, knob or keyword. BudgetError: a size that cannot be reached.
@@ -238,6 +240,10 @@ def create(spec: str | Spec, num_embeddings: int, embedding_dim: int, **options:
         value = options.pop(name, None)
         if value is not None and value != default:
             raise InputError(f"{name} is not supported by compressed tables")
+    if "ratio" in options:
+        spec = replace(spec, ratio=as_ratio(options.pop("ratio")), budget=None)
+    if "budget" in options:
+        spec = replace(spec, budget=as_bytes(options.pop("budget")), ratio=None)
     standard = set(TableOptions.__annotations__)
     for name in options:
         if name not in standard and name not in cls.knob_names():

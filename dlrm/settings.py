@@ -102,8 +102,11 @@ def resolve(rows: int, **given: Any) -> Settings:
             raise InputError(f"{name} must be at least 1, got {getattr(settings, name)}")
     if not settings.learning_rate > 0:
         raise InputError(f"the learning rate must be positive, got {settings.learning_rate}")
-    if settings.batch_size < 0 or settings.min_rows < 0:
-        raise InputError("the batch size and min_rows cannot be negative")
+    for name in ("batch_size", "min_rows"):
+        if getattr(settings, name) < 0:
+            raise InputError(f"{name} cannot be negative, got {getattr(settings, name)}")
+    if settings.largest is not None and settings.largest < 1:
+        raise InputError(f"largest must be at least 1, got {settings.largest}")
     if settings.batch_size == 0:
         settings = replace(settings, batch_size=256 if rows < LARGE else 2048)
     return settings

@@ -237,6 +237,8 @@ def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size():
         (["--optimizer", "adagrd"], ["did you mean 'adagrad'"]),
         (["--device", "cuda"], ["cuda"]),
         (["--epochs", "0"], ["epochs"]),
+        (["--largest", "0"], ["largest", "at least 1"]),
+        (["--min-rows", "-3"], ["min_rows", "negative"]),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, words, tmp_path):
@@ -254,7 +256,8 @@ def test_an_unknown_command_and_a_folder_without_records(tmp_path):
 
 def test_an_out_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
-    assert str(tmp_path / "file") in refused("compare", *SMALL, "--out", tmp_path / "file" / "runs")
+    message = refused("compare", *SMALL, "--out", tmp_path / "file" / "runs")
+    assert f"{tmp_path / 'file'} is a file" in message
 
 
 @pytest.mark.parametrize(

@@ -313,3 +313,12 @@ def test_a_frozen_embedding_is_left_alone():
     assert done.note[0] == "its weight is frozen"
     assert isinstance(model[1], nn.Module)
     assert not isinstance(model[1], nn.Embedding)
+
+
+def test_one_module_under_two_names_stays_one():
+    model = nn.Module()
+    model.a = nn.Embedding(500, 8)
+    model.b = model.a
+    compress_model(model, "hash:k=20")
+    assert model.a is model.b
+    assert not isinstance(model.a, nn.Embedding)

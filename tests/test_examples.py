@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import textwrap
+import types
 from pathlib import Path
 
 
@@ -16,3 +18,19 @@ def test_plug_in():
     first, last = (float(x) for x in re.search(r"loss ([\d.]+) → ([\d.]+)", done.stdout).groups())
     assert last < 0.8 * first
     assert "under 200 rows" in done.stdout
+
+
+def test_the_method_that_contributing_shows_passes_the_suite(monkeypatch):
+    from embpress.compressors import registry
+    from embpress.compressors.testing import CHECKS, subject_of
+
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    block = textwrap.dedent(re.search(r"\n( +)```python\n(.*?)\n +```", text, re.DOTALL).group(2))
+    registry.available()
+    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
+    contributed = types.ModuleType("contributed")
+    monkeypatch.setitem(sys.modules, "contributed", contributed)  # pickle looks the class up there
+    exec(compile(block, "CONTRIBUTING.md", "exec"), contributed.__dict__)
+    for spec in ("lowrank", "lowrank:k=8"):
+        for check in CHECKS:
+            check(subject_of(spec))

@@ -271,3 +271,23 @@ def test_the_generator_is_the_only_source_of_randomness(spec):
         torch.rand(1)
     assert torch.equal(tables[0], tables[1])
     assert not torch.equal(tables[0], tables[2])
+
+
+def test_ratio_and_budget_are_keywords_of_create_too():
+    by_keyword, by_spec = create("hash", 1000, 16, ratio=10), create("hash:ratio=10", 1000, 16)
+    assert by_keyword.ledger().serving_bytes == by_spec.ledger().serving_bytes
+    assert create("hash", 1000, 16, budget="5k").ledger().serving_bytes <= 5000
+    with pytest.raises(InputError, match="at least 1"):
+        create("hash", 1000, 16, ratio=-1)
+
+
+def test_a_knob_without_annotation_takes_its_defaults_type():
+    class Bare(Full):
+        def __init__(self, n, d, *, k=4, **options):
+            super().__init__(n, d, **options)
+            self.k = k
+
+    Bare.spec_name = "bare"
+    assert registry._typed(Bare, "k", "8") == 8
+    with pytest.raises(InputError, match="takes int"):
+        registry._typed(Bare, "k", "many")
