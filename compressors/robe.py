@@ -107,7 +107,7 @@ class Robe(Compressor):
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """`U(-1/√n, 1/√n)`; in a model n is the largest table's, whose rows are the first to be drawn."""
+        """`U(-1/√n, 1/√n)`; in a model n is the largest table's."""
         bound = 1 / math.sqrt(self.num_embeddings)
         self.memory.uniform_(-bound, bound, generator=generator)
 
