@@ -68,6 +68,9 @@ def test_the_papers_model_at_rank_32():
 @example(10_131_227, 3)
 @example(999_999_937, 3)  # a prime
 @example(1_000_003, 4)  # a prime
+@example(10_779, 4)  # 10 x 9 x 10 x 12: rounding counts most where the root is small
+@example(47_354, 3)
+@example(1_115_137, 4)  # the most padding above a million: one row of a factor of 32
 def test_row_factors_hold_any_table_with_little_padding(n, cores):
     p = factor_rows(n, cores)
     held = math.prod(p)
@@ -76,10 +79,10 @@ def test_row_factors_hold_any_table_with_little_padding(n, cores):
     assert held - n < held / min(p)  # a factor less by one would not do
     assert held <= math.ceil(round(n ** (1 / cores), 9)) ** cores  # no worse than the next whole root
     if n >= 10_000:
-        assert max(p) <= 1.25 * min(p)
+        assert max(p) <= 1.18 * min(p) + 2.2  # 1.08 / 0.92, and less than one of rounding at each end
         assert max(p[1:-1], default=0) <= max(p[0], p[-1])  # the middle cores are the big ones
     if n >= 1_000_000:
-        assert held <= 1.03 * n
+        assert held <= 1.04 * n
 
 
 def prime_factors(n):
