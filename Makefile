@@ -12,10 +12,10 @@ help: ## this list
 install: $(VENV)/.installed ## the environment with everything in it
 
 # torch comes first and alone: the build of this package uses the torch that is there, never one of its own
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(wildcard kernels/cpu/*)
 	$(PYTHON) -c 'import sys; sys.exit("embpress needs Python 3.10 or later") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt torch setuptools wheel
+	$(BIN)/pip install --quiet -c constraints.txt torch setuptools wheel ninja
 	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[cpu,dev]' \
 	  || $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
@@ -42,4 +42,4 @@ wheel: install ## a wheel in dist/
 	$(BIN)/pip wheel --quiet --no-build-isolation --no-deps -w dist .
 
 clean: ## remove the environment and what was built; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache kernels/*.so

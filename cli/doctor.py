@@ -6,15 +6,24 @@ import click
 
 
 @click.command(name="doctor")
-def command() -> None:
-    """Show what is installed, which backends answer, and what is missing."""
+@click.option("--build", is_flag=True, help="Compile the native ops first, in place.")
+def command(build: bool) -> None:
+    """Show what is installed, which backends answer, and what is missing.
+
+    \b
+    Examples:
+      embpress doctor
+      embpress doctor --build        compile the native ops (needs a C++ compiler)
+    """
+    if build:
+        _compile()
     import torch
 
     from embpress.cli.show import console, table
     from embpress.compressors import available, broken
     from embpress.compressors.full_tbe import available as fbgemm
     from embpress.dlrm.environment import environment
-    from embpress.kernels import ops
+    from embpress.kernels import load, ops
 
     found = environment()
     rows = [[name, str(value)] for name, value in found.items() if name != "packages"]
@@ -22,6 +31,7 @@ def command() -> None:
     rows.append(["CUDA", "available" if torch.cuda.is_available() else "not available: everything runs on the CPU"])
     reason = fbgemm()
     rows.append(["FBGEMM", "imports: the method full-tbe works" if reason is None else f"{reason}: full-tbe is off"])
+    rows.append(["native ops", f"loaded, with {load.isa()} vectors" if load.missing is None else load.missing])
     for op in ops.NAMES:
         backend = ops.backend(op)
         note = " (plain PyTorch)" if backend == "reference" else ""
@@ -29,3 +39,19 @@ def command() -> None:
     rows.append(["methods", ", ".join(available())])
     rows += [[f"plug-in {name}", f"broken: {why}"] for name, why in broken().items()]
     console().print(table(["what", "found"], rows, left=(0, 1)))
+
+
+def _compile() -> None:
+    """Compiles in a process of its own: this one may have the library loaded already."""
+    import subprocess
+    import sys
+    from importlib.util import find_spec
+
+    spec = find_spec("embpress.kernels.build")
+    if spec is None or spec.origin is None:
+        raise click.ClickException("this installation holds no sources of the native ops")
+    done = subprocess.run([sys.executable, spec.origin], capture_output=True, text=True)
+    if done.returncode:
+        output = (done.stderr + done.stdout).splitlines()
+        lines = [line for line in output if "error" in line.lower()] or ["no reason given"]
+        raise click.ClickException(f"the native ops do not compile here: {lines[0].strip()}")

@@ -40,9 +40,50 @@ def check_ids(ids: Tensor, num_embeddings: int, what: str = "the table") -> None
 
 def as_int64(ids: Tensor, name: str) -> Tensor:
     """int32 and int64 pass (as int64); anything else is a TypeError that names it."""
+    return integers(ids, name).long()
+
+
+def integers(ids: Tensor, name: str) -> Tensor:
+    """int32 and int64 pass as they are; anything else is a TypeError that names it."""
     if ids.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
-    return ids.long()
+    return ids
+
+
+def check_form(
+    input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, *, mode: str, include_last_offset: bool
+) -> None:
+    """Checks what shapes and dtypes tell of `nn.EmbeddingBag`'s arguments; values are an op's business.
+
+    Raises:
+        ValueError: shapes that do not fit together, weights with another mode than `sum`. TypeError: ids or offsets
+            that are not int32 or int64.
+    """
+    if per_sample_weights is not None:
+        if mode != "sum":
+            raise ValueError(f"per_sample_weights goes with mode='sum', this table has mode={mode!r}")
+        if per_sample_weights.shape != input.shape:
+            raise ValueError(
+                f"per_sample_weights must have the input's shape {tuple(input.shape)}, "
+                f"got {tuple(per_sample_weights.shape)}"
+            )
+    integers(input, "input")
+    if input.dim() == 2:
+        if offsets is not None:
+            raise ValueError("a 2-D input says itself where its bags end: give no offsets")
+        return
+    if input.dim() != 1:
+        raise ValueError(f"input must be 1-D (with offsets) or 2-D, got {input.dim()} dimensions")
+    if offsets is None:
+        raise ValueError("a 1-D input needs offsets, the position where each bag starts")
+    integers(offsets, "offsets")
+    if offsets.dim() != 1:
+        raise ValueError(f"offsets must be 1-D, got {offsets.dim()} dimensions")
+    if offsets.shape[0] == 0:
+        if include_last_offset:
+            raise ValueError("offsets with include_last_offset=True must hold at least the last offset")
+        if input.shape[0]:
+            raise ValueError(f"offsets is empty but the input holds {input.shape[0]} ids")
 
 
 def canonical(
@@ -62,30 +103,18 @@ def canonical(
         TypeError: ids or offsets that are not int32 or int64.
         IndexError: an id out of range.
     """
+    check_form(input, offsets, per_sample_weights, mode=mode, include_last_offset=include_last_offset)
     if per_sample_weights is not None:
-        if mode != "sum":
-            raise ValueError(f"per_sample_weights goes with mode='sum', this table has mode={mode!r}")
-        if per_sample_weights.shape != input.shape:
-            raise ValueError(
-                f"per_sample_weights must have the input's shape {tuple(input.shape)}, "
-                f"got {tuple(per_sample_weights.shape)}"
-            )
         per_sample_weights = per_sample_weights.reshape(-1)
-    ids = as_int64(input, "input")
-    if ids.dim() == 2:
-        if offsets is not None:
-            raise ValueError("a 2-D input already says where its bags end: give no offsets")
+    ids = input.long()
+    if offsets is None:
         batch, length = ids.shape
         bounds = None if length == 1 else torch.arange(0, batch * length + 1, max(length, 1), device=ids.device)
         if length == 0:
             bounds = torch.zeros(batch + 1, dtype=torch.int64, device=ids.device)
         ids = ids.reshape(-1)
-    elif ids.dim() == 1:
-        if offsets is None:
-            raise ValueError("a 1-D input needs offsets, the position where each bag starts")
-        bounds = _bounds(as_int64(offsets, "offsets"), ids.shape[0], include_last_offset)
     else:
-        raise ValueError(f"input must be 1-D (with offsets) or 2-D, got {ids.dim()} dimensions")
+        bounds = _bounds(offsets.long(), ids.shape[0], include_last_offset)
     check_ids(ids, num_embeddings)
     if padding_idx is not None:
         keep = ids != padding_idx
@@ -99,13 +128,7 @@ def canonical(
 
 def _bounds(offsets: Tensor, size: int, include_last_offset: bool) -> Tensor:
     """`(B + 1,)` offsets from 0 to `size`."""
-    if offsets.dim() != 1:
-        raise ValueError(f"offsets must be 1-D, got {offsets.dim()} dimensions")
-    if include_last_offset and offsets.shape[0] == 0:
-        raise ValueError("offsets with include_last_offset=True must hold at least the last offset")
     if not include_last_offset:
-        if offsets.shape[0] == 0 and size:
-            raise ValueError(f"offsets is empty but the input holds {size} ids")
         offsets = torch.cat([offsets, offsets.new_tensor([size])])
     if offsets.device.type != "cpu" and os.environ.get("EMBPRESS_CHECK") != "1":
         return offsets

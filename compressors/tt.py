@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Unpack
 
-from embpress.compressors.bags import Bags
+from embpress.compressors.bags import Bags, check_form, integers
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
@@ -31,8 +31,13 @@ class _TTGroup(TableGroup):
             raise InputError("tt: the tables of a model need the same number of cores")
 
     def lookup(self, ids: Tensor) -> Tensor:
-        cores = [core for table in self.tables for core in table.cores]
-        return ops.tt_embedding_bag(cores, ids.t().reshape(-1), num_cores=self.tables[0].num_cores)
+        return ops.tt_embedding_bag(
+            [core for table in self.tables for core in table._cores()],
+            ids,
+            num_embeddings=[table.num_embeddings for table in self.tables],
+            num_cores=self.tables[0].num_cores,
+            store=self.tables[0].store,
+        )
 
 
 @register("tt")
@@ -48,6 +53,7 @@ class TTRec(Compressor):
             `sampled-gaussian-fbtt`, the published code's scale.
         rows: factors `p` with `prod p >= n`; default: even, with little padding.
         columns: factors `q` with `prod q = D`; default: even, the largest last.
+        store: keep the partial products of a training step's forward for its backward instead of making them again.
     """
 
     size_knobs: ClassVar[tuple[str, ...]] = ("rank",)
@@ -63,6 +69,7 @@ class TTRec(Compressor):
         init: str = "sampled-gaussian",
         rows: tuple[int, ...] | None = None,
         columns: tuple[int, ...] | None = None,
+        store: bool = False,
         **options: Unpack[TableOptions],
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
@@ -72,7 +79,7 @@ class TTRec(Compressor):
         if len(given) not in ((1,) if isinstance(rank, int) else (cores - 1,)) or min(given) < 1:
             raise InputError(f"tt: rank={rank} must be one positive rank, or {cores - 1} of them for {cores} cores")
         self.ranks = core_ranks(rank, self.rows, self.columns)
-        self.rank, self.num_cores, self.init = rank, cores, init
+        self.rank, self.num_cores, self.init, self.store = rank, cores, init, store
         self.cores = nn.ParameterList(
             torch.empty(
                 p, self.ranks[k], q, self.ranks[k + 1], device=options.get("device"), dtype=options.get("dtype")
@@ -96,18 +103,62 @@ class TTRec(Compressor):
             "columns": self.columns,
         }
 
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """See `Compressor.forward`; the op itself pools and checks the ids."""
+        check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
+        return self._op(input, offsets, per_sample_weights)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """Rows of ids: `(*)` int32 or int64 → `(*, D)`, differentiable; IndexError for an id out of range."""
+        return self._lookup(integers(ids, "ids").reshape(-1)).view(*ids.shape, self.embedding_dim)
+
     def _lookup(self, ids: Tensor) -> Tensor:
-        return ops.tt_embedding_bag(list(self.cores), ids, num_cores=self.num_cores).squeeze(1)
+        return self._op(ids.unsqueeze(1), None, None, padding=False)
 
     def _bag(self, bags: Bags) -> Tensor:
-        return ops.tt_embedding_bag(
-            list(self.cores),
-            bags.ids,
-            bags.offsets,
-            bags.weights,
-            num_cores=self.num_cores,
-            mean=self.mode == "mean",
-        ).squeeze(1)
+        ids = bags.ids if bags.offsets is not None else bags.ids.unsqueeze(1)
+        weights = bags.weights if bags.weights is None else bags.weights.view(ids.shape)
+        return self._op(ids, bags.offsets, weights, last=True)
+
+    def _op(
+        self,
+        ids: Tensor,
+        offsets: Tensor | None,
+        weights: Tensor | None,
+        padding: bool = True,
+        last: bool | None = None,
+    ) -> Tensor:
+        try:
+            return ops.tt_embedding_bag(
+                self._cores(),
+                ids,
+                offsets,
+                weights,
+                num_embeddings=(self.num_embeddings,),
+                padding_idx=(self.padding_idx,) if padding and self.padding_idx is not None else (),
+                num_cores=self.num_cores,
+                mean=self.mode == "mean",
+                include_last_offset=self.include_last_offset if last is None else last,
+                store=self.store,
+            ).squeeze(1)
+        except IndexError as error:
+            raise IndexError(str(error).replace("table 0", "the table")) from None
+
+    def _activation_bytes(self, batch_size: int) -> int:
+        """Rows, the plan of the batch (int32), and with `store` the partial products before the last core."""
+        grouped = max(1, self.num_cores - 2)  # the core whose digit groups the lookups
+        plan = 4 * (batch_size * (3 + self.num_cores) + 2 * self.rows[grouped] + 1)
+        partial = 0
+        if self.store and self.num_cores > 2:
+            widest = 64 // self.itemsize  # elements of a vector: pieces are padded to whole ones, and rows by one more
+            pieces = math.prod(self.columns[:grouped])
+            padded = -(-self.ranks[-2] // widest) * widest
+            partial = pieces * (self.columns[grouped] * padded + widest) * self.itemsize
+        return batch_size * (8 + self.embedding_dim * self.itemsize + partial) + plan
+
+    def _cores(self) -> list[Tensor]:
+        # not through ParameterList's own access, which formats a name for each
+        return list(self.cores._parameters.values())  # type: ignore[arg-type]
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from embpress.kernels import load
+
 PACKAGES = ("numpy", "pandas", "polars", "torchmetrics", "fbgemm-gpu-cpu", "fbgemm-gpu")
 
 
@@ -41,6 +43,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "native_ops": load.isa() or "none",
         "threads": torch.get_num_threads(),
         "packages": {name: found for name in PACKAGES if (found := package(name))},
     }

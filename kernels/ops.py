@@ -6,33 +6,48 @@ implementations of the same schemas, which the dispatcher then prefers. Nothing 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.library import Library, register_autograd, register_fake
 
-from embpress.kernels import reference
+from embpress.kernels import load, reference
 
 _library = Library("embpress", "FRAGMENT")
+_TT_BAGS = (
+    "int[] num_embeddings, int[] padding_idx, int num_cores, bool mean, bool include_last_offset"  # of every tt op
+)
 _library.define(
-    "tt_embedding_bag(Tensor[] cores, Tensor indices, Tensor? offsets, Tensor? per_sample_weights, int num_cores, "
-    "bool mean) -> Tensor"
+    "tt_embedding_bag(Tensor[] cores, Tensor indices, Tensor? offsets, Tensor? per_sample_weights, "
+    f"{_TT_BAGS}) -> Tensor"
+)
+_library.define(
+    "tt_embedding_bag_train(Tensor[] cores, Tensor indices, Tensor? offsets, Tensor? per_sample_weights, "
+    f"{_TT_BAGS}, bool store) -> (Tensor, Tensor, Tensor)"
 )
 _library.define(
     "tt_embedding_bag_backward(Tensor grad, Tensor[] cores, Tensor indices, Tensor? offsets, "
-    "Tensor? per_sample_weights, int num_cores, bool mean) -> (Tensor[], Tensor)"
+    f"Tensor? per_sample_weights, Tensor plan, Tensor partials, {_TT_BAGS}) -> (Tensor[], Tensor)"
 )
 _library.define("robe_lookup(Tensor memory, Tensor ids, Tensor coefficients, int z, int dim) -> Tensor")
 _library.define("robe_lookup_backward(Tensor grad, Tensor ids, Tensor coefficients, int size, int z) -> Tensor")
-NAMES = ("tt_embedding_bag", "tt_embedding_bag_backward", "robe_lookup", "robe_lookup_backward")
+NAMES = (
+    "tt_embedding_bag",
+    "tt_embedding_bag_train",
+    "tt_embedding_bag_backward",
+    "robe_lookup",
+    "robe_lookup_backward",
+)
 for _name in NAMES:
     _library.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
 
 
 def backend(op: str, device: str = "cpu") -> str:
     """Which implementation of `op` answers on `device`: `"native"` (compiled) or `"reference"` (plain PyTorch)."""
-    native = torch._C._dispatch_has_kernel_for_dispatch_key(f"embpress::{op}", device.upper())
+    native = load.missing is None and torch._C._dispatch_has_kernel_for_dispatch_key(f"embpress::{op}", device.upper())
     return "native" if native else "reference"
 
 
@@ -40,65 +55,151 @@ def backend(op: str, device: str = "cpu") -> str:
 
 
 def tt_embedding_bag(
-    cores: list[Tensor],
+    cores: Sequence[Tensor],
     indices: Tensor,
     offsets: Tensor | None = None,
     per_sample_weights: Tensor | None = None,
     *,
+    num_embeddings: Sequence[int],
+    padding_idx: Sequence[int] = (),
     num_cores: int,
     mean: bool = False,
+    include_last_offset: bool = True,
+    store: bool = False,
 ) -> Tensor:
     """Pooled lookups in `T` tensor-train tables at once (TT-Rec, Equation 4).
 
     Args:
         cores: `T * num_cores` tensors, table after table; core k of a table is `(p_k, R_{k-1}, q_k, R_k)`, i.e. the
             paper's `G_k` with the row digit first, so that a digit's slice is contiguous. The tables' shapes may
-            differ, their width `D = prod q_k` may not.
-        indices: `(N,)` int64, table after table, valid ids only.
-        offsets: `(T * B + 1,)` int64: bag b of table t is `indices[offsets[t B + b] : offsets[t B + b + 1]]`. None:
-            one id a bag, `N = T * B`.
-        per_sample_weights: `(N,)` of the cores' dtype, for sums.
+            differ, their width `D = prod q_k` may not. float32 or float64.
+        indices: int32 or int64. Without offsets `(B, T * L)`: the bags of table t are the columns `t L` to
+            `(t + 1) L`. With offsets `(N,)`, table after table.
+        offsets: int32 or int64, `(T * B + 1,)`: bag b of table t is
+            `indices[offsets[t B + b] : offsets[t B + b + 1]]`.
+        per_sample_weights: the shape of the indices and the cores' dtype, for sums.
+        num_embeddings: rows of each table.
+        padding_idx: a row of each table that bags leave out, -1 for none; empty: none anywhere.
         num_cores: 2, 3 or 4.
         mean: mean instead of sum.
+        include_last_offset: False: the offsets lack the last one, which is N.
+        store: keep the partial products of the forward for the backward, instead of making them again.
 
     Returns:
-        `(B, T, D)`, differentiable in the cores and the weights.
+        `(B, T, D)`, differentiable in the cores and the weights; where no gradient is wanted, no autograd is involved.
+
+    Raises:
+        IndexError: an id out of range, with the table's number. ValueError: offsets that do not start at 0, decrease
+            or end elsewhere than the indices. RuntimeError: shapes that do not fit together.
     """
-    return torch.ops.embpress.tt_embedding_bag.default(cores, indices, offsets, per_sample_weights, num_cores, mean)
+    arguments = (
+        cores,
+        indices,
+        offsets,
+        per_sample_weights,
+        num_embeddings,
+        padding_idx,
+        num_cores,
+        mean,
+        include_last_offset,
+    )
+    try:
+        if torch.is_grad_enabled() and (
+            cores[0].requires_grad
+            or (per_sample_weights is not None and per_sample_weights.requires_grad)
+            or any(core.requires_grad for core in cores)
+        ):
+            out, _, _ = torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store)
+            return out
+        return torch.ops.embpress.tt_embedding_bag.default(*arguments)
+    except RuntimeError as error:  # compiled ops can raise no other kind
+        if found := _OUT_OF_RANGE.search(str(error)):
+            raise IndexError(found[0]) from None
+        if found := _WRONG_OFFSETS.search(str(error)):
+            raise ValueError(found[0]) from None
+        raise
 
 
-@register_fake("embpress::tt_embedding_bag")
-def _(cores: Any, indices: Any, offsets: Any, per_sample_weights: Any, num_cores: int, mean: bool) -> Tensor:
-    tables = len(cores) // num_cores
-    bags = (indices.shape[0] if offsets is None else offsets.shape[0] - 1) // tables
+_OUT_OF_RANGE = re.compile(r"id -?\d+ is out of range: table \d+ has \d+ rows, 0 to \d+")
+_WRONG_OFFSETS = re.compile(
+    r"offsets must (start at 0, got -?\d+|not decrease)|the last offset must be the input's length \d+, got -?\d+"
+)
+
+
+def _tt_out(cores: Any, indices: Any, offsets: Any, num_embeddings: Any, num_cores: int, include_last: bool) -> Tensor:
+    tables = len(num_embeddings)
+    bags = indices.shape[0] if offsets is None else (offsets.shape[0] - int(include_last)) // tables
     dim = 1
     for core in cores[:num_cores]:
         dim *= core.shape[2]
     return cores[0].new_empty(bags, tables, dim)
 
 
-@register_fake("embpress::tt_embedding_bag_backward")
+@register_fake("embpress::tt_embedding_bag")
 def _(
-    grad: Any, cores: Any, indices: Any, offsets: Any, per_sample_weights: Any, num_cores: int, mean: bool
-) -> tuple[list[Tensor], Tensor]:
-    size = 0 if per_sample_weights is None else indices.shape[0]
-    return [torch.empty_like(core) for core in cores], grad.new_empty(size)
+    cores: Any,
+    indices: Any,
+    offsets: Any,
+    weights: Any,
+    rows: Any,
+    padding: Any,
+    num_cores: int,
+    mean: bool,
+    last: bool,
+) -> Tensor:
+    return _tt_out(cores, indices, offsets, rows, num_cores, last)
+
+
+@register_fake("embpress::tt_embedding_bag_train")
+def _(
+    cores: Any,
+    indices: Any,
+    offsets: Any,
+    weights: Any,
+    rows: Any,
+    padding: Any,
+    num_cores: int,
+    mean: bool,
+    last: bool,
+    store: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    # what the forward leaves for the backward is the implementation's business, its size too
+    context = torch.library.get_ctx()
+    plan = cores[0].new_empty(context.new_dynamic_size(), dtype=torch.int32)
+    return (
+        _tt_out(cores, indices, offsets, rows, num_cores, last),
+        plan,
+        cores[0].new_empty(context.new_dynamic_size()),
+    )
+
+
+@register_fake("embpress::tt_embedding_bag_backward")
+def _(grad: Any, cores: Any, indices: Any, offsets: Any, weights: Any, *others: Any) -> tuple[list[Tensor], Tensor]:
+    size = (0,) if weights is None else weights.shape
+    return [torch.empty_like(core, memory_format=torch.contiguous_format) for core in cores], grad.new_empty(size)
 
 
 def _tt_setup(ctx: Any, inputs: Any, output: Any) -> None:
-    cores, indices, offsets, per_sample_weights, ctx.num_cores, ctx.mean = inputs
-    ctx.save_for_backward(indices, offsets, per_sample_weights, *cores)
+    cores, indices, offsets, weights, *ctx.others, _ = inputs
+    _, plan, partials = output
+    ctx.save_for_backward(indices, offsets, weights, plan, partials, *cores)
+    ctx.mark_non_differentiable(plan, partials)
+    ctx.set_materialize_grads(False)
 
 
-def _tt_backward(ctx: Any, grad: Tensor) -> Any:
-    indices, offsets, per_sample_weights, *cores = ctx.saved_tensors
+def _tt_backward(ctx: Any, grad: Tensor | None, *_: Any) -> Any:
+    indices, offsets, weights, plan, partials, *cores = ctx.saved_tensors
+    _, padding_idx, *_ = ctx.others
+    no_padding = None if padding_idx else []  # an empty list counts as a list of tensors
+    if grad is None:
+        return [None] * len(cores), None, None, None, None, no_padding, *(None,) * 4
     core_grads, weight_grad = torch.ops.embpress.tt_embedding_bag_backward.default(
-        grad, cores, indices, offsets, per_sample_weights, ctx.num_cores, ctx.mean
+        grad, cores, indices, offsets, weights, plan, partials, *ctx.others
     )
-    return core_grads, None, None, None if per_sample_weights is None else weight_grad, None, None
+    return core_grads, None, None, None if weights is None else weight_grad, None, no_padding, *(None,) * 4
 
 
-register_autograd("embpress::tt_embedding_bag", _tt_backward, setup_context=_tt_setup)
+register_autograd("embpress::tt_embedding_bag_train", _tt_backward, setup_context=_tt_setup)
 
 
 # --- ROBE -------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def _pool_backward(
     """Gradients of `pool` in the rows `(N, D)` and in the weights `(N,)`."""
     if offsets is not None:
         lengths = offsets.diff()
-        if mean:
+        if mean:  # an empty bag has no gradient to divide
             grad = grad / lengths.clamp(min=1).unsqueeze(-1)
         grad = grad.repeat_interleave(lengths, dim=0)
     if weights is None:
@@ -81,40 +81,106 @@ def _tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor
 
 
 def _tt_tables(
-    cores: list[Tensor], indices: Tensor, offsets: Tensor | None, weights: Tensor | None, num_cores: int
-) -> Iterator[tuple[int, list[Tensor], Tensor, Tensor | None, Tensor | None, slice]]:
-    """Cuts the inputs of the batched op into tables: yields (t, cores, indices, offsets, weights, slice of indices)."""
-    num_tables = len(cores) // num_cores
-    bags = (indices.shape[0] if offsets is None else offsets.shape[0] - 1) // max(num_tables, 1)
-    for t in range(num_tables):
-        if offsets is None:
-            start, stop, own = t * bags, (t + 1) * bags, None
-        else:
-            own = offsets[t * bags : (t + 1) * bags + 1]
-            start, stop = int(own[0]), int(own[-1])
-            own = own - start
-        part = slice(start, stop)
+    cores: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    num_embeddings: list[int],
+    padding_idx: list[int],
+    num_cores: int,
+    include_last_offset: bool,
+) -> Iterator[tuple[int, list[Tensor], Tensor, Tensor | None, Tensor | None, Tensor]]:
+    """Cuts the inputs of the batched op into tables without padding.
+
+    Yields (t, cores, ids int64, offsets with the last one or None, weights, where the ids stand in `indices`).
+    """
+    num_tables = len(num_embeddings)
+    place = torch.arange(indices.numel(), device=indices.device)
+    if offsets is None:
+        bags, length = indices.shape[0], indices.shape[1] // num_tables
+        place = place.view(bags, num_tables, length).transpose(0, 1).reshape(-1)
+        offsets = torch.arange(0, num_tables * bags * length + 1, max(length, 1), device=indices.device)
+        if length == 0:
+            offsets = place.new_zeros(num_tables * bags + 1)
+    else:
+        offsets = offsets.long()
+        if not include_last_offset:
+            offsets = torch.cat([offsets, offsets.new_tensor([indices.shape[0]])])
+        bags = (offsets.shape[0] - 1) // num_tables
+        _check_offsets(offsets, indices.shape[0])
+    flat = indices.reshape(-1).long()
+    flat_weights = None if weights is None else weights.reshape(-1)
+    for t, n in enumerate(num_embeddings):
+        own = offsets[t * bags : (t + 1) * bags + 1]
+        part = place[int(own[0]) : int(own[-1])]
+        own = own - own[0]
+        ids = flat[part]
+        wrong = (ids < 0) | (ids >= n)
+        if bool(wrong.any()):
+            raise IndexError(f"id {int(ids[wrong][0])} is out of range: table {t} has {n} rows, 0 to {n - 1}")
+        if padding_idx and padding_idx[t] >= 0:
+            keep = ids != padding_idx[t]
+            own = torch.nn.functional.pad(keep.cumsum(0), (1, 0))[own]
+            ids, part = ids[keep], part[keep]
         yield (
             t,
             cores[t * num_cores : (t + 1) * num_cores],
-            indices[part],
+            ids,
             own,
-            None if weights is None else weights[part],
+            None if flat_weights is None else flat_weights[part],
             part,
         )
 
 
+def _check_offsets(offsets: Tensor, size: int) -> None:
+    first, last = int(offsets[0]), int(offsets[-1])
+    if first != 0:
+        raise ValueError(f"offsets must start at 0, got {first}")
+    if last != size:
+        raise ValueError(f"the last offset must be the input's length {size}, got {last}")
+    if bool((offsets.diff() < 0).any()):
+        raise ValueError("offsets must not decrease")
+
+
 def tt_embedding_bag(
-    cores: list[Tensor], indices: Tensor, offsets: Tensor | None, weights: Tensor | None, num_cores: int, mean: bool
+    cores: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    num_embeddings: list[int],
+    padding_idx: list[int],
+    num_cores: int,
+    mean: bool,
+    include_last_offset: bool,
 ) -> Tensor:
     """See `ops.tt_embedding_bag`. Ids are deduplicated, so that each distinct row is multiplied out once."""
     outputs = []
-    for _, own, ids, bags, own_weights, _ in _tt_tables(cores, indices, offsets, weights, num_cores):
+    tables = _tt_tables(cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, include_last_offset)
+    for _, own, ids, bags, own_weights, _ in tables:
         unique, inverse = torch.unique(ids, return_inverse=True)
         partials, _ = _tt_partials(own, tt_digits(unique, [core.shape[0] for core in own]))
         rows = partials[-1].squeeze(-1).index_select(0, inverse)
         outputs.append(pool(rows, bags, own_weights, mean))
     return torch.stack(outputs, dim=1)
+
+
+def tt_embedding_bag_train(
+    cores: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    num_embeddings: list[int],
+    padding_idx: list[int],
+    num_cores: int,
+    mean: bool,
+    include_last_offset: bool,
+    store: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`tt_embedding_bag` and what its backward wants to find again: here nothing, all is made anew."""
+    out = tt_embedding_bag(
+        cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, mean, include_last_offset
+    )
+    return out, out.new_empty(0, dtype=torch.int32), out.new_empty(0)
 
 
 def tt_embedding_bag_backward(
@@ -123,29 +189,35 @@ def tt_embedding_bag_backward(
     indices: Tensor,
     offsets: Tensor | None,
     weights: Tensor | None,
+    plan: Tensor,
+    partials: Tensor,
+    num_embeddings: list[int],
+    padding_idx: list[int],
     num_cores: int,
     mean: bool,
+    include_last_offset: bool,
 ) -> tuple[list[Tensor], Tensor]:
     """Gradients of `tt_embedding_bag` in the cores and the weights (TT-Rec, Equation 3); the partial products are
     recomputed, as in the paper's Algorithm 2. Without weights the second result is empty."""
-    core_grads = [torch.zeros_like(core) for core in cores]
-    weight_grad = grad.new_zeros(0 if weights is None else indices.shape[0])
-    for t, own, ids, bags, own_weights, part in _tt_tables(cores, indices, offsets, weights, num_cores):
+    core_grads = [torch.zeros_like(core, memory_format=torch.contiguous_format) for core in cores]
+    weight_grad = grad.new_zeros(0) if weights is None else grad.new_zeros(weights.shape)
+    tables = _tt_tables(cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, include_last_offset)
+    for t, own, ids, bags, own_weights, part in tables:
         unique, inverse = torch.unique(ids, return_inverse=True)
         digits = tt_digits(unique, [core.shape[0] for core in own])
-        partials, slices = _tt_partials(own, digits)
-        rows = partials[-1].squeeze(-1).index_select(0, inverse)
+        partials_, slices = _tt_partials(own, digits)
+        rows = partials_[-1].squeeze(-1).index_select(0, inverse)
         row_grad, own_weight_grad = _pool_backward(grad[:, t], rows, bags, own_weights, mean)
         if own_weight_grad is not None:
-            weight_grad[part] = own_weight_grad
+            weight_grad.view(-1)[part] = own_weight_grad
         # one gradient a distinct row, then core by core from the last to the first
         flow = grad.new_zeros(unique.shape[0], grad.shape[2]).index_add_(0, inverse, row_grad)
         for k in range(num_cores - 1, -1, -1):
             rank_in, q, rank_out = own[k].shape[1:]
-            before = partials[k - 1].shape[1] if k else 1  # not -1: ambiguous where a table has no id
+            before = partials_[k - 1].shape[1] if k else 1  # not -1: ambiguous where a table has no id
             flow = flow.view(unique.shape[0], before, q * rank_out)
             if k:
-                slice_grad = torch.bmm(partials[k - 1].transpose(1, 2), flow)
+                slice_grad = torch.bmm(partials_[k - 1].transpose(1, 2), flow)
                 flow = torch.bmm(flow, slices[k].transpose(1, 2))
             else:
                 slice_grad = flow

@@ -13,7 +13,8 @@ FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli")
 PROBE = """
 import kernels, embpress.kernels, embpress.compressors, embpress.dlrm.data, embpress.reports, embpress.cli.main
 assert kernels.WHOSE == "somebody else's"
-print(embpress.kernels.__file__, embpress.compressors.available())
+from embpress.kernels import ops
+print(embpress.kernels.__file__, embpress.compressors.available(), ops.backend("tt_embedding_bag"))
 """
 
 
@@ -28,10 +29,10 @@ def source(tmp_path):
     """A copy of what is installed from, so that building leaves nothing in the checkout."""
     copy = tmp_path / "source"
     copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     return copy
 
 
@@ -47,8 +48,13 @@ def python(tmp_path):
     return tmp_path / "venv" / "bin" / "python"
 
 
-@pytest.mark.parametrize("kind", ["wheel", "editable"])
-def test_install(kind, source, python, tmp_path):
+@pytest.mark.parametrize(("kind", "compiler"), [("wheel", True), ("editable", True), ("editable", False)])
+def test_install(kind, compiler, source, python, tmp_path, monkeypatch):
+    if not compiler:  # nothing to compile with: everything works, on the plain PyTorch ops
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        monkeypatch.setenv("CC", "no-such-compiler")
+    elif shutil.which("c++") is None:
+        pytest.skip("no C++ compiler here")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
     if kind == "wheel":
         run(
@@ -73,6 +79,7 @@ def test_install(kind, source, python, tmp_path):
     shown = run(python, "-c", PROBE, cwd=tmp_path)
     assert str(home) in shown
     assert "'tt'" in shown
+    assert shown.split()[-1] == ("native" if compiler else "reference")
     assert "usage" in run(python.parent / "embpress", "--help", cwd=tmp_path).lower()
     run(*pip, "uninstall", "-q", "-y", "embpress")
     assert "somebody" in run(python, "-c", "import kernels; print(kernels.WHOSE)", cwd=tmp_path)

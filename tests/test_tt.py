@@ -172,10 +172,14 @@ def test_a_repeated_id_is_multiplied_out_once():
     table = TTRec(1000, 16, rank=4)
     cores = [core.detach() for core in table.cores]
     ids = torch.full((512,), 777)
+    others = ([1000], [], 3, False, True)
     with _Products() as forward:
-        rows = reference.tt_embedding_bag(cores, ids, None, None, 3, False)
+        rows = reference.tt_embedding_bag(cores, ids.view(-1, 1), None, None, *others)
     with _Products() as backward:
-        reference.tt_embedding_bag_backward(torch.ones_like(rows), cores, ids, None, None, 3, False)
+        nothing = rows.new_empty(0)
+        reference.tt_embedding_bag_backward(
+            torch.ones_like(rows), cores, ids.view(-1, 1), None, None, nothing, nothing, *others
+        )
     assert set(forward.batches) == {1}
     assert set(backward.batches) == {1}
     torch.testing.assert_close(rows[300, 0], table.lookup(torch.tensor(777)))

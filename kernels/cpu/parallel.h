@@ -1,0 +1,71 @@
+// Tasks shared out over torch's threads, and scratch memory that each thread keeps.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace embpress {
+
+// Calls f(task) for each of `tasks`, on torch's threads where `worth_it`. A thread takes the next task when it is done
+// with one, so tasks may differ in size; results must not depend on which thread ran what.
+template <class F>
+void for_each_task(int64_t tasks, bool worth_it, F f) {
+  const int64_t threads = worth_it ? std::min<int64_t>(tasks, torch::stable::get_num_threads()) : 1;
+  if (threads <= 1) {
+    for (int64_t task = 0; task < tasks; ++task) f(task);
+    return;
+  }
+  std::atomic<int64_t> next{0};
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (; begin < end; ++begin)
+      for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) f(task);
+  });
+}
+
+// Memory of one thread, aligned to cache lines, kept from call to call and never shrunk: a megabyte or so.
+class Scratch {
+ public:
+  // Forgets what was taken and makes room for `bytes` in all, each piece rounded up to 64.
+  void reserve(int64_t bytes) {
+    if (bytes > size_) {
+      std::free(memory_);
+      size_ = (bytes + 4095) / 4096 * 4096;
+      memory_ = static_cast<char*>(std::aligned_alloc(64, size_));
+      if (!memory_) {
+        size_ = 0;
+        throw std::bad_alloc();
+      }
+    }
+    used_ = 0;
+  }
+
+  template <class T>
+  T* take(int64_t count) {
+    T* piece = reinterpret_cast<T*>(memory_ + used_);
+    used_ += rounded<T>(count);
+    return piece;
+  }
+
+  template <class T>
+  static int64_t rounded(int64_t count) {
+    return (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+  }
+
+  ~Scratch() { std::free(memory_); }
+
+  static Scratch& mine() {
+    static thread_local Scratch scratch;
+    return scratch;
+  }
+
+ private:
+  char* memory_ = nullptr;
+  int64_t size_ = 0, used_ = 0;
+};
+
+}  // namespace embpress

@@ -1,0 +1,41 @@
+"""Loads the compiled ops where they were built; without them the plain PyTorch ones answer."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import torch
+
+# Path of another build of the library, such as one with sanitizers.
+ENVIRONMENT = "EMBPRESS_LIBRARY"
+# CPU vector instructions, from the narrowest to the widest, as numbered by the library.
+ISAS = ("plain", "avx2", "avx512")
+
+
+def load() -> str | None:
+    """Registers the native ops and returns None, or says in one sentence why there are none."""
+    other = os.environ.get(ENVIRONMENT)
+    try:
+        if other:
+            torch.ops.load_library(other)
+        else:
+            importlib.import_module("embpress.kernels._C")
+    except ModuleNotFoundError:
+        return "the native ops are not compiled here: embpress doctor --build does it"
+    except (ImportError, OSError) as error:
+        return f"the native ops do not load: {error}"
+    return None
+
+
+def isa() -> str | None:
+    """The vector instructions that the CPU ops use here (`avx512`, `avx2`, `plain`), or None without native ops.
+
+    The environment variable `EMBPRESS_ISA` set to one of these before the start allows no wider ones.
+    """
+    if missing is not None:
+        return None
+    return ISAS[torch.ops.embpress.cpu_isa()]
+
+
+missing = load()
