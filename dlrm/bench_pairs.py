@@ -43,6 +43,7 @@ class Gemm:
         self._a, self._b = torch.rand(size, size, dtype=dtype), torch.rand(size, size, dtype=dtype)
 
     def __call__(self, _: int = 0) -> object:
+        """The product."""
         return torch.mm(self._a, self._b)
 
 

@@ -85,7 +85,7 @@ def full_table(num_embeddings: int, embedding_dim: int, generator: Generator | N
 
 
 def forward_flops(table: TTRec) -> int:
-    """Floating point operations of one lookup: `2 (q_0 … q_{k-1}) R_k · q_k R_{k+1}`, summed over the products k ≥ 1."""
+    """Floating point operations of one lookup: `2 (q_0 … q_{k-1}) R_k · q_k R_{k+1}`, summed over k ≥ 1."""
     flops, width = 0, table.columns[0]
     for k in range(1, table.num_cores):
         flops += 2 * width * table.ranks[k] * table.columns[k] * table.ranks[k + 1]
