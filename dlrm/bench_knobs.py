@@ -23,8 +23,7 @@ def stored_and_recomputed(n: int, dim: int, rank: int, generator: Generator) -> 
     """The same table twice: one keeps the partial products for its backward, the other computes them again."""
     needs("intermediates", "this build has no choice between store and recompute")
     options: dict[str, Any] = {"rank": rank, "generator": generator}
-    stored = TTRec(n, dim, **options, **{"intermediates": "store"})
-    again = TTRec(n, dim, **options, **{"intermediates": "recompute"})
+    stored, again = (TTRec(n, dim, **options | {"intermediates": way}) for way in ("store", "recompute"))
     again.load_state_dict(stored.state_dict())
     return stored, again
 

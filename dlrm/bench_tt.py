@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -56,9 +56,12 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
     return [case for case in cases if not patterns or any(fnmatchcase(case.name, p) for p in patterns)]
 
 
-def run_cases(cases: Sequence[Case], context: Context) -> Iterator[Row]:
-    """A row a case, as each is done."""
-    for case in cases:
+def run_cases(
+    cases: Sequence[Case], context: Context, progress: Callable[[int, str], None] = lambda i, name: None
+) -> Iterator[Row]:
+    """A row a case, as each is done; `progress` is told the number and name of the case that starts."""
+    for i, case in enumerate(cases, 1):
+        progress(i, case.name)
         yield measured(case, context)
 
 
