@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from embpress.reports import numerals
 from embpress.reports.plot_style import FAINT, TEXT, figure, tidy
@@ -46,7 +46,7 @@ def _ratios(axes: Axes, bars: Sequence[Row]) -> None:
     values = [row["rival_over_tt"] for row in bars]
     low, high = min(v["low"] for v in values), max(v["high"] for v in values)
     axes.set_xscale("log")
-    axes.set_xlim(min(low, 1) / 3.2, max(high, 1) * 3.2)
+    axes.set_xlim(min(low, 1) / 4.5 if low < 0.9 else 0.7, max(high, 1) * 4.5 if high > 1.1 else 1.4)
     named: set[str] = set()
     for i, (row, value) in enumerate(zip(bars, values)):
         colour = _COLOURS.get(row["rival"], FAINT)
@@ -134,7 +134,9 @@ def _memory(axes: Axes | None, rows: Sequence[Row]) -> bool:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: numerals.size(value).replace(".0", ""))
-        axes.legend(frameon=False, fontsize=8.5)
+        axes.set_ylim(top=axes.get_ylim()[1] * 300)  # room for the legend
+        axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+        axes.minorticks_off()
         tidy(axes, "", f"Memory by rows of the table, batch {found[0]['setting']['batch']:,}")
         axes.set_xlabel("Rows", fontsize=9.5)
     return True
@@ -153,6 +155,7 @@ def _lines(axes: Axes, found: Sequence[Row], at: Sequence[float], scale: Sequenc
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel(unit, fontsize=9.5)
     axes.legend(frameon=False, fontsize=9)
 
