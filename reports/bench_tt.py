@@ -29,7 +29,7 @@ class Section:
 
 def sections(record: Mapping[str, Any]) -> list[Section]:
     """The tables of a record, those without rows left out."""
-    return list(_sections(record["rows"], _of_one_table(record)))
+    return list(_sections(record["rows"], _of_one_table(record), f"{record['size']['batch']:,}"))
 
 
 def setting(record: Mapping[str, Any]) -> str:
@@ -45,11 +45,11 @@ def _of_one_table(record: Mapping[str, Any]) -> str:
     size = record["size"]
     return (
         f"Unless the name says otherwise: {size['rows']:,} rows of width {size['dim']}, 3 cores, rank 32, "
-        f"batch {size['batch']:,}, uniform ids, float32."
+        f"batch {size['batch']:,} (pool: {size['bags']:,} bags), uniform ids, float32."
     )
 
 
-def _sections(rows: Sequence[Row], usual: str) -> Iterator[Section]:
+def _sections(rows: Sequence[Row], usual: str, usual_batch: str) -> Iterator[Section]:
     def of(group: str) -> list[Row]:
         return [row for row in rows if row["group"] == group]
 
@@ -75,7 +75,7 @@ def _sections(rows: Sequence[Row], usual: str) -> Iterator[Section]:
         "Lookup latency, folded, without autograd",
         of("latency"),
         [*_TIMES, ("tt − rival", _difference), *_RATIO, ("n", _repeats)],
-        ["Rank 16."],
+        ["Rank 16, uniform ids."],
     )
     memory = of("memory")
     yield from _section(
@@ -88,7 +88,10 @@ def _sections(rows: Sequence[Row], usual: str) -> Iterator[Section]:
             ("peak", _bytes("peak_bytes")),
             ("full table", _bytes("full_bytes")),
         ],
-        ["Rank 32, forward + backward; peak: most bytes that torch's allocator held beyond those before the step."],
+        [
+            f"Rank 32, {usual_batch} lookups, forward + backward; peak: most bytes that torch's allocator held beyond "
+            "those before the step."
+        ],
         named=False,
     )
     yield from _section(
@@ -133,7 +136,7 @@ def _section(
         return
     first: list[Column] = [("case", lambda row: str(row["name"]))]
     if named:
-        first.append(("rival", lambda row: str(row["rival"])))
+        first.append(("against", lambda row: str(row["rival"])))
     shown = [*first, *columns]
     cells = [[text(row) for _, text in shown] for row in rows]
     for row, line in zip(rows, cells):
@@ -213,7 +216,7 @@ def _bytes(name: str) -> Callable[[Row], str]:
     return lambda row: numerals.size(row["figures"][name]) if name in row["figures"] else numerals.MISSING
 
 
-_TIMES: list[Column] = [("tt", lambda row: _time(row["tt_s"])), ("its time", lambda row: _time(row["rival_s"]))]
+_TIMES: list[Column] = [("tt", lambda row: _time(row["tt_s"])), ("rival", lambda row: _time(row["rival_s"]))]
 _RATIO: list[Column] = [("rival / tt", _median), ("quartiles", _spread)]
 
 _MEANINGS = [

@@ -46,7 +46,9 @@ def _ratios(axes: Axes, bars: Sequence[Row]) -> None:
     values = [row["rival_over_tt"] for row in bars]
     low, high = min(v["low"] for v in values), max(v["high"] for v in values)
     axes.set_xscale("log")
-    axes.set_xlim(min(low, 1) / 4.5 if low < 0.9 else 0.7, max(high, 1) * 4.5 if high > 1.1 else 1.4)
+    low, high = min(low, 0.9), max(high, 1.1)
+    room = (high / low) ** 0.28  # for the numbers beside the bars
+    axes.set_xlim(low / (room if low < 0.9 else 1), high * (room if high > 1.1 else 1))
     named: set[str] = set()
     for i, (row, value) in enumerate(zip(bars, values)):
         colour = _COLOURS.get(row["rival"], FAINT)
@@ -162,5 +164,5 @@ def _lines(axes: Axes, found: Sequence[Row], at: Sequence[float], scale: Sequenc
 
 def _powers(axes: Axes, at: Sequence[int]) -> None:
     """The measured points as ticks."""
-    axes.set_xticks(list(at), [f"{n:,}" for n in at])
+    axes.set_xticks(list(at), [f"{n // 1024}k" if n % 1024 == 0 else f"{n:,}" for n in at])
     axes.xaxis.set_minor_locator(NullLocator())
