@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,7 +50,7 @@ def train(
     from embpress.compressors import InputError, parse_all
     from embpress.dlrm.bench import bench_train
     from embpress.dlrm.environment import environment
-    from embpress.dlrm.record import write_atomic
+    from embpress.dlrm.record import write_json
     from embpress.dlrm.settings import resolve
     from embpress.reports.metrics import show
 
@@ -92,4 +92,71 @@ def train(
             "repeats": repeats,
             "rows": [asdict(row) for row in rows],
         }
-        write_atomic(Path(out), lambda file: file.write(json.dumps(record, indent=1).encode()))
+        write_json(Path(out), record)
+
+
+@command.command(name="tt")
+@click.option(
+    "--cases", default="", metavar="NAMES", help="Only these cases, such as 'train-*,latency-B1'. [default: all]"
+)
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for the repeats of a case.")
+@click.option("--threads", type=int, help="CPU threads. [default: torch's, all cores]")
+@click.option("--quick", is_flag=True, help="Small sizes and two repeats, to see that everything works.")
+@click.option("--list", "only_list", is_flag=True, help="Show the cases and measure nothing.")
+@click.option("--out", type=click.Path(), default="runs/bench-tt", show_default=True, metavar="FOLDER")
+def tt(cases: str, seconds: float, threads: int | None, quick: bool, only_list: bool, out: str) -> None:
+    """TT-Rec's op against its rivals: torch.bmm, tensorly-torch, the full table, whole models; and its memory.
+
+    Writes a page with tables and a plot, and the record they are made from.
+
+    \b
+    Examples:
+      embpress bench tt
+      embpress bench tt --cases 'train-*' --threads 1
+      embpress bench tt --quick
+    """
+    import torch
+
+    from embpress.cli.options import command_line
+    from embpress.cli.show import console, show_bench
+    from embpress.compressors import InputError
+    from embpress.dlrm.bench_case import QUICK, Context, Size
+    from embpress.dlrm.bench_tt import all_cases, backends, chosen, run_cases
+    from embpress.dlrm.environment import environment
+    from embpress.dlrm.record import write_json
+    from embpress.reports.bench_tt import RECORD, write_page
+
+    if not 0 < seconds < 1e6:
+        raise InputError(f"--seconds must be positive, got {seconds:g}")
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads must be at least 1, got {threads}")
+    size = QUICK if quick else Size()
+    asked = chosen(all_cases(size), [name for part in cases.split(",") if (name := part.strip())])
+    if only_list:
+        for case in asked:
+            click.echo(f"{case.name:22}{case.rival}")
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    context = Context(size, 0.01, least=2, block=0.0) if quick else Context(size, seconds)
+    folder = Path(out)
+    record: dict[str, Any] = {
+        "schema": "embpress-bench-tt/1",
+        "command": command_line(),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "environment": environment(),
+        "backend": backends(),
+        "quick": quick,
+        "seconds": seconds,
+        "size": asdict(size),
+        "rows": [],
+    }
+    write_json(folder / RECORD, record)  # a folder that cannot be written is better known before than after
+    with console(stderr=True).status("starting") as status:
+        rows = run_cases(asked, context, lambda i, name: status.update(f"[{i}/{len(asked)}] {name}"))
+        for row in rows:
+            record["rows"].append(asdict(row))
+            write_json(folder / RECORD, record)
+    show_bench(record, write_page(folder, record))
+    if not any(row["status"] == "ok" for row in record["rows"]):
+        raise click.exceptions.Exit(1)

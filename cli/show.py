@@ -11,8 +11,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from typing_extensions import Self
 
 from embpress.compressors.errors import InputError
@@ -65,6 +67,23 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path) -> None:
     out.print()
     out.print(answer(records), markup=False)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def show_bench(record: dict[str, Any], page: Path) -> None:
+    """Prints the tables of an op benchmark and where its page is."""
+    from embpress.reports.bench_tt import sections, setting
+
+    out = console()
+    out.print(setting(record), markup=False, style="dim")
+    for section in sections(record):
+        out.print()
+        out.print(section.title, markup=False, style="bold")
+        plain = [[escape(cell) for cell in line] for line in section.cells]
+        out.print(table(section.headers, plain, left=range(section.left)))
+        for note in section.notes:
+            out.print(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
+    out.print()
+    out.print(f"page: {page}", markup=False, soft_wrap=True)
 
 
 class RunProgress:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from embpress.compressors import Spec, TableCollection, TableSpec
+from embpress.dlrm.bench_pairs import Gemm, seconds_of
 from embpress.dlrm.experiment import with_optimizer
 from embpress.dlrm.latency import zipf_ids
 from embpress.dlrm.model import DLRM
@@ -24,8 +23,8 @@ KAGGLE_ROWS = (
     1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27, 14992, 5461306, 10, 5652,
     2173, 4, 7046547, 18, 15, 286181, 105, 142572,
 )  # fmt: skip
-_GEMM = 2048
 _DENSE = 13
+_INPUTS = 8  # batches in turn
 
 
 @dataclass
@@ -53,10 +52,45 @@ def mlp_flops(model: DLRM, batch_size: int) -> int:
     return sum(6 * batch_size * layer.in_features * layer.out_features for layer in layers)
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+@dataclass(frozen=True)
+class StepInputs:
+    """Batches that training steps take in turn.
+
+    Attributes:
+        dense: dense features `(B, 13)`.
+        ids: batches of ids `(B, F)`.
+        labels: clicks `(B,)`.
+    """
+
+    dense: Tensor
+    ids: list[Tensor]
+    labels: Tensor
+
+
+def step_inputs(
+    sizes: Sequence[int],
+    batch_size: int,
+    generator: Generator,
+    draw: Callable[[Sequence[int], int, Generator], Tensor] = zipf_ids,
+) -> StepInputs:
+    """Random batches for tables of these sizes; `draw(sizes, B, generator)` makes the ids."""
+    ids = [draw(sizes, batch_size, generator) for _ in range(_INPUTS)]
+    dense = torch.rand(batch_size, _DENSE, generator=generator)
+    return StepInputs(dense, ids, torch.rand(batch_size, generator=generator).round())
+
+
+def bench_model(sizes: Sequence[int], spec: Spec, settings: Settings, generator: Generator) -> DLRM:
+    """The DLRM of the settings with tables of these sizes."""
+    tables = TableCollection.build(
+        [TableSpec(n, settings.width, f"C{i}") for i, n in enumerate(sizes, 1)],
+        with_optimizer(spec, settings),
+        ratio=settings.ratio,
+        budget=settings.budget,
+        min_rows=settings.min_rows,
+        largest=settings.largest,
+        generator=generator,
+    )
+    return DLRM(_DENSE, tables, settings.bottom, settings.top, generator)
 
 
 def bench_train(
@@ -80,37 +114,26 @@ def bench_train(
     """
     generator = Generator().manual_seed(0)
     sizes = [max(min(n, 3), int(n * scale)) for n in KAGGLE_ROWS]
-    ids = [zipf_ids(sizes, settings.batch_size, generator) for _ in range(8)]
-    dense = torch.rand(settings.batch_size, _DENSE, generator=generator)
-    labels = torch.rand(settings.batch_size, generator=generator).round()
-    a, b = torch.rand(_GEMM, _GEMM), torch.rand(_GEMM, _GEMM)
+    inputs = step_inputs(sizes, settings.batch_size, generator)
+    gemm = Gemm()
     steps: list[tuple[Spec, DLRM, Callable[[int], object]]] = []
     for spec in methods:
         progress(f"building {spec}")
-        tables = TableCollection.build(
-            [TableSpec(n, settings.width, f"C{i}") for i, n in enumerate(sizes, 1)],
-            with_optimizer(spec, settings),
-            ratio=settings.ratio,
-            budget=settings.budget,
-            min_rows=settings.min_rows,
-            largest=settings.largest,
-            generator=generator,
-        )
-        model = DLRM(_DENSE, tables, settings.bottom, settings.top, generator)
-        steps.append((spec, model, _step_of(model, settings, dense, ids, labels)))
-    gemm: list[float] = []
+        model = bench_model(sizes, spec, settings, generator)
+        steps.append((spec, model, training_step(model, settings, inputs)))
+    peaks: list[float] = []
     times: list[list[tuple[float, float]]] = [[] for _ in steps]
     for repeat in range(-3, repeats):  # three rounds to warm up
         progress(f"round {max(0, repeat)} of {repeats}")
         for own, (_, _, step) in zip(times, steps):
-            peak = _seconds(lambda: torch.mm(a, b))
-            taken = _seconds(partial(step, repeat % 8))
+            peak = seconds_of(gemm)
+            taken = seconds_of(step, repeat)
             if repeat >= 0:
-                gemm.append(peak)
+                peaks.append(peak)
                 own.append((taken, peak))
     rows = []
     for own, (spec, model, _) in zip(times, steps):
-        share = mlp_flops(model, settings.batch_size) / (2 * _GEMM**3)  # of one sgemm
+        share = mlp_flops(model, settings.batch_size) / gemm.flops  # of one sgemm
         rows.append(
             StepTime(
                 str(spec),
@@ -120,16 +143,16 @@ def bench_train(
                 model.tables.serving_bytes,
             )
         )
-    return rows, 2 * _GEMM**3 / statistics.median(gemm) / 1e9
+    return rows, gemm.flops / statistics.median(peaks) / 1e9
 
 
-def _step_of(
-    model: DLRM, settings: Settings, dense: Tensor, ids: Sequence[Tensor], labels: Tensor
-) -> Callable[[int], object]:
+def training_step(model: DLRM, settings: Settings, inputs: StepInputs) -> Callable[[int], object]:
+    """One step on batch `i` (they are taken in turn): forward, backward, update."""
     optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
 
     def step(i: int) -> None:
-        F.binary_cross_entropy_with_logits(model(dense, ids[i]), labels).backward()
+        logits = model(inputs.dense, inputs.ids[i % len(inputs.ids)])
+        F.binary_cross_entropy_with_logits(logits, inputs.labels).backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -64,15 +64,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Writes a record as JSON, whole or not at all; what is no finite number becomes null."""
+    text = json.dumps(_plain(record), indent=1, ensure_ascii=False)
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
 def save(folder: Path, record: dict[str, Any], predictions: np.ndarray | None = None) -> Path:
     """Writes `folder/records/<id>.json`, after the predictions it names."""
     records = folder / "records"
     if predictions is not None:
         record = {**record, "predictions": f"{record['id']}.npy"}
         write_atomic(records / record["predictions"], lambda file: np.save(file, predictions, allow_pickle=False))
-    text = json.dumps(_plain({"schema": SCHEMA, **record}), indent=1, ensure_ascii=False)
     path = records / f"{record['id']}.json"
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_json(path, {"schema": SCHEMA, **record})
     return path
 
 
