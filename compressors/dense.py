@@ -12,6 +12,8 @@ from torch import Tensor
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
 
+_FLOATS = (np.float16, np.float32, np.float64)
+
 
 class DenseRows:
     """The rows of a trained table, read in slices.
@@ -30,14 +32,22 @@ class DenseRows:
             raise InputError(f"from_dense: the table must be a matrix (rows, width), got the shape {shape}")
         self.weight, self.shape = weight, (int(shape[0]), int(shape[1]))
         self.device = weight.device if isinstance(weight, Tensor) else torch.device("cpu")
+        one = weight[0:1]
+        known = one.is_floating_point() if isinstance(one, Tensor) else _native(np.asarray(one).dtype) in _FLOATS
+        if not known:
+            raise InputError(f"from_dense: the table must be of floating point numbers, got {one.dtype}")
         self.dtype = self[0:1].dtype
-        if not self.dtype.is_floating_point:
-            raise InputError(f"from_dense: the table must be of floating point numbers, got {self.dtype}")
 
     def __getitem__(self, part: slice) -> Tensor:
-        if isinstance(self.weight, Tensor):
-            return self.weight[part].detach()
-        return torch.from_numpy(np.array(self.weight[part]))  # a copy: mapped files may be read-only
+        rows = self.weight[part]
+        if isinstance(rows, Tensor):
+            return rows.detach()
+        array = np.asarray(rows)
+        return torch.from_numpy(array.astype(_native(array.dtype)))  # a copy: mapped files may be read-only
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("=")
 
 
 @torch.no_grad()

@@ -174,7 +174,8 @@ class TTRec(Compressor):
                 `shape` whose slices `weight[a:b]` are arrays.
             rank: one rank or `d - 1`; default 32 where nothing else is given.
             tolerance: the largest relative Frobenius error; the fewest parameters are taken that reach it.
-            budget: serving bytes; a rank for every pair of cores is chosen for the least error.
+            budget: serving bytes; each rank is chosen for the least error, which is then no more than that of the
+                largest `rank` for all that fits, rows that pad the table (zero) included.
             ratio: `4 n D` over the serving bytes, instead of a budget.
             cores, init, rows, columns: as in the constructor; `init` only matters to `reset_parameters`.
             **options: those of `TableOptions`; device and dtype are the table's own by default.
@@ -192,16 +193,17 @@ class TTRec(Compressor):
         rows, columns = _shape(n, dim, cores, rows, columns)
         least = num_parameters(rows, columns, (1,) * (cores + 1))
         wanted = goal(dtype, 4 * n * dim, least, rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
-        options = {**options, "device": device, "dtype": dtype}
-        if rank is not None:  # what the constructor refuses is refused before the work
-            cls(n, dim, rank=rank, cores=cores, init=init, rows=rows, columns=columns, **{**options, "device": "meta"})
+        options["device"], options["dtype"] = device, dtype
+        plain = options.copy()
+        plain["device"] = "meta"  # what the constructor refuses is refused before the work
+        cls(n, dim, rank=1 if rank is None else rank, cores=cores, init=init, rows=rows, columns=columns, **plain)
         found = balanced(decompose(table, rows, columns, device, **wanted))
         ranks = tuple(core.shape[3] for core in found[:-1])
         made = cls(n, dim, rank=ranks, cores=cores, init=init, rows=rows, columns=columns, **options)
         for core, values in zip(made.cores, found):
             core.copy_(values)
         widest = max(core[0].numel() for core in made.cores)
-        return made, relative_error(made, table, chunk=max(256, (1 << 22) // max(widest, dim)))
+        return made, relative_error(made, table, chunk=max(256, (1 << 20) // max(widest, dim)))
 
     def to_full(self) -> Full:
         """The table written out to serve, `(n, D)`: lookups equal up to rounding, nothing left to multiply."""

@@ -33,7 +33,7 @@ _BLOCK = 1 << 22
 
 
 class _Train:
-    """The table as `(first, middle, last)` pairs of digits; `c` are the sizes `p q` of the three (two cores: 1 first)."""
+    """The table by its first, middle and last digits; `c` are the three products p q (two cores: the first is 1)."""
 
     def __init__(
         self, table: DenseRows, rows: Sequence[int], columns: Sequence[int], device: torch.device | str
@@ -224,11 +224,11 @@ def _four(train: _Train, u: Tensor, v: Tensor, error: Tensor, parameters: int) -
     rows, columns = train.rows, train.columns
     sizes = [p * q for p, q in zip(rows, columns)]
 
-    def fits(rank: int) -> bool:
-        return num_parameters(rows, columns, core_ranks(rank, rows, columns)) <= parameters
+    def cut(rank: int) -> tuple[int, ...]:
+        return core_ranks(rank, rows, columns)
 
     even = 1
-    while even < max(error.shape) and fits(even + 1):
+    while cut(even + 1) != cut(even) and num_parameters(rows, columns, cut(even + 1)) <= parameters:
         even += 1
     far = 3 * even // 2 + 1
     error = error[:far, :far]
@@ -241,9 +241,9 @@ def _four(train: _Train, u: Tensor, v: Tensor, error: Tensor, parameters: int) -
 
     def real(ranks: tuple[int, int, int]) -> float:
         r1, r2, r3 = ranks
-        cut = tails(r1, r3)
-        return float(error[r1 - 1, r3 - 1] + cut[min(r2, len(cut)) - 1])
+        beyond = tails(r1, r3)
+        return float(error[r1 - 1, r3 - 1] + beyond[min(r2, len(beyond)) - 1])
 
     chosen = best_of_four(error, tails(*error.shape), sizes, parameters)
-    _, *same, _ = core_ranks(even, rows, columns)
+    _, *same, _ = cut(even)
     return min(chosen, (same[0], same[1], same[2]), key=real)
