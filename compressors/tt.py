@@ -18,8 +18,9 @@ from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
 from embpress.compressors.registry import register
 from embpress.compressors.tt_init import check_init, init_cores
+from embpress.compressors.tt_ranks import goal
 from embpress.compressors.tt_shapes import core_ranks, factor_rows, factor_width, num_parameters
-from embpress.compressors.tt_svd import balanced, decompose, goal
+from embpress.compressors.tt_svd import balanced, decompose
 from embpress.kernels import ops
 
 

@@ -4,9 +4,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.registry import as_bytes, as_ratio
+
+
+def goal(
+    dtype: torch.dtype,
+    full: int,
+    smallest: int,
+    *,
+    rank: int | tuple[int, ...] | None,
+    tolerance: float | None,
+    budget: int | None,
+    ratio: float | None,
+) -> dict[str, Any]:
+    """The one thing asked for, as keywords of `tt_svd.decompose`; rank 32 where nothing is.
+
+    Args:
+        dtype: of the cores.
+        full: bytes of the full table in float32.
+        smallest: parameters at rank 1.
+        rank, tolerance, budget, ratio: as in `TTRec.from_dense`.
+
+    Raises:
+        InputError: two of them, or a tolerance that is none. BudgetError: under the bytes of rank 1.
+    """
+    given = {"rank": rank, "tolerance": tolerance, "budget": budget, "ratio": ratio}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise InputError(f"tt: from_dense takes one of rank, tolerance, budget and ratio, got {' and '.join(names)}")
+    if tolerance is not None:
+        rounding = torch.finfo(dtype).eps
+        least = max(16 * rounding, 1e-12)
+        if not least <= tolerance < 1:
+            raise InputError(
+                f"tt: tolerance={tolerance} must be a relative error from {least:.1g}, what {dtype} cores hold, to 1"
+            )
+        return {"tolerance": tolerance - least / 2}  # the rest is for the rounding of cores and lookups
+    if budget is not None or ratio is not None:
+        size = as_bytes(budget) if budget is not None else int(full / as_ratio(ratio or 0))
+        if size < smallest * dtype.itemsize:
+            raise BudgetError(
+                f"tt cannot hold this table in {size} bytes, rank 1 takes {smallest * dtype.itemsize}",
+                smallest * dtype.itemsize,
+            )
+        return {"parameters": size // dtype.itemsize, "rounding": torch.finfo(dtype).eps / 2}
+    return {"rank": 32 if rank is None else rank}
 
 
 def left_out(held: Tensor) -> Tensor:

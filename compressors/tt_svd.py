@@ -1,7 +1,7 @@
 """TT-SVD of a trained table that may be larger than memory (Oseledets 2011), to ranks, a tolerance or a size.
 
 The table is the tensor with the digits of its row numbers and columns, `(p_1 q_1) × … × (p_d q_d)` in pairs. It is read
-in blocks, three times at most, and each block is turned to `(p_1 q_1, middle, p_d q_d)`:
+in blocks, at most three times, and each block is turned to `(p_1 q_1, middle, p_d q_d)`:
 
 1. QR of `[R; block]` after block gives the singular values and vectors of the first and of the last unfolding to the
    full accuracy of float64 (Gram matrices would lose half of its digits).
@@ -10,21 +10,20 @@ in blocks, three times at most, and each block is turned to `(p_1 q_1, middle, p
 
 With two cores the first of the three parts is missing. Memory: a few blocks of `p_1 q_1 · q_mid · p_d q_d` or 4 million
 float64 numbers, whichever is more, `(p_1 q_1)²` and `(p_d q_d)²`, and the cores; for four cores the projection too,
-`R_1 R_3 / (p_1 q_1 p_4 q_4)` of the table. Never a copy of the table.
+`R_1 R_3 / (p_1 q_1 p_4 q_4)` of the table. Never a copy of the table. Time: `2 n D (p_1 q_1 + p_d q_d)` operations a
+step; for four cores at large ranks the SVD of the projection takes longer than all else.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from embpress.compressors.dense import DenseRows
-from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.registry import as_bytes, as_ratio
+from embpress.compressors.errors import InputError
 from embpress.compressors.tt_ranks import best, best_of_four, counts, counts_of_four, left_out
 from embpress.compressors.tt_shapes import core_ranks, num_parameters
 
@@ -83,7 +82,7 @@ class _Train:
         """`(c_1, c_3)`: the squared norm of the table's part on each pair of singular vectors."""
         held = u.new_zeros(u.shape[1], v.shape[1])
         for block in self.blocks():
-            held += ((u.t() @ block.flatten(1)).view(*block.shape) @ v).square().sum(1)
+            held += ((u.t() @ block.flatten(1)).unflatten(1, block.shape[1:]) @ v).square().sum(1)
         return held
 
     def project(self, u: Tensor, v: Tensor) -> Tensor:
@@ -93,50 +92,6 @@ class _Train:
             left = u.t() @ (block @ v).flatten(1)
             parts.append(left.view(u.shape[1], -1, self.q[1], v.shape[1]))
         return torch.cat(parts, 1)
-
-
-def goal(
-    dtype: torch.dtype,
-    full: int,
-    smallest: int,
-    *,
-    rank: int | tuple[int, ...] | None,
-    tolerance: float | None,
-    budget: int | None,
-    ratio: float | None,
-) -> dict[str, Any]:
-    """The one thing asked for, as a keyword of `decompose`; rank 32 where nothing is.
-
-    Args:
-        dtype: of the cores.
-        full: bytes of the full table in float32.
-        smallest: parameters at rank 1.
-        rank, tolerance, budget, ratio: as in `TTRec.from_dense`.
-
-    Raises:
-        InputError: two of them, or a tolerance that is none. BudgetError: under the bytes of rank 1.
-    """
-    given = {"rank": rank, "tolerance": tolerance, "budget": budget, "ratio": ratio}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise InputError(f"tt: from_dense takes one of rank, tolerance, budget and ratio, got {' and '.join(names)}")
-    if tolerance is not None:
-        rounding = torch.finfo(dtype).eps
-        least = max(16 * rounding, 1e-12)
-        if not least <= tolerance < 1:
-            raise InputError(
-                f"tt: tolerance={tolerance} must be a relative error from {least:.1g}, what {dtype} cores hold, to 1"
-            )
-        return {"tolerance": tolerance - least / 2}  # the rest is for the rounding of cores and lookups
-    if budget is not None or ratio is not None:
-        size = as_bytes(budget) if budget is not None else int(full / as_ratio(ratio or 0))
-        if size < smallest * dtype.itemsize:
-            raise BudgetError(
-                f"tt cannot hold this table in {size} bytes, rank 1 takes {smallest * dtype.itemsize}",
-                smallest * dtype.itemsize,
-            )
-        return {"parameters": size // dtype.itemsize, "rounding": torch.finfo(dtype).eps / 2}
-    return {"rank": 32 if rank is None else rank}
 
 
 def balanced(cores: Sequence[Tensor]) -> list[Tensor]:
@@ -182,7 +137,7 @@ def decompose(
     u, v, total = train.bases()
     most = core_ranks(math.prod(rows) * math.prod(columns), rows, columns)
     u, v = u[:, : most[1] if d > 2 else 1], v[:, : most[-2]]
-    inner, spare = 0, 0.0
+    inner, spare, middle = 0, 0.0, None
     if rank is not None:
         ranks = core_ranks(rank, rows, columns)
         r1, inner, r3 = (ranks[1] if d > 2 else 1, ranks[2], ranks[-2])
@@ -197,11 +152,11 @@ def decompose(
             r1, r3 = best(error, counts_of_four(sizes, error), nothing, limit * 2 / 3, None)
             inner, spare = most[2], max(limit - float(error[r1 - 1, r3 - 1]), 0.0)
         elif parameters is not None:
-            r1, inner, r3 = _four(train, u, v, error, parameters)
+            (r1, inner, r3), middle = _four(train, u, v, error, parameters)
     u, v = u[:, :r1], v[:, :r3]
     first = [u.view(rows[0], columns[0], 1, r1).transpose(1, 2)] if d > 2 else []
     last = v.view(rows[-1], columns[-1], r3, 1).transpose(1, 2)
-    middle = train.project(u, v)
+    middle = train.project(u, v) if middle is None else middle
     if d < 4:
         return [*first, middle.transpose(0, 1), last]
     a, s, b = torch.linalg.svd(_split(middle, rows, columns), full_matrices=False)
@@ -219,8 +174,8 @@ def _split(middle: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tenso
     return parts.reshape(r1 * rows[1] * columns[1], rows[2] * columns[2] * r3)
 
 
-def _four(train: _Train, u: Tensor, v: Tensor, error: Tensor, parameters: int) -> tuple[int, int, int]:
-    """Ranks of four cores: no worse than one rank for all, which sets how far the search goes."""
+def _four(train: _Train, u: Tensor, v: Tensor, error: Tensor, parameters: int) -> tuple[tuple[int, int, int], Tensor]:
+    """Ranks of four cores, no worse than one rank for all, which sets how far the search goes; and the projection."""
     rows, columns = train.rows, train.columns
     sizes = [p * q for p, q in zip(rows, columns)]
 
@@ -245,5 +200,7 @@ def _four(train: _Train, u: Tensor, v: Tensor, error: Tensor, parameters: int) -
         return float(error[r1 - 1, r3 - 1] + beyond[min(r2, len(beyond)) - 1])
 
     chosen = best_of_four(error, tails(*error.shape), sizes, parameters)
-    _, *same, _ = cut(even)
-    return min(chosen, (same[0], same[1], same[2]), key=real)
+    _, a, b, c, _ = cut(even)
+    if chosen != (a, b, c):
+        chosen = min(chosen, (a, b, c), key=real)
+    return chosen, middle[: chosen[0], :, :, : chosen[2]]
