@@ -114,19 +114,8 @@ def compress_model(
                     after = after if position == 0 and key == next(iter(replaced)) else 0
             if position:
                 note = f"shares the table of {users[0][0]}"
-            rows.append(
-                (
-                    name,
-                    n,
-                    dim,
-                    label,
-                    before,
-                    after,
-                    before / after if after else float("nan"),
-                    note,
-                    errors.get(key, 0.0),
-                )
-            )
+            share = before / after if after else float("nan")
+            rows.append((name, n, dim, label, before, after, share, note, errors.get(key, 0.0)))
     columns = ["module", "num_embeddings", "embedding_dim", "method", "bytes_before", "bytes_after", "ratio", "note"]
     done = pd.DataFrame(rows, columns=[*columns, "error"])
     return done if from_weights else done[columns]

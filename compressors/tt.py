@@ -165,16 +165,17 @@ class TTRec(Compressor):
         columns: tuple[int, ...] | None = None,
         **options: Unpack[TableOptions],
     ) -> tuple[Self, float]:
-        """The train nearest to a trained table, by TT-SVD (Oseledets 2011), and its relative error.
+        """A train near a trained table, by TT-SVD (Oseledets 2011), and its relative error.
 
-        The table may be larger than memory: it is read in slices of rows. Two large cores (`cores=2`) are slow, the
-        time grows with `n D` times the largest `p_k q_k` of the first and last core.
+        Given ranks are within `√(d-1)` of the least error that they can have. The table may be larger than memory: it
+        is read in slices of rows. The time grows with `n D` times `p_k q_k` of the first and of the last core, so that
+        a large table takes long with two cores.
 
         Args:
             weight: `(n, D)` floating point: a tensor, a NumPy array, `np.load(path, mmap_mode="r")`, or anything with
                 `shape` whose slices `weight[a:b]` are arrays.
             rank: one rank or `d - 1`; default 32 where nothing else is given.
-            tolerance: the largest relative Frobenius error; the fewest parameters are taken that reach it.
+            tolerance: the largest relative Frobenius error; of the ranks that keep it the smallest are taken.
             budget: serving bytes; each rank is chosen for the least error, which is then no more than that of the
                 largest `rank` for all that fits, rows that pad the table (zero) included.
             ratio: `4 n D` over the serving bytes, instead of a budget.
@@ -203,7 +204,7 @@ class TTRec(Compressor):
         made = cls(n, dim, rank=ranks, cores=cores, init=init, rows=rows, columns=columns, **options)
         for core, values in zip(made.cores, found):
             core.copy_(values)
-        widest = max(core[0].numel() for core in made.cores)
+        widest = max(core[0].numel() for core in made.cores)  # a lookup gathers a slice of each core
         return made, relative_error(made, table, chunk=max(256, (1 << 20) // max(widest, dim)))
 
     def to_full(self) -> Full:

@@ -382,6 +382,12 @@ def test_a_model_is_compressed_from_its_weights():
     for name, error in zip(done["module"], done["error"]):
         assert error == pytest.approx(measured(tables[name], trained[name]) if name in tables else 0, abs=1e-5)
         assert error < 0.9
+    broken = nn.Sequential(nn.Embedding(3000, 8), nn.Embedding(3000, 8))
+    with torch.no_grad():
+        broken[1].weight[7] = math.nan
+    with pytest.raises(InputError, match="NaN"):
+        compress_model(broken, "tt", from_weights=True)
+    assert isinstance(broken[0], nn.Embedding)  # nothing is changed by half
     with pytest.raises(InputError, match=r"robe cannot start from trained weights, only .*tt"):
         compress_model(nn.Sequential(nn.Embedding(3000, 8)), "robe", from_weights=True)
 
