@@ -136,3 +136,19 @@ def check_budget(subject: Subject) -> None:
             last = used
         table = cls(n, dim, **for_budget(cls, n, dim, least, fixed), generator=Generator().manual_seed(0))
         assert table.ledger().serving_bytes == least, "the smallest size is not the size of the smallest table"
+
+
+def check_from_dense(subject: Subject) -> None:
+    """`from_dense`, where there is one, makes a trainable table and reports the error that it really has."""
+    make = getattr(subject.cls, "from_dense", None)
+    if make is None:
+        return
+    for n, dim in SHAPES:
+        weight = torch.randn(n, dim, generator=Generator().manual_seed(0)).to(subject.device)
+        table, error = make(weight, mode="mean", **subject.knobs)
+        assert type(table) is subject.cls, f"from_dense made a {type(table).__name__}"
+        assert (table.num_embeddings, table.embedding_dim, table.mode) == (n, dim, "mean"), "shape or options differ"
+        assert all(p.requires_grad and p.dtype == weight.dtype for p in table.parameters()), "not trainable as it is"
+        real = float((table.to_dense().double() - weight.double()).norm() / weight.double().norm())
+        assert abs(error - real) <= 1e-6 + 1e-4 * real, f"{n} × {dim}: the error is {real}, from_dense says {error}"
+        assert real <= 1 + 1e-6, f"{n} × {dim}: no table at all would be nearer"

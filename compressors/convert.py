@@ -11,7 +11,8 @@ from torch import Generator, Tensor, nn
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.budget import TableSpec, kept_full, plan
 from embpress.compressors.errors import InputError
-from embpress.compressors.registry import Spec, parse
+from embpress.compressors.registry import Spec, available, parse
+from embpress.compressors.registry import method as method_named
 
 
 class CompressedEmbedding(nn.Module):
@@ -43,9 +44,10 @@ def compress_model(
     budget: int | None = None,
     min_rows: int = 200,
     largest: int | None = None,
+    from_weights: bool = False,
     generator: Generator | None = None,
 ) -> pd.DataFrame:
-    """Replaces `nn.Embedding` and `nn.EmbeddingBag` modules of a model by freshly initialised compressed tables.
+    """Replaces `nn.Embedding` and `nn.EmbeddingBag` modules of a model by compressed tables.
 
     Module names, mode, `padding_idx`, `include_last_offset`, device and dtype stay; modules that are one object, or
     that share one weight, share one compressed table afterwards. The size is one total over the replaceable modules,
@@ -56,17 +58,23 @@ def compress_model(
         method: such as `"tt"` or `"robe:z=32"`.
         ratio, budget: size of all tables together.
         min_rows, largest: which tables stay as they are.
+        from_weights: start near the trained weights, with a method that has `from_dense`, instead of afresh.
         generator: source of the initial values.
 
     Returns:
-        One row a module: `module, num_embeddings, embedding_dim, method, bytes_before, bytes_after, ratio, note`.
-        A table that several modules share has its bytes in the first one's row.
+        One row a module: `module, num_embeddings, embedding_dim, method, bytes_before, bytes_after, ratio, note`, and
+        under `from_weights` the relative Frobenius `error`, 0 for a table that stays full. A table that several
+        modules share has its bytes in the first one's row.
 
     Raises:
-        InputError: no embedding in the model or nothing else, or a method that saves only by width under a ratio.
+        InputError: no embedding in the model or nothing else, a method that saves only by width under a ratio, or one
+            that cannot start from weights.
         BudgetError: the size cannot be reached. In both cases the model is unchanged.
     """
     spec = parse(method) if isinstance(method, str) else method
+    if from_weights and not hasattr(spec.cls, "from_dense"):
+        able = [name for name in available() if hasattr(method_named(name), "from_dense")]
+        raise InputError(f"{spec.name} cannot start from trained weights, only {', '.join(able)} can")
     found = [
         (n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, (nn.Embedding, nn.EmbeddingBag))
     ]
@@ -85,7 +93,9 @@ def compress_model(
             notes[key] = reason
     keys = [key for key in tables if key not in notes]
     specs = [TableSpec(*_shape(tables[key][0][1]), tables[key][0][0]) for key in keys]
-    replaced = _build(spec, keys, specs, tables, notes, ratio, budget, min_rows, largest, generator)
+    replaced, errors = _build(
+        spec, keys, specs, tables, notes, ratio, budget, min_rows, largest, from_weights, generator
+    )
     rows = []
     swapped: dict[int, nn.Module] = {}  # a module under two names stays one module
     for key, users in tables.items():
@@ -104,9 +114,11 @@ def compress_model(
                     after = after if position == 0 and key == next(iter(replaced)) else 0
             if position:
                 note = f"shares the table of {users[0][0]}"
-            rows.append((name, n, dim, label, before, after, before / after if after else float("nan"), note))
+            share = before / after if after else float("nan")
+            rows.append((name, n, dim, label, before, after, share, note, errors.get(key, 0.0)))
     columns = ["module", "num_embeddings", "embedding_dim", "method", "bytes_before", "bytes_after", "ratio", "note"]
-    return pd.DataFrame(rows, columns=columns)
+    done = pd.DataFrame(rows, columns=[*columns, "error"])
+    return done if from_weights else done[columns]
 
 
 def optimizer_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -178,9 +190,10 @@ def _build(
     budget: int | None,
     min_rows: int,
     largest: int | None,
+    from_weights: bool,
     generator: Generator | None,
-) -> dict[int, Compressor]:
-    """The compressed tables by the weight they replace; tables that stay full get a note."""
+) -> tuple[dict[int, Compressor], dict[int, float]]:
+    """The compressed tables and their errors by the weight they replace; tables that stay full get a note."""
     if not specs:
         raise InputError("no embedding of the model can be replaced: " + "; ".join(sorted(set(notes.values()))))
     made = plan(spec, specs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
@@ -195,7 +208,7 @@ def _build(
             notes[key] = f"under {min_rows} rows" if small else f"not among the {largest} largest"
     chosen = [t for t, knobs in enumerate(made.knobs) if knobs is not None]
     if not chosen:
-        return {}
+        return {}, {}
     options = []
     for t in chosen:
         module = tables[keys[t]][0][1]
@@ -211,8 +224,14 @@ def _build(
                 generator=generator,
             )
         )
+    if from_weights:
+        pairs = {
+            keys[t]: spec.cls.from_dense(tables[keys[t]][0][1].weight, **made.knobs[t] or {}, **option)  # type: ignore[attr-defined]
+            for t, option in zip(chosen, options)
+        }
+        return {key: table for key, (table, _) in pairs.items()}, {key: error for key, (_, error) in pairs.items()}
     built = spec.cls.build_tables([specs[t][:2] for t in chosen], [made.knobs[t] or {} for t in chosen], options)
-    return {keys[t]: table for t, table in zip(chosen, built)}
+    return {keys[t]: table for t, table in zip(chosen, built)}, {}
 
 
 def _replacement(module: Any, table: Compressor) -> nn.Module:

@@ -8,15 +8,19 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.bags import Bags, check_form, integers
 from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.dense import DenseRows, relative_error
 from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
 from embpress.compressors.registry import register
 from embpress.compressors.tt_init import check_init, init_cores
+from embpress.compressors.tt_ranks import goal
 from embpress.compressors.tt_shapes import core_ranks, factor_rows, factor_width, num_parameters
+from embpress.compressors.tt_svd import balanced, decompose
 from embpress.kernels import ops
 
 
@@ -195,6 +199,68 @@ class TTRec(Compressor):
         while low > 1 and total(low - 1) == total(low):  # the cut at the unfoldings' ranks makes larger ranks equal
             low -= 1
         return {"rank": low}
+
+    @classmethod
+    @torch.no_grad()
+    def from_dense(
+        cls,
+        weight: Any,
+        *,
+        rank: int | tuple[int, ...] | None = None,
+        tolerance: float | None = None,
+        budget: int | None = None,
+        ratio: float | None = None,
+        cores: int = 3,
+        init: str = "sampled-gaussian",
+        rows: tuple[int, ...] | None = None,
+        columns: tuple[int, ...] | None = None,
+        **options: Unpack[TableOptions],
+    ) -> tuple[Self, float]:
+        """A train near a trained table, by TT-SVD (Oseledets 2011), and its relative error.
+
+        Given ranks are within `√(d-1)` of the least error that they can have. The table may be larger than memory: it
+        is read in slices of rows. The time grows with `n D` times `p_k q_k` of the first and of the last core, so that
+        a large table takes long with two cores.
+
+        Args:
+            weight: `(n, D)` floating point: a tensor, a NumPy array, `np.load(path, mmap_mode="r")`, or anything with
+                `shape` whose slices `weight[a:b]` are arrays.
+            rank: one rank or `d - 1`; default 32 where nothing else is given.
+            tolerance: the largest relative Frobenius error; of the ranks that keep it the smallest are taken.
+            budget: serving bytes; each rank is chosen for the least error, which is then no more than that of the
+                largest `rank` for all that fits, rows that pad the table (zero) included.
+            ratio: `4 n D` over the serving bytes, instead of a budget.
+            cores, init, rows, columns: as in the constructor; `init` only matters to `reset_parameters`.
+            **options: those of `TableOptions`; device and dtype are the table's own by default.
+
+        Returns:
+            The table, trainable, and `‖lookups - weight‖ / ‖weight‖` over the n rows, measured.
+
+        Raises:
+            InputError: more than one of the four, or a table, tolerance or shape that does not fit.
+            BudgetError: rank 1 takes more than the budget.
+        """
+        table = DenseRows(weight)
+        n, dim = table.shape
+        device, dtype = options.get("device") or table.device, options.get("dtype") or table.dtype
+        rows, columns = _shape(n, dim, cores, rows, columns)
+        least = num_parameters(rows, columns, (1,) * (cores + 1))
+        wanted = goal(dtype, 4 * n * dim, least, rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
+        options["device"], options["dtype"] = device, dtype
+        plain = options.copy()
+        plain["device"] = "meta"  # what the constructor refuses is refused before the work
+        cls(n, dim, rank=1 if rank is None else rank, cores=cores, init=init, rows=rows, columns=columns, **plain)
+        found = balanced(decompose(table, rows, columns, device, **wanted))
+        ranks = tuple(core.shape[3] for core in found[:-1])
+        made = cls(n, dim, rank=ranks, cores=cores, init=init, rows=rows, columns=columns, **options)
+        for core, values in zip(made.cores, found):
+            core.copy_(values)
+        widest = max(core[0].numel() for core in made.cores)  # a lookup gathers a slice of each core
+        return made, relative_error(made, table, chunk=max(256, (1 << 20) // max(widest, dim)))
+
+    def to_full(self) -> Full:
+        """The table written out to serve, `(n, D)`: lookups equal up to rounding, nothing left to multiply."""
+        return Full.serving(self, self.to_dense())
 
 
 def _shape(
