@@ -29,6 +29,7 @@ from embpress.reports.records import Record
 
 _MATCHED = ("sampled-gaussian", "gaussian", "uniform")
 _COUNT = 1 << 20  # products of three
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NAMES = {
     "sampled-gaussian-fbtt": "sampled-gaussian-fbtt (approx-normal)",
     "published:normal": "normal",
@@ -141,7 +142,7 @@ def _number(value: float, digits: int = 3) -> str:
     """So many digits, with a power of ten where it is tiny."""
     if 0 < value < 0.001:
         digit, power = f"{value:.{digits - 1}e}".split("e")
-        return f"{digit}·10^−{abs(int(power))}"
+        return f"{digit}·10⁻{str(abs(int(power))).translate(_RAISED)}"
     return f"{value:#,.{digits}g}".rstrip(".")
 
 
