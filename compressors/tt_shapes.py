@@ -39,7 +39,8 @@ def factor_width(dim: int, num_cores: int) -> tuple[int, ...]:
 def factor_rows(num_embeddings: int, num_cores: int) -> tuple[int, ...]:
     """Factors `p` with `prod p >= num_embeddings`, each within 8 % of the root: the most even with 0.2 % of padding.
 
-    Where none has so little padding, the most even that hold the table. The bounds are rounded outward to whole numbers: the root of 10,779 for four cores is 10.2, and 9 to 12 are allowed.
+    Where none has so little padding, the most even that hold the table. The bounds are rounded outward to whole
+    numbers: the root of 10,779 for four cores is 10.2, and 9 to 12 are allowed.
     """
     root = num_embeddings ** (1 / num_cores)
     window = range(max(1, math.floor(root * 0.92)), math.ceil(root * 1.08) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ Ints = NDArray[np.int64]
 # shares of a table's rows whose stability is followed; the paper caches 0.01 %
 FRACTIONS = (0.0001, 0.001, 0.01)
 # shares of a table's rows that a cache may hold: 0.001 % to 10 %
-CACHE_FRACTIONS = tuple(m / 10**k for k in (5, 4, 3, 2) for m in (1, 2, 5)) + (0.1,)
+CACHE_FRACTIONS = (*(m / 10**k for k in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)
 CHECKPOINTS = 20  # after each 5 % of the first epoch: the paper has Terabyte's rows settled by then
 MIN_ROWS = 200  # smaller tables stay full by default, so nothing is cached of them
 MOST_TABLES = 5  # that are listed one by one: a record stays small
@@ -109,7 +110,7 @@ def stability(chunks: Sequence[Ints], num_embeddings: int, ks: Sequence[int]) ->
     last = _ranks(tops[-1], num_embeddings)
     in_last = [[int((last[top[:k]] < k).sum()) for top in tops] for k in ks]
     kept: list[list[int]] = [[] for _ in ks]
-    for before, top in zip(tops, tops[1:]):
+    for before, top in pairwise(tops):
         ranks = _ranks(before, num_embeddings)
         for shared, k in zip(kept, ks):
             shared.append(int((ranks[top[:k]] < k).sum()))
@@ -141,7 +142,7 @@ def _chunks(part: Part, feature: int, order: Tensor | None) -> list[Ints]:
         ids = part.ids[:, feature].contiguous()
         ids = ids if order is None else ids[order]
     values = ids.numpy()
-    return [values[start:stop] for start, stop in zip(marks, marks[1:])]
+    return [values[start:stop] for start, stop in pairwise(marks)]
 
 
 def _top(counts: Ints, tie: Ints, k: int) -> Ints:

@@ -31,9 +31,9 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
     parts = ["# Hot rows"]
     if hot is None:
         parts.append(
-            "The records of these runs do not hold what this page needs: they were made by a version that did not count "
-            "hot rows yet. The counts depend on the data alone, so one new run in this folder is enough, for example "
-            "of another seed."
+            "The records of these runs do not hold what this page needs, the counts of hot rows (`hot_rows`): they "
+            "were made by a version that did not count them yet. The counts depend on the data alone, so one new run in "
+            "this folder is enough, for example of another seed."
         )
     elif not hot.num_tables:
         parts.append(f"No table has {hot.min_rows} rows or more, so there is nothing that a cache would be of use for.")
@@ -45,8 +45,8 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
 
 def _intro(hot: HotRows) -> str:
     return (
-        "Few ids make up most of the clicks: in the large tables a handful of rows is looked up again and again and most "
-        "rows hardly ever. A compressed table can therefore keep its most frequent rows, the *hot* ones, uncompressed "
+        "Few ids make up most of the lookups: in large tables some rows are looked up again and again and most rows "
+        "hardly ever. A compressed table can therefore keep its most frequent rows, the *hot* ones, uncompressed "
         "in a small cache beside it: they are read faster, and they are learned without the error of the compression. "
         "That pays only if training shows soon which rows are hot, if they stay so, and if few rows answer many "
         "lookups. This page counts all three from the ids of the data, whatever the method. Counted are the "
@@ -67,8 +67,8 @@ def _stability(hot: HotRows) -> list[str]:
     heads = [f"After {fraction_text(point)}" for point, _ in marks]
     return [
         f"![Stability of the hot rows](plots/{_PLOTS[0]})",
-        "At each point of the first epoch (seed 0), hot are the rows with the most lookups so far: 0.01 % of the rows of "
-        "each table, which is what the TT-Rec paper caches, and some larger shares, at least one row a table. Above: "
+        "At each point of the first epoch (seed 0), hot are the rows with the most lookups so far: 0.01 % of the rows "
+        "of each table, which is what the TT-Rec paper caches, and some larger shares, at least one row each. Above: "
         "how many of them are also hot when the epoch ends. Below: how many of them were not hot at the point before, "
         "which is what Figure 9 of that paper shows. Where the lower lines come down to a few per cent the cache can "
         "be filled, and what was trained in it is not lost again. Training draws the samples in random order, so "
@@ -90,7 +90,7 @@ def _cache(hot: HotRows, measured: bool) -> list[str]:
     sentence = ""
     if mark is not None and hot.all.answered:
         share = numerals.percent(hot.all.answered[mark])
-        sentence = f" Here {fraction_text(PAPER_CACHE)} of the rows answers {share} of the test lookups of these tables."
+        sentence = f" Here {fraction_text(PAPER_CACHE)} of the rows of these tables answers {share} of their lookups."
     dots = (
         " The dots are hit rates that runs with a cache measured."
         if measured

@@ -88,12 +88,12 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
         _intro(shape),
         "## Their shape\n\n"
         "![Densities of the initial entries](plots/initial_densities.png)\n\n"
-        "Every initialisation of the plot is scaled so that the table has exactly the variance of a full one, as all of "
-        "this toolkit's are but `sampled-gaussian-fbtt`; only the shapes differ. At rank 1 they differ a lot, which is "
-        "what Figure 3 of the TT-Rec paper shows: products of normal or uniform numbers pile up at zero (the peaks run "
+        "Every initialisation of the plot is scaled so that the table has exactly the variance of a full one, as all "
+        "of this toolkit's are but `sampled-gaussian-fbtt`; only the shapes differ. At rank 1 they differ a lot, "
+        "which is what Figure 3 of the TT-Rec paper shows: products of normal or uniform numbers pile up at zero (the peaks run "
         "out of the plot), while the paper's *sampled Gaussian*, a normal drawn again until it is at least 2 in size, "
-        f"keeps away from it, so far that no entry is smaller than {gap:.2f}/√n. But nobody trains at rank 1. At rank R "
-        "an entry is a sum of many such products, and by the central limit theorem that comes close to a normal, "
+        f"keeps away from it, so far that no entry is smaller than {gap:.2f}/√n. But nobody trains at rank 1. At rank "
+        "R an entry is a sum of many such products, and by the central limit theorem that comes close to a normal, "
         "whatever the numbers are. How close, the excess kurtosis tells: 0 for a normal, −1.2 for a uniform, −2 where "
         "all entries have one size, above 0 for heavy tails.",
         _measured(shape, one, all_ranks, _MATCHED),
@@ -154,13 +154,14 @@ def _kl(n: int) -> str:
     bound = 2 / math.pi * math.exp(14)
     return (
         "The paper judges a normal by the Kullback–Leibler divergence between the uniform and it, the nats lost on "
-        "average when numbers of the uniform are taken for numbers of that normal: KL(U‖N(0, σ²)) = ½ ln(πnσ²/2) + 1/(6nσ²). It is least, 0.1765 "
+        "average when numbers of the uniform are taken for numbers of that normal: "
+        "KL(U‖N(0, σ²)) = ½ ln(πnσ²/2) + 1/(6nσ²). It is least, 0.1765 "
         f"whatever n is, where both have the same variance, σ² = 1/(3n). Here n = {n:,}.\n\n"
         + table(["Distribution", "KL", "−KL is", "The paper prints", "Paper's accuracy (%)", "Slip"], body)
-        + f"\n\nc = ½ ln(2/(πn)) = {_nats(0.5 * math.log(2 / (math.pi * n)))} here; the paper has c < −7, which takes n "
-        f"> {numerals.plain(bound, 0)}. What its Table 1 heads *KL-divergence* is −KL: a divergence is never negative. "
-        "The accuracies are the paper's, of full tables on Criteo Kaggle. They fall as the KL grows while the normal is "
-        "too wide; the last line breaks the rule that the paper draws from them: it has by far the largest KL and "
+        + f"\n\nc = ½ ln(2/(πn)) = {_nats(0.5 * math.log(2 / (math.pi * n)))} here; the paper has c < −7, which takes "
+        f"n > {numerals.plain(bound, 0)}. What its Table 1 heads *KL-divergence* is −KL: a divergence is never below 0. "
+        "The accuracies are the paper's, of full tables on Criteo Kaggle. They fall as the KL grows while the normal "
+        "is too wide; the last line breaks the rule that the paper draws from them: it has by far the largest KL and "
         "loses almost nothing. A start that is too small does little harm to a full table, one that is too large does."
     )
 

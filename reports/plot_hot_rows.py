@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from embpress.reports.hot_record import CachePoint, HotRows
+from embpress.reports.hot_record import CachePoint, HotRows, Stability
 from embpress.reports.plot_labels import label_ends, label_points
 from embpress.reports.plot_style import FAINT, FULL, figure, look, tidy
 from embpress.reports.summaries import shorten
@@ -32,8 +33,11 @@ def stability(hot: HotRows) -> Figure | None:
     lines = [(look(i, name), table.by_fraction, 1.2) for i, (name, table) in enumerate(zip(names, hot.tables))]
     every = look(0, f"all {hot.num_tables} tables")
     progress = [100 * x for x in hot.progress]
+    lowest = 99.0
     for column, place in zip(grid.T, places):
-        drawn = [(one.label, one.colour, "-", width, found[place]) for one, found, width in lines]
+        drawn: list[tuple[str, str, Any, float, Stability]] = [
+            (one.label, one.colour, "-", width, found[place]) for one, found, width in lines
+        ]
         drawn.append((every.label, FULL, "-", 2.2, hot.all.by_fraction[place]))
         if hot.all.unshuffled:
             drawn.append((f"{every.label}, in the data's order", FULL, (0, (3, 2)), 1.6, hot.all.unshuffled[place]))
@@ -43,24 +47,26 @@ def stability(hot: HotRows) -> Figure | None:
             column[1].plot(progress[1:], [100 * (1 - x) for x in found.kept], **draw)
         ks = [table.k[place] for table in hot.tables]
         span = f"{min(ks):,}" if min(ks) == max(ks) else f"{min(ks):,}–{max(ks):,}"
-        tidy(column[0], "", f"Top {fraction_text(hot.fractions[place])}: {span} row{'s' if max(ks) > 1 else ''} a table")
+        rows = "rows" if max(ks) > 1 else "row"
+        tidy(column[0], "", f"Top {fraction_text(hot.fractions[place])}: {span} {rows} a table")
         tidy(column[1], "")
         column[1].set_xlabel("Epoch done (%)", fontsize=10)
         column[1].set_xlim(0, 100)
-        column[0].set_ylim(top=102)
+        lowest = min([lowest, *(100 * x for *_, found in drawn for x in found.in_last)])
         # from nothing to a few per cent linear, so that no change at all can be seen
         column[1].set_yscale("symlog", linthresh=1)
         column[1].set_ylim(0, 100)
         column[1].yaxis.set_major_locator(FixedLocator([0, 1, 10, 100]))
         column[1].yaxis.set_minor_locator(NullLocator())
         column[1].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    grid[0, 0].set_ylim(lowest - 0.06 * (100 - lowest), 100 + 0.06 * (100 - lowest))
     grid[0, 0].set_ylabel("Also hot at the end (%)", fontsize=10)
     step = f"{100 * hot.progress[0]:.3g} %"
     grid[1, 0].set_ylabel(f"Changed in the last {step} (%)", fontsize=10)
     made.suptitle("How soon the hot rows are known", x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=FULL)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    rows = -(-len(labels) // 4)
-    made.tight_layout(rect=(0, 0.035 * rows + 0.015, 1, 1))
+    lines_of_names = -(-len(labels) // 4)
+    made.tight_layout(rect=(0, 0.035 * lines_of_names + 0.015, 1, 1))
     legend = made.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -31,14 +31,14 @@ def matched_densities(panels: Sequence[tuple[str, Mapping[str, Floats]]]) -> Fig
         axes.plot([-_REACH, -1, -1, 1, 1, _REACH], [0, 0, 0.5, 0.5, 0, 0], color=FULL, lw=1.6, label="full: uniform")
         middle = (edges[1:] + edges[:-1]) / 2
         normal = np.exp(-1.5 * middle**2) * math.sqrt(1.5 / math.pi)  # variance 1/3
-        axes.plot(middle, normal, color=FAINT, lw=4, alpha=0.55, label="N(0, 1/3n)")
+        axes.plot(middle, normal, color=FAINT, lw=4, alpha=0.55, label="N(0, 1/(3n))")
         curves = {name: density(values, edges) for name, values in found.items()}
         for i, (name, curve) in enumerate(curves.items()):
             axes.plot(middle, curve, color=look(i, name).colour, lw=1.5, label=name)
         axes.set_xlim(-_REACH, _REACH)
         # products have a pole at zero: what has none there is shown whole
         tops = [curve.max() for curve in curves.values() if curve.argmax() not in (_BINS // 2 - 1, _BINS // 2)]
-        axes.set_ylim(0, 1.12 * max([0.9, *tops]))
+        axes.set_ylim(0, 1.12 * max([1.0, *tops]))
         tidy(axes, "", title)
         axes.set_xlabel("Entry of the table × √n", fontsize=10)
     grid[0].set_ylabel("Density", fontsize=10)
