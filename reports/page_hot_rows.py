@@ -32,7 +32,7 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
     if hot is None:
         parts.append(
             "The records of these runs do not hold what this page needs, the counts of hot rows (`hot_rows`): they "
-            "were made by a version that did not count them yet. The counts depend on the data alone, so one new run in "
+            "were made by a version that did not count them. The counts depend on the data alone, so one new run in "
             "this folder is enough, for example of another seed."
         )
     elif not hot.num_tables:

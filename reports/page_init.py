@@ -89,13 +89,13 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
         "## Their shape\n\n"
         "![Densities of the initial entries](plots/initial_densities.png)\n\n"
         "Every initialisation of the plot is scaled so that the table has exactly the variance of a full one, as all "
-        "of this toolkit's are but `sampled-gaussian-fbtt`; only the shapes differ. At rank 1 they differ a lot, "
-        "which is what Figure 3 of the TT-Rec paper shows: products of normal or uniform numbers pile up at zero (the peaks run "
-        "out of the plot), while the paper's *sampled Gaussian*, a normal drawn again until it is at least 2 in size, "
-        f"keeps away from it, so far that no entry is smaller than {gap:.2f}/√n. But nobody trains at rank 1. At rank "
-        "R an entry is a sum of many such products, and by the central limit theorem that comes close to a normal, "
-        "whatever the numbers are. How close, the excess kurtosis tells: 0 for a normal, −1.2 for a uniform, −2 where "
-        "all entries have one size, above 0 for heavy tails.",
+        "of this toolkit's are but `sampled-gaussian-fbtt`; only the shapes differ. At rank 1 they differ a lot, which "
+        "is what Figure 3 of the TT-Rec paper shows: products of normal or uniform numbers pile up at zero (the peaks "
+        "run out of the plot), while the paper's *sampled Gaussian*, a normal drawn again until it is at least 2 in "
+        f"size, keeps away from it, so far that no entry is smaller than {gap:.2f}/√n. But nobody trains at rank 1. At "
+        "rank R an entry is a sum of many such products, and by the central limit theorem that comes close to a "
+        "normal, whatever the numbers are. How close, the excess kurtosis tells: 0 for a normal, −1.2 for a uniform, "
+        "−2 where all entries have one size, above 0 for heavy tails.",
         _measured(shape, one, all_ranks, _MATCHED),
         "## Their scale\n\n"
         "![Sizes of the initial entries as published](plots/initial_scales.png)\n\n"
@@ -159,7 +159,7 @@ def _kl(n: int) -> str:
         f"whatever n is, where both have the same variance, σ² = 1/(3n). Here n = {n:,}.\n\n"
         + table(["Distribution", "KL", "−KL is", "The paper prints", "Paper's accuracy (%)", "Slip"], body)
         + f"\n\nc = ½ ln(2/(πn)) = {_nats(0.5 * math.log(2 / (math.pi * n)))} here; the paper has c < −7, which takes "
-        f"n > {numerals.plain(bound, 0)}. What its Table 1 heads *KL-divergence* is −KL: a divergence is never below 0. "
+        f"n > {numerals.plain(bound, 0)}. What its Table 1 calls KL-divergence is −KL: no divergence is below 0. "
         "The accuracies are the paper's, of full tables on Criteo Kaggle. They fall as the KL grows while the normal "
         "is too wide; the last line breaks the rule that the paper draws from them: it has by far the largest KL and "
         "loses almost nothing. A start that is too small does little harm to a full table, one that is too large does."
