@@ -48,8 +48,8 @@ def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS) -> dict[s
         `k` of each of `fractions`; for each of those `in_last`, how many of the hot rows at each point of `progress`
         are hot at its end, and `kept`, how many of them were hot at the point before (one point fewer); `cache_rows`
         of each of `cache_fractions` and `hits`, how many of the `test_lookups` fall on so many rows that training
-        looked up most. `all` also has `in_last_unshuffled` and `kept_unshuffled`, with the samples in the data's own
-        order.
+        looked up most; `row0_lookups`, how many fall on row 0. `all` also has `in_last_unshuffled` and
+        `kept_unshuffled`, with the samples in the data's own order; it is None where there is no such table.
     """
     features = [f for f, n in enumerate(data.num_embeddings) if n >= min_rows]
     features.sort(key=lambda f: -data.num_embeddings[f])
@@ -68,11 +68,12 @@ def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS) -> dict[s
                 **stability(_chunks(data.train, f, order), n, ks),
                 "cache_rows": sizes,
                 "test_lookups": len(test),
+                "row0_lookups": int((test == 0).sum()),
                 "hits": hits(data.counts[f].numpy(), test, sizes),
             }
         )
         unshuffled.append(stability(_chunks(data.train, f, None), n, ks))
-    summed = ("num_embeddings", "k", "in_last", "kept", "cache_rows", "test_lookups", "hits")
+    summed = ("num_embeddings", "k", "in_last", "kept", "cache_rows", "test_lookups", "row0_lookups", "hits")
     return {
         "min_rows": min_rows,
         "num_tables": len(features),

@@ -29,6 +29,7 @@ class HotTable:
     unshuffled: Sequence[Stability]
     answered: Sequence[float]
     lookups: int
+    row0: float  # share of the lookups that fall on row 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def hot_rows_of(runs: Iterable[Record]) -> HotRows | None:
         progress=known["progress"],
         cache_fractions=known["cache_fractions"],
         tables=[_table(table, str(table["feature"])) for table in known["tables"]],
-        all=_table(whole, "All") if whole else HotTable("All", 0, [], [], [], [], 0),
+        all=_table(whole, "All") if whole else HotTable("All", 0, [], [], [], [], 0, 0.0),
     )
 
 
@@ -101,6 +102,7 @@ def _table(found: Mapping[str, Any], name: str) -> HotTable:
         unshuffled=stability("_unshuffled"),
         answered=[hit / lookups for hit in found["hits"]] if lookups else [],
         lookups=lookups,
+        row0=int(found["row0_lookups"]) / lookups if lookups else 0.0,
     )
 
 

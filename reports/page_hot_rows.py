@@ -103,13 +103,16 @@ def _cache(hot: HotRows, measured: bool) -> list[str]:
         "answer; one that is filled earlier knows less. The TT-Rec paper finds 0.01 % of the rows sufficient; small "
         f"tables have no such small share, so their lines are level where it would be less than one row.{sentence}"
         f"{dots}",
-        table(["Table", "Rows", "Test lookups", *heads], body),
+        table(["Table", "Rows", "Test lookups", "Row 0", *heads], body),
+        "*Row 0* is the share of the test lookups that fall on the row for missing, unseen and rare ids: where it is "
+        "hot it takes up one row of the cache, and what it answers says little about single ids.",
     ]
 
 
 def _answers(one: HotTable, name: str, places: Sequence[int]) -> list[str]:
     shares = [numerals.percent(one.answered[place]) if one.answered else numerals.MISSING for place in places]
-    return [name, f"{one.num_embeddings:,}", f"{one.lookups:,}", *shares]
+    row0 = numerals.percent(one.row0) if one.lookups else numerals.MISSING
+    return [name, f"{one.num_embeddings:,}", f"{one.lookups:,}", row0, *shares]
 
 
 def _nearest(values: Sequence[float], wanted: float) -> int | None:

@@ -100,8 +100,9 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
         "## Their scale\n\n"
         "![Sizes of the initial entries as published](plots/initial_scales.png)\n\n"
         "The paper finds that the sampled Gaussian trains better than a normal and a uniform and explains it by the "
-        "shape. At the ranks that it trains with, the shapes hardly differ; what differs are the scales, since the "
-        "published code sets them without regard to the ranks, or with too little. Its `approx-normal` (the sampled "
+        "shape. Of what the shapes differ in at rank 1, little is left at the ranks that it trains with (8 to 64), and "
+        "ever less the larger the rank. What does differ are the scales: the published code sets them without regard "
+        "to the ranks, or with too little. Its `approx-normal` (the sampled "
         "Gaussian, here `sampled-gaussian-fbtt`) starts far above a full table. Its `normal` starts so far below that "
         "the table is nearly zero. Its `uniform` has positive numbers only, so all entries start near one positive "
         "value. Who compares inits should therefore compare them at one scale.",

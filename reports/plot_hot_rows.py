@@ -30,7 +30,7 @@ def stability(hot: HotRows) -> Figure | None:
     made = figure(6.2)
     grid = made.subplots(2, len(places), sharex=True, sharey="row", squeeze=False)
     names = shorten([table.name for table in hot.tables], _WIDTH)
-    lines = [(look(i, name), table.by_fraction, 1.2) for i, (name, table) in enumerate(zip(names, hot.tables))]
+    lines = [(look(i, name), table.by_fraction, 1.1) for i, (name, table) in enumerate(zip(names, hot.tables))]
     every = look(0, f"all {hot.num_tables} tables")
     progress = [100 * x for x in hot.progress]
     lowest = 99.0

@@ -24,7 +24,7 @@ def matched_densities(panels: Sequence[tuple[str, Mapping[str, Floats]]]) -> Fig
     Args:
         panels: title, and entries in units of `1/√n` by the name of their init.
     """
-    made = figure(4.3)
+    made = figure(4.6)
     grid = made.subplots(1, len(panels), squeeze=False)[0]
     edges = np.linspace(-_REACH, _REACH, _BINS + 1)
     for axes, (title, found) in zip(grid, panels):
@@ -42,8 +42,9 @@ def matched_densities(panels: Sequence[tuple[str, Mapping[str, Floats]]]) -> Fig
         tidy(axes, "", title)
         axes.set_xlabel("Entry of the table × √n", fontsize=10)
     grid[0].set_ylabel("Density", fontsize=10)
-    grid[-1].legend(frameon=False, fontsize=9, loc="upper right")
-    return _titled(made, "Initial entries, all with the variance of a full table")
+    _titled(made, "Initial entries, all with the variance of a full table", 0.07)
+    made.legend(*grid[0].get_legend_handles_labels(), loc="lower center", ncol=5, frameon=False, fontsize=9)
+    return made
 
 
 def published_scales(panels: Sequence[tuple[str, Mapping[str, Floats], Floats]]) -> Figure:
@@ -91,7 +92,8 @@ def _log(values: Floats) -> Floats:
     return np.log10(size[size > 0])
 
 
-def _titled(made: Figure, title: str) -> Figure:
+def _titled(made: Figure, title: str, below: float = 0.0) -> Figure:
+    """With a title, and room below for a legend, as a share of the height."""
     made.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=FULL)
-    made.tight_layout()
+    made.tight_layout(rect=(0, below, 1, 1))
     return made

@@ -100,6 +100,7 @@ def test_the_record_counts_the_ids_in_the_order_of_training():
     assert table["kept"][2] == [len(a & b) for a, b in pairwise(tops)]
     assert table["in_last"][2][-1] == k
     assert table["hits"][-1] == sum(int(i) in slow_top(shuffled, k * 10, -np.arange(n)) for i in data.test.ids[:, f])
+    assert table["row0_lookups"] == int((data.test.ids[:, f] == 0).sum())
     assert found["all"]["num_embeddings"] == sum(sizes)
     assert found["all"]["k"][0] == sum(rows_of(FRACTIONS[0], n) for n in sizes)
     assert found["all"]["test_lookups"] == len(sizes) * len(data.test)
