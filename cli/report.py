@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from embpress.compressors.errors import InputError
+
 
 @click.command(name="report")
 @click.argument("folder", type=click.Path())
@@ -18,16 +20,28 @@ import click
     show_default=True,
     help="markdown writes report.md and its plots into the folder; csv and json go to standard output, one row a run.",
 )
-def command(folder: str, form: str) -> None:
+@click.option(
+    "--page",
+    "pages",
+    multiple=True,
+    type=click.Choice(["hot-rows", "initialisation"]),
+    help="Also write this page, with plots, beside report.md; may be given several times. hot-rows: how soon the most "
+    "frequent rows are known, and what a cache of them would answer. initialisation: which values the entries of a "
+    "tensor-train table start with.",
+)
+def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
     """Write a report from the records of a run folder.
 
     \b
     Examples:
       embpress report runs/kaggle
       embpress report runs/kaggle --format csv > runs.csv
+      embpress report runs/kaggle --page hot-rows --page initialisation
     """
     from embpress.dlrm.record import read_all
 
+    if pages and form != "markdown":
+        raise InputError(f"--page {pages[0]} is written in markdown and does not go with --format {form}")
     records = read_all(Path(folder))
     if form != "markdown":
         from embpress.reports import to_csv, to_json
@@ -36,4 +50,4 @@ def command(folder: str, form: str) -> None:
         return
     from embpress.cli.show import show_result
 
-    show_result(records, Path(folder))
+    show_result(records, Path(folder), pages)

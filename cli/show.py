@@ -50,8 +50,8 @@ def summary_table(records: Sequence[dict[str, Any]], out: Console) -> None:
         out.print(f"  {note}", markup=False, style="dim")
 
 
-def show_result(records: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Writes the report of a run folder and prints table, answer and where the report is.
+def show_result(records: Sequence[dict[str, Any]], folder: Path, pages: Sequence[str] = ()) -> None:
+    """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
@@ -59,7 +59,7 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path) -> None:
     from embpress.reports import answer, write_report
 
     try:
-        report = write_report(folder, records)
+        report = write_report(folder, records, pages)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out = console()
@@ -67,6 +67,8 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path) -> None:
     out.print()
     out.print(answer(records), markup=False)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
+    for name in dict.fromkeys(pages):
+        out.print(f"page: {report.with_name(name)}.md", markup=False, soft_wrap=True)
 
 
 def show_bench(record: dict[str, Any], page: Path) -> None:

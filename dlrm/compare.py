@@ -10,6 +10,7 @@ from embpress.compressors import Spec
 from embpress.dlrm import record as records
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.experiment import describe_run, run
+from embpress.dlrm.hot_rows import hot_rows
 from embpress.dlrm.settings import Settings
 from embpress.dlrm.train import Progress
 
@@ -49,12 +50,18 @@ def compare(
         path.unlink(missing_ok=True)  # left by a killed process
     todo = [(spec, seed, describe_run(data, spec, settings, seed, command)) for seed in seeds for spec in methods]
     records.check_comparable([*present.values(), todo[0][2]], folder)
+    hot: dict[str, Any] | None = None
     for number, (spec, seed, about) in enumerate(todo, 1):
         done = present.get(about["id"])
         if done is not None and done["status"] == "ok":
             yield Step(done, True, number, total)
             continue
         callback = progress(number, total, f"{spec} · seed {seed}") if progress else None
+        if hot is None:  # once for all runs: it depends on the data alone
+            if callback:
+                callback(0, 0, "counting hot rows")
+            hot = hot_rows(data)
         made, predictions = run(data, spec, settings, seed, command, callback)
+        made["data"]["hot_rows"] = hot
         records.save(folder, made, predictions)
         yield Step(made, False, number, total)

@@ -6,7 +6,8 @@ if __name__ != "embpress.reports":  # a bare `import reports` from the checkout 
 from embpress.reports.answer import answer
 from embpress.reports.cells import summary_cells
 from embpress.reports.markdown import write_report
+from embpress.reports.pages import PAGES
 from embpress.reports.summaries import Summary, summary
 from embpress.reports.tables import runs_frame, to_csv, to_json
 
-__all__ = ["Summary", "answer", "runs_frame", "summary", "summary_cells", "to_csv", "to_json", "write_report"]
+__all__ = ["PAGES", "Summary", "answer", "runs_frame", "summary", "summary_cells", "to_csv", "to_json", "write_report"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from embpress.reports import sections, setting
 from embpress.reports.answer import answer
 from embpress.reports.markdown_text import escape
+from embpress.reports.pages import PAGES
 from embpress.reports.records import Record, part
 from embpress.reports.summaries import Summary, summary
 
@@ -23,10 +24,16 @@ _CAPTIONS = {
 }
 
 
-def write_report(folder: str | os.PathLike[str], records: Iterable[Record]) -> Path:
+def write_report(folder: str | os.PathLike[str], records: Iterable[Record], pages: Sequence[str] = ()) -> Path:
     """Write `report.md` and `plots/` into the folder and return the report's path.
 
     Each file is written whole or not at all, the report last; the same records give the same files, in any order.
+
+    Args:
+        folder: run folder.
+        records: its runs.
+        pages: names of `PAGES` to write beside the report, which links them. Pages that an earlier report has written
+            are made anew with it, so that none of them tells of other runs than the report.
     """
     from embpress.reports.plots import write_plots  # matplotlib is slow to import and the terminal needs none
 
@@ -34,15 +41,20 @@ def write_report(folder: str | os.PathLike[str], records: Iterable[Record]) -> P
     rows = summary(runs)
     place = Path(folder)
     plots = write_plots(place / "plots", rows)
-    text = _report(runs, rows, [path.name for path in plots])
-    waiting = place / f".report.md.{os.getpid()}"
+    wanted = [name for name in PAGES if name in pages or (place / f"{name}.md").exists()]
+    for name in wanted:
+        _write(place / f"{name}.md", PAGES[name].make(place / "plots", runs))
+    return _write(place / "report.md", _report(runs, rows, [path.name for path in plots], wanted))
+
+
+def _write(target: Path, text: str) -> Path:
+    waiting = target.with_name(f".{target.name}.{os.getpid()}")
     waiting.write_text(text, encoding="utf-8", newline="\n")
-    target = place / "report.md"
     os.replace(waiting, target)
     return target
 
 
-def _report(runs: Sequence[Record], rows: Sequence[Summary], plots: Sequence[str]) -> str:
+def _report(runs: Sequence[Record], rows: Sequence[Summary], plots: Sequence[str], pages: Sequence[str]) -> str:
     names = dict.fromkeys(str(part(run, "data").get("name") or "") for run in runs)
     title = ", ".join(name for name in names if name)
     intro = (
@@ -58,6 +70,7 @@ def _report(runs: Sequence[Record], rows: Sequence[Summary], plots: Sequence[str
         ("Results", sections.main_table(rows) if rows else ""),
         ("Failures", sections.failures(rows)),
         ("Plots", images),
+        ("More pages", "\n".join(f"- [{PAGES[name].title}]({name}.md): {PAGES[name].about}" for name in pages)),
         ("What the columns mean", sections.meanings(rows) if rows else ""),
         ("Size of each table", sections.table_sizes(rows)),
         ("Lookups on row 0", setting.row0(runs)),

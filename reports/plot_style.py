@@ -38,9 +38,14 @@ def looks(rows: Sequence[Summary], width: int = 30) -> dict[str, Look]:
     names = dict(zip((row.label for row in rows), shorten([row.label for row in rows], width)))
     found = {row.label: Look(names[row.label], FULL, "*", "-") for row in rows if row.is_full}
     for i, row in enumerate(row for row in rows if not row.is_full):
-        line = _LINES[i // len(_COLOURS) % len(_LINES)]
-        found[row.label] = Look(names[row.label], _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], line)
+        found[row.label] = look(i, names[row.label])
     return found
+
+
+def look(i: int, label: str) -> Look:
+    """The look of the i-th thing of a plot."""
+    line = _LINES[i // len(_COLOURS) % len(_LINES)]
+    return Look(label, _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], line)
 
 
 def figure(height: float, width: float = 9.0) -> Figure:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -23,12 +24,17 @@ PLOTS: dict[str, Callable[[Sequence[Summary]], Figure | None]] = {
 
 def write_plots(folder: Path, rows: Sequence[Summary]) -> list[Path]:
     """Draw what there is data for; a plot of an earlier report that has none now is taken away."""
+    return save_all(folder, {name: partial(draw, rows) for name, draw in PLOTS.items()})
+
+
+def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> list[Path]:
+    """Write each plot under its file name; where there is none, an earlier one of that name is taken away."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a method may be named in any script
-        for name, draw in PLOTS.items():
-            made = draw(rows)
+        for name, draw in plots.items():
+            made = draw()
             if made is None:
                 (folder / name).unlink(missing_ok=True)
             else:

@@ -1,0 +1,91 @@
+// embpress::cache_index, cache_find and count_ids on the CPU; schemas and meanings stand in kernels/ops.py.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <algorithm>
+
+#include "id_table.h"
+
+namespace embpress {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+const int64_t* longs(const Tensor& t, const char* name) {
+  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Long && t.is_contiguous(), name, " must be contiguous int64");
+  return t.const_data_ptr<int64_t>();
+}
+
+uint64_t mask_of(int64_t places) {
+  STD_TORCH_CHECK(places > 0 && (places & (places - 1)) == 0, "a table of ids needs a power of two of places, got ", places);
+  return static_cast<uint64_t>(places) - 1;
+}
+
+Tensor cache_index(Tensor ids, int64_t places) {
+  const int64_t* id = longs(ids, "ids");
+  const int64_t rows = ids.numel();
+  STD_TORCH_CHECK(rows < places, "cache_index: ", rows, " rows need more than ", places, " places");
+  const uint64_t mask = mask_of(places);
+  Tensor index = torch::stable::new_empty(ids, {places}, ScalarType::Int);
+  int32_t* to = index.mutable_data_ptr<int32_t>();
+  std::fill(to, to + places, -1);
+  for (int64_t row = 0; row < rows; ++row) {
+    if (id[row] < 0) continue;  // an empty row
+    uint64_t at = first_place(id[row], mask);
+    while (to[at] >= 0) at = (at + 1) & mask;
+    to[at] = static_cast<int32_t>(row);
+  }
+  return index;
+}
+
+Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
+  const CacheIndex cache{index.const_data_ptr<int32_t>(), mask_of(index.numel()), longs(ids, "ids")};
+  const Tensor flat = torch::stable::contiguous(wanted);
+  const int64_t* id = longs(flat, "wanted");
+  Tensor rows = torch::stable::new_empty(flat, flat.sizes(), ScalarType::Int);
+  int32_t* to = rows.mutable_data_ptr<int32_t>();
+  for (int64_t i = 0; i < flat.numel(); ++i) to[i] = cache.find(id[i]);
+  return rows;
+}
+
+template <class I>
+int64_t count(int64_t* key, int64_t* number, uint64_t mask, int64_t room, const I* id, int64_t ids) {
+  int64_t added = 0;
+  for (int64_t i = 0; i < ids; ++i) {
+    uint64_t at = first_place(id[i], mask);
+    while (key[at] >= 0 && key[at] != id[i]) at = (at + 1) & mask;
+    if (key[at] < 0) {
+      if (added == room || id[i] < 0) continue;
+      key[at] = id[i];
+      ++added;
+    }
+    ++number[at];
+  }
+  return added;
+}
+
+int64_t count_ids(Tensor keys, Tensor counts, Tensor ids, int64_t used) {
+  longs(keys, "keys");
+  longs(counts, "counts");
+  const uint64_t mask = mask_of(keys.numel());
+  const Tensor flat = torch::stable::contiguous(ids);
+  // one place in eight stays free, so that searches end soon
+  const int64_t room = std::max<int64_t>(0, keys.numel() - keys.numel() / 8 - 1 - used);
+  int64_t* key = keys.mutable_data_ptr<int64_t>();
+  int64_t* number = counts.mutable_data_ptr<int64_t>();
+  if (flat.scalar_type() == ScalarType::Int)
+    return count(key, number, mask, room, flat.const_data_ptr<int32_t>(), flat.numel());
+  return count(key, number, mask, room, longs(flat, "ids"), flat.numel());
+}
+
+}  // namespace
+}  // namespace embpress
+
+STABLE_TORCH_LIBRARY_IMPL(embpress, CPU, m) {
+  m.impl("cache_index", TORCH_BOX(&embpress::cache_index));
+  m.impl("cache_find", TORCH_BOX(&embpress::cache_find));
+  m.impl("count_ids", TORCH_BOX(&embpress::count_ids));
+}
