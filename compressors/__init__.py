@@ -9,6 +9,7 @@ from embpress.compressors.collection import TableCollection
 from embpress.compressors.convert import compress_model, optimizer_groups
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.ledger import Entry, Ledger
+from embpress.compressors.maintenance import maintain
 from embpress.compressors.registry import Spec, available, broken, create, method, parse, parse_all, register
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "broken",
     "compress_model",
     "create",
+    "maintain",
     "method",
     "optimizer_groups",
     "parse",

@@ -14,6 +14,7 @@ from embpress.compressors.budget import Plan, TableSpec, plan
 from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry, Ledger
+from embpress.compressors.maintenance import replaced
 from embpress.compressors.registry import Spec, parse
 
 # gradients of plain tables are sparse where all rows together are more than this
@@ -48,6 +49,7 @@ class TableCollection(nn.Module):
         self.members = list(members.values())
         groups = nn.ModuleList(group_of([tables[t] for t in own]) for own in self.members)
         self.groups = cast("Sequence[TableGroup]", groups)
+        self._maintained = [table for table in tables if hasattr(table, "maintain")]
         order = [t for own in self.members for t in own]
         self._in_order = order == sorted(order)
         self.register_buffer("_back", torch.tensor(order).argsort(), persistent=False)
@@ -141,6 +143,10 @@ class TableCollection(nn.Module):
         n = self.specs[t].num_embeddings
         name = self.specs[t].name or f"table {t}"
         raise IndexError(f"id {int(ids[row, t])} is out of range: {name} has {n} rows, 0 to {n - 1}")
+
+    def maintain(self, step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
+        """Parameters with rows that hold something else since the last call, and these rows: see `maintain`."""
+        return replaced(self._maintained, step)
 
     def ledger(self, optimizer: str | None = None, batch_size: int | None = None) -> Ledger:
         """Bytes of all tables; memory they share counts once. `batch_size` counts samples, one lookup a table each.

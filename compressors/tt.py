@@ -10,18 +10,23 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
-from embpress.compressors.bags import Bags, check_form, integers
+from embpress.compressors.bags import Bags, check_form, check_ids, integers
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.dense import DenseRows, relative_error
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
+from embpress.compressors.ledger import Entry
 from embpress.compressors.registry import register
+from embpress.compressors.tt_cache import RowCache, serving_bytes
 from embpress.compressors.tt_init import check_init, init_cores
 from embpress.compressors.tt_ranks import goal
 from embpress.compressors.tt_shapes import core_ranks, factor_rows, factor_width, num_parameters
 from embpress.compressors.tt_svd import balanced, decompose
+from embpress.compressors.tt_write_back import write_back
 from embpress.kernels import ops
+
+EVICT = ("drop", "write-back")
 
 
 class _TTGroup(TableGroup):
@@ -35,13 +40,24 @@ class _TTGroup(TableGroup):
             raise InputError("tt: the tables of a model need the same number of cores")
 
     def lookup(self, ids: Tensor) -> Tensor:
-        return ops.tt_embedding_bag(
+        cached = [table.cache is not None for table in self.tables]
+        caches: list[Tensor] = []
+        if any(cached):
+            for table in self.tables:
+                table._refresh()
+                caches += table._cache()
+        out = ops.tt_embedding_bag(
             [core for table in self.tables for core in table._cores()],
             ids,
             num_embeddings=[table.num_embeddings for table in self.tables],
+            caches=caches,
             num_cores=self.tables[0].num_cores,
             store=self.tables[0].store,
         )
+        for t, table in enumerate(self.tables):
+            if cached[t]:
+                table._count(ids[:, t], padding=False)
+        return out
 
 
 @register("tt")
@@ -58,6 +74,13 @@ class TTRec(Compressor):
         rows: factors `p` with `prod p >= n`; default: even, with little padding.
         columns: factors `q` with `prod q = D`; default: even, the largest last.
         store: keep the partial products of a training step's forward for its backward instead of making them again.
+        cache_rows, cache_fraction: keep so many of the most frequent rows, or this share of all (the paper: 0.0001),
+            uncompressed; 0: none. Call `maintain` after each backward (`embpress.compressors.maintain` does it for a
+            whole model), so that rows which enter start with fresh optimizer state.
+        warmup: training steps before rows enter for the first time.
+        refresh: training steps from one change of the cached rows to the next.
+        evict: what becomes of a row that leaves: `drop` (the paper's: its learned value is lost) or `write-back`
+            (least squares on its last core's slice).
     """
 
     size_knobs: ClassVar[tuple[str, ...]] = ("rank",)
@@ -74,6 +97,11 @@ class TTRec(Compressor):
         rows: tuple[int, ...] | None = None,
         columns: tuple[int, ...] | None = None,
         store: bool = False,
+        cache_rows: int = 0,
+        cache_fraction: float = 0.0,
+        warmup: int = 100,
+        refresh: int = 1000,
+        evict: str = "drop",
         **options: Unpack[TableOptions],
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
@@ -90,6 +118,22 @@ class TTRec(Compressor):
             )
             for k, (p, q) in enumerate(zip(self.rows, self.columns))
         )
+        self.cache_rows = _cache_rows(num_embeddings, cache_rows, cache_fraction)
+        self.warmup, self.refresh, self.evict = warmup, refresh, evict
+        if warmup < 1 or refresh < 1:
+            raise InputError(f"tt: warmup={warmup} and refresh={refresh} must be at least one training step")
+        if evict not in EVICT:
+            raise InputError(f"tt: evict={evict!r} is not one of {', '.join(EVICT)}")
+        self.cache: RowCache | None = None
+        if self.cache_rows:
+            self.cache = RowCache(
+                self.cache_rows,
+                embedding_dim,
+                warmup=warmup,
+                refresh=refresh,
+                device=options.get("device"),
+                dtype=options.get("dtype"),
+            )
         self.reset_parameters(options.get("generator"))
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
@@ -105,12 +149,21 @@ class TTRec(Compressor):
             "init": self.init,
             "rows": self.rows,
             "columns": self.columns,
+            **({"store": True} if self.store else {}),
+            **(
+                {"cache_rows": self.cache_rows, "warmup": self.warmup, "refresh": self.refresh, "evict": self.evict}
+                if self.cache_rows
+                else {}
+            ),
         }
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """See `Compressor.forward`; the op itself pools and checks the ids."""
         check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
-        return self._op(input, offsets, per_sample_weights)
+        self._refresh()
+        out = self._op(input, offsets, per_sample_weights)
+        self._count(input)
+        return out
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of ids: `(*)` int32 or int64 → `(*, D)`, differentiable; IndexError for an id out of range."""
@@ -139,6 +192,7 @@ class TTRec(Compressor):
                 offsets,
                 weights,
                 num_embeddings=(self.num_embeddings,),
+                caches=() if self.cache is None else self.cache.tensors(),
                 padding_idx=(self.padding_idx,) if padding and self.padding_idx is not None else (),
                 num_cores=self.num_cores,
                 mean=self.mode == "mean",
@@ -148,10 +202,73 @@ class TTRec(Compressor):
         except IndexError as error:
             raise IndexError(str(error).replace("table 0", "the table")) from None
 
+    # --- the cache ----------------------------------------------------------------------------------------------------
+
+    def _learns(self) -> bool:
+        return self.cache is not None and self.training and torch.is_grad_enabled()
+
+    def _refresh(self) -> None:
+        """Before a training step's lookups: lets the most frequent rows in, where it is time."""
+        if self.cache is None or not self._learns() or not self.cache.due():
+            return
+        self.cache.update(self._from_cores, self._write_back if self.evict == "write-back" else None)
+
+    def _count(self, ids: Tensor, padding: bool = True) -> None:
+        """After a training step's lookups, whose ids are then known to be right."""
+        if self.cache is None or not self._learns():
+            return
+        if padding and self.padding_idx is not None:
+            ids = ids[ids != self.padding_idx]
+        self.cache.count(ids)
+
+    def _from_cores(self, ids: Tensor) -> Tensor:
+        return ops.tt_embedding_bag(
+            self._cores(), ids.view(-1, 1), num_embeddings=(self.num_embeddings,), num_cores=self.num_cores
+        ).squeeze(1)
+
+    def _write_back(self, ids: Tensor, values: Tensor) -> None:
+        write_back(self._cores(), ids, values)
+
+    def _cache(self) -> tuple[Tensor, ...]:
+        """The op's three tensors, without elements where there is no cache."""
+        if self.cache is not None:
+            return self.cache.tensors()
+        core = self._cores()[0]
+        ids = core.new_empty(0, dtype=torch.int64)
+        return ids.int(), ids, core.new_empty(0, self.embedding_dim)
+
+    def fill_cache(self, ids: Tensor) -> None:
+        """Caches these rows now, as the cores have them: distinct ids `(K,)` int64, at most `cache_rows`."""
+        if self.cache is None or ids.dim() != 1 or len(ids) > self.cache_rows:
+            raise InputError(f"tt: the cache holds {self.cache_rows} rows, not ids of shape {tuple(ids.shape)}")
+        check_ids(ids, self.num_embeddings)
+        self.cache.fill(ids, self._from_cores)
+
+    def maintain(self, step: int | None = None) -> dict[str, Tensor]:
+        """Rows of parameters that hold something else since the last call, by the parameter's name.
+
+        Call it after the backward and before the optimizer's step; the state of these rows then starts anew. `step` is
+        for methods that keep no count of their own.
+        """
+        rows = None if self.cache is None else self.cache.entered()
+        return {} if rows is None else {"cache.values": rows}
+
+    def fold(self) -> TTRec:
+        """The table to serve: cores, cached rows and their index, no counts."""
+        folded = super().fold()
+        assert isinstance(folded, TTRec)
+        if folded.cache is not None:
+            folded.cache.drop_counts()
+        return folded
+
+    def _serving(self) -> list[Entry]:
+        counting = {"cache.keys", "cache.counts", "cache.steps", "cache.filled", "cache.used"}
+        return [entry for entry in self._weights() if entry.name not in counting]
+
     def _activation_bytes(self, batch_size: int) -> int:
         """Rows, the plan of the batch (int32), and with `store` the partial products before the last core."""
         grouped = max(1, self.num_cores - 2)  # the core whose digit groups the lookups
-        plan = 4 * (batch_size * (3 + self.num_cores) + 2 * self.rows[grouped] + 1)
+        plan = 4 * (batch_size * (3 + self.num_cores + (self.cache is not None)) + 2 * self.rows[grouped] + 1)
         partial = 0
         if self.store and self.num_cores > 2:
             widest = 64 // self.itemsize  # elements of a vector: pieces are padded to whole ones, and rows by one more
@@ -166,10 +283,11 @@ class TTRec(Compressor):
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
-        """`4 Σ R_{k-1} p_k q_k R_k` bytes."""
+        """`4 Σ R_{k-1} p_k q_k R_k` bytes, and those of the cache."""
         cores, rank = knobs.get("cores", 3), knobs.get("rank", 32)
         rows, columns = _shape(num_embeddings, embedding_dim, cores, knobs.get("rows"), knobs.get("columns"))
-        return 4 * num_parameters(rows, columns, core_ranks(rank, rows, columns))
+        cached = _cache_rows(num_embeddings, knobs.get("cache_rows", 0), knobs.get("cache_fraction", 0.0))
+        return 4 * num_parameters(rows, columns, core_ranks(rank, rows, columns)) + serving_bytes(cached, embedding_dim)
 
     @classmethod
     def for_budget(
@@ -182,11 +300,15 @@ class TTRec(Compressor):
         init: str = "sampled-gaussian",
         rows: tuple[int, ...] | None = None,
         columns: tuple[int, ...] | None = None,
+        cache_rows: int = 0,
+        cache_fraction: float = 0.0,
+        **others: Any,
     ) -> dict[str, int]:
-        """The largest rank whose cores fit into `size` bytes."""
+        """The largest rank whose cores, with the cache, fit into `size` bytes."""
+        cache_rows = _cache_rows(n, cache_rows, cache_fraction)
 
         def total(rank: int) -> int:
-            return cls.serving_size(n, dim, cores=cores, rows=rows, columns=columns, rank=rank)
+            return cls.serving_size(n, dim, cores=cores, rows=rows, columns=columns, rank=rank, cache_rows=cache_rows)
 
         if total(1) > size:
             raise BudgetError(f"tt cannot hold {n} rows of width {dim} in {size} bytes", total(1))
@@ -261,6 +383,17 @@ class TTRec(Compressor):
     def to_full(self) -> Full:
         """The table written out to serve, `(n, D)`: lookups equal up to rounding, nothing left to multiply."""
         return Full.serving(self, self.to_dense())
+
+
+def _cache_rows(n: int, cache_rows: int, cache_fraction: float) -> int:
+    """Rows of the cache, from their number (a smaller table is cached whole) or their share (at least one)."""
+    if cache_rows and cache_fraction:
+        raise InputError("tt: give cache_rows or cache_fraction, not both")
+    if cache_rows < 0:
+        raise InputError(f"tt: cache_rows={cache_rows} is negative")
+    if not 0 <= cache_fraction <= 1:
+        raise InputError(f"tt: cache_fraction={cache_fraction:g} is not between 0 and 1")
+    return max(1, round(cache_fraction * n)) if cache_fraction else min(cache_rows, n)
 
 
 def _shape(

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from embpress.compressors import Spec, TableCollection, TableSpec
+from embpress.compressors.maintenance import reset_state
 from embpress.dlrm.bench_pairs import Gemm, seconds_of
 from embpress.dlrm.experiment import with_optimizer
 from embpress.dlrm.latency import zipf_ids
@@ -153,6 +154,7 @@ def training_step(model: DLRM, settings: Settings, inputs: StepInputs) -> Callab
     def step(i: int) -> None:
         logits = model(inputs.dense, inputs.ids[i % len(inputs.ids)])
         F.binary_cross_entropy_with_logits(logits, inputs.labels).backward()
+        reset_state(model.tables.maintain(i), optimizers)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -1,49 +1,34 @@
-"""Parts of TT-Rec that a build may lack, one adapter each: the only place that knows how they are asked for."""
+"""Tables and lookups for the cases that need TT-Rec's knobs: what is stored, what is cached."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from embpress.compressors.tt import TTRec
-from embpress.dlrm.bench_rivals import NotMeasured
-
-_NO_CACHE = "this build has no cache"
-
-
-def needs(knob: str, lack: str) -> None:
-    """Raises NotMeasured with `lack` where TTRec has no keyword `knob`."""
-    if knob not in TTRec.knob_names():
-        raise NotMeasured(lack)
 
 
 def stored_and_recomputed(n: int, dim: int, rank: int, generator: Generator) -> tuple[TTRec, TTRec]:
     """The same table twice: one keeps the partial products for its backward, the other computes them again."""
-    needs("intermediates", "this build has no choice between store and recompute")
-    options: dict[str, Any] = {"rank": rank, "generator": generator}
-    stored, again = (TTRec(n, dim, **options | {"intermediates": way}) for way in ("store", "recompute"))
+    stored, again = (TTRec(n, dim, rank=rank, store=store, generator=generator) for store in (True, False))
     again.load_state_dict(stored.state_dict())
     return stored, again
 
 
 def cached_table(n: int, dim: int, rank: int, cached_ids: Tensor, generator: Generator) -> TTRec:
     """A table whose cache holds exactly the rows `cached_ids`, and which stays so while it is measured."""
-    needs("cache_rows", _NO_CACHE)
-    options: dict[str, Any] = {"rank": rank, "cache_rows": len(cached_ids), "generator": generator}
-    table = TTRec(n, dim, **options)
-    fill = getattr(table, "fill_cache", None)
-    if fill is None:
-        raise NotMeasured("this build cannot be told which rows to cache")
-    fill(cached_ids)
+    never = 1 << 62
+    table = TTRec(n, dim, rank=rank, cache_rows=len(cached_ids), warmup=never, refresh=never, generator=generator)
+    table.fill_cache(cached_ids)
     return table
 
 
 def cached_spec(rank: int, fraction: float) -> str:
-    """The method that caches this share of every table's rows."""
-    needs("cache_fraction", _NO_CACHE)
-    return f"tt:rank={rank}:cache_fraction={fraction:g}"
+    """The method that caches this share of every table's rows; they enter before the timing starts and are left alone.
+
+    The refresh, every 1000 steps by default, is not in the timed steps; the counting of every step's ids is.
+    """
+    return f"tt:rank={rank}:cache_fraction={fraction:g}:warmup=20"
 
 
 def ids_at_hit_rate(cached_ids: Tensor, n: int, count: int, rate: float, generator: Generator) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
+from embpress.compressors import TableCollection
 from embpress.dlrm.data import Part
 from embpress.dlrm.model import DLRM
 
@@ -53,3 +54,16 @@ def _ranks(values: Tensor) -> Tensor:
     """Dense ranks scaled into [0, 1], equal for equal values."""
     distinct, inverse = torch.unique(values, return_inverse=True)
     return inverse.double() / max(1, len(distinct) - 1)
+
+
+def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:
+    """The share of lookups in tables with a cache that the cached rows answer; None where no table has one."""
+    hits = lookups = 0
+    for t, table in enumerate(tables.tables):
+        cache = getattr(table, "cache", None)
+        if cache is None:
+            continue
+        ids = part.bags[t].values if t in part.bags else part.ids[:, t]
+        hits += int(cache.holds(ids.long()).sum())
+        lookups += ids.numel()
+    return hits / lookups if lookups else None

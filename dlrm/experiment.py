@@ -16,7 +16,7 @@ from embpress.compressors import BudgetError, InputError, Spec, TableCollection,
 from embpress.compressors.budget import sizable
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.environment import environment
-from embpress.dlrm.evaluate import inputs_of
+from embpress.dlrm.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.latency import measure
 from embpress.dlrm.memory import peak_bytes, resident_bytes
 from embpress.dlrm.model import DLRM
@@ -227,6 +227,9 @@ def _run(
     trained = train(model, data, settings, seed, progress)
     metrics |= trained.metrics
     record["learning_curve"] = trained.curve
+    hit_rate = cache_hit_rate(tables, data.test)
+    if hit_rate is not None:
+        metrics["cache_hit_rate"] = hit_rate
     if progress:
         progress(0, 0, "measuring latency")
     start = time.perf_counter()

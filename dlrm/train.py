@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from embpress.compressors.maintenance import reset_state
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.evaluate import inputs_of, predict, scores
 from embpress.dlrm.model import DLRM
@@ -73,6 +74,7 @@ def train(model: DLRM, data: ClickData, settings: Settings, seed: int, progress:
             start = time.perf_counter()
             loss = F.binary_cross_entropy_with_logits(model(batch.dense, inputs_of(batch)), batch.labels)
             loss.backward()
+            reset_state(model.tables.maintain(step), optimizers)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()

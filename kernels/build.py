@@ -48,7 +48,7 @@ def command(optional: bool = False) -> Any:
     """The `build_ext` command; `optional` ones that fail say so in one line and go on without native ops."""
     from torch.utils.cpp_extension import BuildExtension
 
-    class Build(BuildExtension):  # type: ignore[misc]
+    class Build(BuildExtension):
         def run(self) -> None:
             try:
                 super().run()
@@ -57,7 +57,7 @@ def command(optional: bool = False) -> Any:
                     raise
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 print(f"embpress: no native kernels, the plain PyTorch ops will answer: {lines[-1]}")
-                self.extensions = []
+                self.extensions: list[Any] = []
 
     return Build.with_options(use_ninja=_has_ninja())
 

@@ -21,23 +21,29 @@ _TT_BAGS = (
     "int[] num_embeddings, int[] padding_idx, int num_cores, bool mean, bool include_last_offset"  # of every tt op
 )
 _library.define(
-    "tt_embedding_bag(Tensor[] cores, Tensor indices, Tensor? offsets, Tensor? per_sample_weights, "
+    "tt_embedding_bag(Tensor[] cores, Tensor[] caches, Tensor indices, Tensor? offsets, Tensor? per_sample_weights, "
     f"{_TT_BAGS}) -> Tensor"
 )
 _library.define(
-    "tt_embedding_bag_train(Tensor[] cores, Tensor indices, Tensor? offsets, Tensor? per_sample_weights, "
-    f"{_TT_BAGS}, bool store) -> (Tensor, Tensor, Tensor)"
+    "tt_embedding_bag_train(Tensor[] cores, Tensor[] caches, Tensor indices, Tensor? offsets, "
+    f"Tensor? per_sample_weights, {_TT_BAGS}, bool store) -> (Tensor, Tensor, Tensor)"
 )
 _library.define(
-    "tt_embedding_bag_backward(Tensor grad, Tensor[] cores, Tensor indices, Tensor? offsets, "
-    f"Tensor? per_sample_weights, Tensor plan, Tensor partials, {_TT_BAGS}) -> (Tensor[], Tensor)"
+    "tt_embedding_bag_backward(Tensor grad, Tensor[] cores, Tensor[] caches, Tensor indices, Tensor? offsets, "
+    f"Tensor? per_sample_weights, Tensor plan, Tensor partials, {_TT_BAGS}) -> (Tensor[], Tensor, Tensor[])"
 )
+_library.define("cache_index(Tensor ids, int places) -> Tensor")
+_library.define("cache_find(Tensor index, Tensor ids, Tensor wanted) -> Tensor")
+_library.define("count_ids(Tensor(a!) keys, Tensor(b!) counts, Tensor ids, int used) -> int")
 _library.define("robe_lookup(Tensor memory, Tensor ids, Tensor coefficients, int z, int dim) -> Tensor")
 _library.define("robe_lookup_backward(Tensor grad, Tensor ids, Tensor coefficients, int size, int z) -> Tensor")
 NAMES = (
     "tt_embedding_bag",
     "tt_embedding_bag_train",
     "tt_embedding_bag_backward",
+    "cache_index",
+    "cache_find",
+    "count_ids",
     "robe_lookup",
     "robe_lookup_backward",
 )
@@ -61,6 +67,7 @@ def tt_embedding_bag(
     per_sample_weights: Tensor | None = None,
     *,
     num_embeddings: Sequence[int],
+    caches: Sequence[Tensor] = (),
     padding_idx: Sequence[int] = (),
     num_cores: int,
     mean: bool = False,
@@ -79,6 +86,8 @@ def tt_embedding_bag(
             `indices[offsets[t B + b] : offsets[t B + b + 1]]`.
         per_sample_weights: the shape of the indices and the cores' dtype, for sums.
         num_embeddings: rows of each table.
+        caches: rows that are kept as they are: three tensors a table, index (`cache_index`), ids `(C,)` and values
+            `(C, D)`, without elements for a table that has no cache; empty: no caches at all.
         padding_idx: a row of each table that bags leave out, -1 for none; empty: none anywhere.
         num_cores: 2, 3 or 4.
         mean: mean instead of sum.
@@ -86,7 +95,8 @@ def tt_embedding_bag(
         store: keep the partial products of the forward for the backward, instead of making them again.
 
     Returns:
-        `(B, T, D)`, differentiable in the cores and the weights; where no gradient is wanted, no autograd is involved.
+        `(B, T, D)`, differentiable in the cores, the weights and the caches' values; where no gradient is wanted, no
+        autograd is involved.
 
     Raises:
         IndexError: an id out of range, with the table's number. ValueError: offsets that do not start at 0, decrease
@@ -94,6 +104,7 @@ def tt_embedding_bag(
     """
     arguments = (
         cores,
+        caches,
         indices,
         offsets,
         per_sample_weights,
@@ -107,7 +118,7 @@ def tt_embedding_bag(
         if torch.is_grad_enabled() and (
             cores[0].requires_grad
             or (per_sample_weights is not None and per_sample_weights.requires_grad)
-            or any(core.requires_grad for core in cores)
+            or any(tensor.requires_grad for tensors in (cores, caches) for tensor in tensors)
         ):
             out, _, _ = torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store)
             return out
@@ -138,6 +149,7 @@ def _tt_out(cores: Any, indices: Any, offsets: Any, num_embeddings: Any, num_cor
 @register_fake("embpress::tt_embedding_bag")
 def _(
     cores: Any,
+    caches: Any,
     indices: Any,
     offsets: Any,
     weights: Any,
@@ -153,6 +165,7 @@ def _(
 @register_fake("embpress::tt_embedding_bag_train")
 def _(
     cores: Any,
+    caches: Any,
     indices: Any,
     offsets: Any,
     weights: Any,
@@ -174,32 +187,88 @@ def _(
 
 
 @register_fake("embpress::tt_embedding_bag_backward")
-def _(grad: Any, cores: Any, indices: Any, offsets: Any, weights: Any, *others: Any) -> tuple[list[Tensor], Tensor]:
+def _(
+    grad: Any, cores: Any, caches: Any, indices: Any, offsets: Any, weights: Any, *others: Any
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     size = (0,) if weights is None else weights.shape
-    return [torch.empty_like(core, memory_format=torch.contiguous_format) for core in cores], grad.new_empty(size)
+    return (
+        [torch.empty_like(core, memory_format=torch.contiguous_format) for core in cores],
+        grad.new_empty(size),
+        [torch.empty_like(values, memory_format=torch.contiguous_format) for values in caches[2::3]],
+    )
 
 
 def _tt_setup(ctx: Any, inputs: Any, output: Any) -> None:
-    cores, indices, offsets, weights, *ctx.others, _ = inputs
+    cores, caches, indices, offsets, weights, *ctx.others, _ = inputs
     _, plan, partials = output
-    ctx.save_for_backward(indices, offsets, weights, plan, partials, *cores)
+    ctx.num_tensors = len(cores)
+    ctx.save_for_backward(indices, offsets, weights, plan, partials, *cores, *caches)
     ctx.mark_non_differentiable(plan, partials)
     ctx.set_materialize_grads(False)
 
 
 def _tt_backward(ctx: Any, grad: Tensor | None, *_: Any) -> Any:
-    indices, offsets, weights, plan, partials, *cores = ctx.saved_tensors
+    indices, offsets, weights, plan, partials, *tensors = ctx.saved_tensors
+    cores, caches = tensors[: ctx.num_tensors], tensors[ctx.num_tensors :]
     _, padding_idx, *_ = ctx.others
-    no_padding = None if padding_idx else []  # an empty list counts as a list of tensors
+    no_padding: list[Tensor] | None = None if padding_idx else []  # an empty list counts as a list of tensors
+    cache_grads: list[Tensor | None] = [None] * len(caches)
     if grad is None:
-        return [None] * len(cores), None, None, None, None, no_padding, *(None,) * 4
-    core_grads, weight_grad = torch.ops.embpress.tt_embedding_bag_backward.default(
-        grad, cores, indices, offsets, weights, plan, partials, *ctx.others
+        return [None] * len(cores), cache_grads, None, None, None, None, no_padding, *(None,) * 4
+    core_grads, weight_grad, cache_grads[2::3] = torch.ops.embpress.tt_embedding_bag_backward.default(
+        grad, cores, caches, indices, offsets, weights, plan, partials, *ctx.others
     )
-    return core_grads, None, None, None if weights is None else weight_grad, None, no_padding, *(None,) * 4
+    own = None if weights is None else weight_grad
+    return core_grads, cache_grads, None, None, own, None, no_padding, *(None,) * 4
 
 
 register_autograd("embpress::tt_embedding_bag_train", _tt_backward, setup_context=_tt_setup)
+
+
+# --- a cache of rows --------------------------------------------------------------------------------------------------
+
+
+def cache_index(ids: Tensor, places: int) -> Tensor:
+    """A hash table over the ids of a cache.
+
+    Args:
+        ids: `(C,)` int64; negative ones stand for empty rows.
+        places: a power of two above C.
+
+    Returns:
+        `(places,)` int32: at the place of an id (its hash, or the next free one) its position in `ids`, else -1.
+    """
+    return torch.ops.embpress.cache_index.default(ids, places)
+
+
+def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
+    """Where the cache holds `wanted`, int64 of any shape: int32 positions in `ids`, -1 where it does not."""
+    return torch.ops.embpress.cache_find.default(index, ids, wanted)
+
+
+def count_ids(keys: Tensor, counts: Tensor, ids: Tensor, used: int) -> int:
+    """Adds 1 to the counts of `ids`, int32 or int64, in an open-addressing hash table.
+
+    Args:
+        keys: `(places,)` int64, a power of two; -1 marks a free place. Changed in place.
+        counts: `(places,)` int64, changed in place.
+        ids: any shape; each occurrence counts.
+        used: places that are taken. New ids are not counted once seven of eight are.
+
+    Returns:
+        How many ids are new.
+    """
+    return torch.ops.embpress.count_ids.default(keys, counts, ids, used)
+
+
+@register_fake("embpress::cache_index")
+def _(ids: Any, places: int) -> Tensor:
+    return ids.new_empty(places, dtype=torch.int32)
+
+
+@register_fake("embpress::cache_find")
+def _(index: Any, ids: Any, wanted: Any) -> Tensor:
+    return wanted.new_empty(wanted.shape, dtype=torch.int32)
 
 
 # --- ROBE -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -68,7 +69,7 @@ def tt_digits(ids: Tensor, factors: list[int]) -> list[Tensor]:
     return digits[::-1]
 
 
-def _tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Partial products `(U, q_0..q_k, R_k)` after each core, and the slices `(U, R_{k-1}, q_k * R_k)` they are from."""
     slices = [core[digit].flatten(2) for core, digit in zip(cores, digits)]
     partial = slices[0].view(slices[0].shape[0], cores[0].shape[2], cores[0].shape[3])
@@ -142,8 +143,25 @@ def _check_offsets(offsets: Tensor, size: int) -> None:
         raise ValueError("offsets must not decrease")
 
 
+def _tt_rows(
+    own: list[Tensor], cache: list[Tensor], ids: Tensor
+) -> tuple[Tensor, tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor, Tensor]]:
+    """Rows `(N, D)` of one table's ids, and what their gradients need; cached ones are taken from the cache."""
+    slots = cache_find(cache[0], cache[1], ids).long() if cache and cache[0].numel() else torch.full_like(ids, -1)
+    missed = slots < 0
+    unique, inverse = torch.unique(ids[missed], return_inverse=True)
+    digits = tt_digits(unique, [core.shape[0] for core in own])
+    partials, slices = tt_partials(own, digits)
+    rows = partials[-1].new_empty(ids.shape[0], math.prod(core.shape[2] for core in own))
+    rows[missed] = partials[-1].squeeze(-1).index_select(0, inverse)
+    if not bool(missed.all()):
+        rows[~missed] = cache[2].index_select(0, slots[~missed])
+    return rows, (digits, partials, slices, inverse, missed, slots)
+
+
 def tt_embedding_bag(
     cores: list[Tensor],
+    caches: list[Tensor],
     indices: Tensor,
     offsets: Tensor | None,
     weights: Tensor | None,
@@ -156,16 +174,15 @@ def tt_embedding_bag(
     """See `ops.tt_embedding_bag`. Ids are deduplicated, so that each distinct row is multiplied out once."""
     outputs = []
     tables = _tt_tables(cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, include_last_offset)
-    for _, own, ids, bags, own_weights, _ in tables:
-        unique, inverse = torch.unique(ids, return_inverse=True)
-        partials, _ = _tt_partials(own, tt_digits(unique, [core.shape[0] for core in own]))
-        rows = partials[-1].squeeze(-1).index_select(0, inverse)
+    for t, own, ids, bags, own_weights, _ in tables:
+        rows, _ = _tt_rows(own, caches[3 * t : 3 * t + 3], ids)
         outputs.append(pool(rows, bags, own_weights, mean))
     return torch.stack(outputs, dim=1)
 
 
 def tt_embedding_bag_train(
     cores: list[Tensor],
+    caches: list[Tensor],
     indices: Tensor,
     offsets: Tensor | None,
     weights: Tensor | None,
@@ -178,7 +195,7 @@ def tt_embedding_bag_train(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`tt_embedding_bag` and what its backward wants to find again: here nothing, all is made anew."""
     out = tt_embedding_bag(
-        cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, mean, include_last_offset
+        cores, caches, indices, offsets, weights, num_embeddings, padding_idx, num_cores, mean, include_last_offset
     )
     return out, out.new_empty(0, dtype=torch.int32), out.new_empty(0)
 
@@ -186,6 +203,7 @@ def tt_embedding_bag_train(
 def tt_embedding_bag_backward(
     grad: Tensor,
     cores: list[Tensor],
+    caches: list[Tensor],
     indices: Tensor,
     offsets: Tensor | None,
     weights: Tensor | None,
@@ -196,35 +214,100 @@ def tt_embedding_bag_backward(
     num_cores: int,
     mean: bool,
     include_last_offset: bool,
-) -> tuple[list[Tensor], Tensor]:
-    """Gradients of `tt_embedding_bag` in the cores and the weights (TT-Rec, Equation 3); the partial products are
-    recomputed, as in the paper's Algorithm 2. Without weights the second result is empty."""
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Gradients of `tt_embedding_bag` in the cores, the weights and the caches' values (TT-Rec, Equation 3); the
+    partial products are recomputed, as in the paper's Algorithm 2. Without weights the second result is empty."""
     core_grads = [torch.zeros_like(core, memory_format=torch.contiguous_format) for core in cores]
+    cache_grads = [torch.zeros_like(values, memory_format=torch.contiguous_format) for values in caches[2::3]]
     weight_grad = grad.new_zeros(0) if weights is None else grad.new_zeros(weights.shape)
     tables = _tt_tables(cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, include_last_offset)
     for t, own, ids, bags, own_weights, part in tables:
-        unique, inverse = torch.unique(ids, return_inverse=True)
-        digits = tt_digits(unique, [core.shape[0] for core in own])
-        partials_, slices = _tt_partials(own, digits)
-        rows = partials_[-1].squeeze(-1).index_select(0, inverse)
+        rows, (digits, own_partials, slices, inverse, missed, slots) = _tt_rows(own, caches[3 * t : 3 * t + 3], ids)
         row_grad, own_weight_grad = _pool_backward(grad[:, t], rows, bags, own_weights, mean)
         if own_weight_grad is not None:
             weight_grad.view(-1)[part] = own_weight_grad
+        if not bool(missed.all()):
+            cache_grads[t].index_add_(0, slots[~missed], row_grad[~missed])
         # one gradient a distinct row, then core by core from the last to the first
-        flow = grad.new_zeros(unique.shape[0], grad.shape[2]).index_add_(0, inverse, row_grad)
+        count = digits[0].shape[0]
+        flow = grad.new_zeros(count, grad.shape[2]).index_add_(0, inverse, row_grad[missed])
         for k in range(num_cores - 1, -1, -1):
             rank_in, q, rank_out = own[k].shape[1:]
-            before = partials_[k - 1].shape[1] if k else 1  # not -1: ambiguous where a table has no id
-            flow = flow.view(unique.shape[0], before, q * rank_out)
+            before = own_partials[k - 1].shape[1] if k else 1  # not -1: ambiguous where a table has no id
+            flow = flow.view(count, before, q * rank_out)
             if k:
-                slice_grad = torch.bmm(partials_[k - 1].transpose(1, 2), flow)
+                slice_grad = torch.bmm(own_partials[k - 1].transpose(1, 2), flow)
                 flow = torch.bmm(flow, slices[k].transpose(1, 2))
             else:
                 slice_grad = flow
             core_grads[t * num_cores + k].view(own[k].shape[0], -1).index_add_(
-                0, digits[k], slice_grad.reshape(unique.shape[0], rank_in * q * rank_out)
+                0, digits[k], slice_grad.reshape(count, rank_in * q * rank_out)
             )
-    return core_grads, weight_grad
+    return core_grads, weight_grad, cache_grads
+
+
+# --- a cache of rows --------------------------------------------------------------------------------------------------
+
+
+def _first_place(id: int, places: int) -> int:
+    """Knuth's multiplicative hash, its upper half: what kernels/cpu/id_table.h computes."""
+    return ((id * 0x9E3779B97F4A7C15) & (2**64 - 1)) >> 32 & (places - 1)
+
+
+def _check_places(places: int) -> None:
+    if places < 1 or places & (places - 1):
+        raise RuntimeError(f"a table of ids needs a power of two of places, got {places}")
+
+
+def cache_index(ids: Tensor, places: int) -> Tensor:
+    """See `ops.cache_index`."""
+    _check_places(places)
+    if ids.shape[0] >= places:
+        raise RuntimeError(f"cache_index: {ids.shape[0]} rows need more than {places} places")
+    index = [-1] * places
+    for row, id in enumerate(ids.tolist()):
+        if id < 0:
+            continue
+        at = _first_place(id, places)
+        while index[at] >= 0:
+            at = (at + 1) % places
+        index[at] = row
+    return torch.tensor(index, dtype=torch.int32, device=ids.device)
+
+
+def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
+    """See `ops.cache_find`. The ids are sorted here, so the places in the index do not matter."""
+    rows = torch.full_like(wanted, -1, dtype=torch.int32)
+    held = (ids >= 0).nonzero().flatten()
+    if held.numel() == 0:
+        return rows
+    order = held[ids[held].argsort()]
+    place = torch.searchsorted(ids[order], wanted).clamp(max=len(order) - 1)
+    found = order[place]
+    return torch.where(ids[found] == wanted, found.int(), rows)
+
+
+def count_ids(keys: Tensor, counts: Tensor, ids: Tensor, used: int) -> int:
+    """See `ops.count_ids`."""
+    places = keys.shape[0]
+    _check_places(places)
+    room = max(0, places - places // 8 - 1 - used)
+    held, added = keys.tolist(), 0
+    hits: dict[int, int] = {}
+    for id in ids.flatten().tolist():
+        at = _first_place(id, places)
+        while held[at] >= 0 and held[at] != id:
+            at = (at + 1) % places
+        if held[at] < 0:
+            if added == room or id < 0:
+                continue
+            held[at] = id
+            added += 1
+        hits[at] = hits.get(at, 0) + 1
+    where = torch.tensor(list(hits), dtype=torch.int64, device=keys.device)
+    keys[where] = torch.tensor([held[at] for at in hits], dtype=torch.int64, device=keys.device)
+    counts[where] += torch.tensor(list(hits.values()), dtype=torch.int64, device=keys.device)
+    return added
 
 
 # --- ROBE -------------------------------------------------------------------------------------------------------------

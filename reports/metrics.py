@@ -77,6 +77,14 @@ _ALL = [
         "Chance that a clicked example is ranked above one that was not (0.5 is guessing, 1 is perfect), exact, on the "
         "test rows, at the epoch with the best validation AUC.",
     ),
+    Metric(
+        "cache_hit_rate",
+        "",
+        "higher",
+        "Cache hit rate",
+        lambda value: f"{100 * value:.1f} %",
+        "Share of the test lookups, in tables with a cache of uncompressed rows, that the cached rows answer.",
+    ),
     _score("auc_last", "higher", "Last AUC", "Test AUC after the last epoch."),
     _score("valid_auc", "higher", "Valid AUC", "Best AUC on the validation rows; it picks the epoch that is tested."),
     _score("log_loss", "lower", "Log loss", "Mean negative log likelihood of the test labels, in nats."),

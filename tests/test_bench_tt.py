@@ -212,16 +212,7 @@ def test_what_a_build_lacks_or_fails_at_is_said_in_its_row(tmp_path):
     assert not (tmp_path / "bench-tt.png").exists()  # nothing was timed
 
 
-def test_knobs_that_a_build_may_lack_are_measured_where_it_has_them(monkeypatch, tmp_path):
-    """Stand-ins for the adapters of `bench_knobs`, which alone know how a build is asked."""
-    from embpress.dlrm import bench_op, bench_step
-
-    def table(n, dim, rank, *rest):
-        return TTRec(n, dim, rank=rank, generator=rest[-1])
-
-    monkeypatch.setattr(bench_op, "cached_table", table)
-    monkeypatch.setattr(bench_op, "stored_and_recomputed", lambda *given: (table(*given), table(*given)))
-    monkeypatch.setattr(bench_step, "cached_spec", lambda rank, fraction: f"tt:rank={rank}")
+def test_cases_of_the_cache_and_of_what_is_stored(tmp_path):
     rows = quick("cache-*", "recompute-*", "*-cache")
     assert [row.status for row in rows] == ["ok"] * 7
     assert [row.setting["hits"] for row in rows if row.group == "cache"] == [0, 32, 58, 63, 64]

@@ -93,13 +93,13 @@ class _Reference(torch.autograd.Function):
     def forward(ctx, ids, offsets, weights, others, *cores):
         ctx.save_for_backward(ids, offsets, weights, *cores)
         ctx.others = others
-        return reference.tt_embedding_bag(list(cores), ids, offsets, weights, *others)
+        return reference.tt_embedding_bag(list(cores), [], ids, offsets, weights, *others)
 
     @staticmethod
     def backward(ctx, grad):
         ids, offsets, weights, *cores = ctx.saved_tensors
-        core_grads, weight_grad = reference.tt_embedding_bag_backward(
-            grad, cores, ids, offsets, weights, grad.new_empty(0), grad.new_empty(0), *ctx.others
+        core_grads, weight_grad, _ = reference.tt_embedding_bag_backward(
+            grad, cores, [], ids, offsets, weights, grad.new_empty(0), grad.new_empty(0), *ctx.others
         )
         return None, None, None if weights is None else weight_grad, None, *core_grads
 
@@ -177,7 +177,7 @@ def test_opcheck(kind, store):
     cores = [core.requires_grad_() for core in cores]
     if offsets is None:
         ids = ids.view(3, -1).t()
-    arguments = (cores, ids, offsets, weights, [12, 12, 10], [-1, 3, -1], 3, mean, True)
+    arguments = (cores, [], ids, offsets, weights, [12, 12, 10], [-1, 3, -1], 3, mean, True)
     # room that `store` sets aside for repeated ids stays unwritten, so two runs' partial products cannot be compared
     utils = ["test_schema", "test_autograd_registration", "test_faketensor"]
     if not store:
@@ -186,7 +186,7 @@ def test_opcheck(kind, store):
     plain = ([core.detach() for core in cores], *arguments[1:])
     opcheck(torch.ops.embpress.tt_embedding_bag.default, plain)
     out, plan, partials = torch.ops.embpress.tt_embedding_bag_train.default(*plain, store)
-    backward = (torch.randn_like(out), *plain[:4], plan, partials, *plain[4:])
+    backward = (torch.randn_like(out), *plain[:5], plan, partials, *plain[5:])
     opcheck(torch.ops.embpress.tt_embedding_bag_backward.default, backward)
 
 

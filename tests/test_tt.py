@@ -174,11 +174,11 @@ def test_a_repeated_id_is_multiplied_out_once():
     ids = torch.full((512,), 777)
     others = ([1000], [], 3, False, True)
     with _Products() as forward:
-        rows = reference.tt_embedding_bag(cores, ids.view(-1, 1), None, None, *others)
+        rows = reference.tt_embedding_bag(cores, [], ids.view(-1, 1), None, None, *others)
     with _Products() as backward:
         nothing = rows.new_empty(0)
         reference.tt_embedding_bag_backward(
-            torch.ones_like(rows), cores, ids.view(-1, 1), None, None, nothing, nothing, *others
+            torch.ones_like(rows), cores, [], ids.view(-1, 1), None, None, nothing, nothing, *others
         )
     assert set(forward.batches) == {1}
     assert set(backward.batches) == {1}

@@ -27,7 +27,7 @@ constexpr double kWorthThreads = 1 << 19;  // floating-point operations; waking 
 // --- arguments --------------------------------------------------------------------------------------------------------
 
 struct Arguments {
-  std::vector<Tensor> cores;
+  std::vector<Tensor> cores, caches;
   Tensor indices;
   std::optional<Tensor> offsets, weights;
   std::vector<int64_t> num_embeddings, padding_idx;
@@ -82,6 +82,25 @@ Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor>& keep
   return l;
 }
 
+// Three tensors a table: index (int32), ids (int64) and values; ones without elements for a table without a cache.
+template <class T>
+void take_cache(const Arguments& a, int64_t t, Table<T>& table, std::vector<Tensor>& keep) {
+  STD_TORCH_CHECK(a.caches.size() == 3 * a.num_embeddings.size(), "tt_embedding_bag: a cache is three tensors a table, got ",
+                  a.caches.size());
+  if (a.caches[3 * t].numel() == 0) return;
+  for (int i = 0; i < 3; ++i) keep.push_back(torch::stable::contiguous(a.caches[3 * t + i]));
+  const Tensor &index = keep[keep.size() - 3], &ids = keep[keep.size() - 2], &values = keep[keep.size() - 1];
+  const int64_t places = index.numel();
+  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && ids.scalar_type() == ScalarType::Long &&
+                      values.scalar_type() == a.cores[0].scalar_type() && values.dim() == 2 &&
+                      values.size(0) == ids.numel() && values.size(1) == table.dim && (places & (places - 1)) == 0 &&
+                      places > ids.numel(),
+                  "tt_embedding_bag: the cache of table ", t, " does not fit together");
+  table.cache = {index.const_data_ptr<int32_t>(), static_cast<uint64_t>(places) - 1, ids.const_data_ptr<int64_t>()};
+  table.cache_values = values.const_data_ptr<T>();
+  table.cached = ids.numel();
+}
+
 template <class T>
 std::vector<Table<T>> tables_of(const Arguments& a, std::vector<Tensor>& keep) {
   const int64_t d = a.num_cores, count = static_cast<int64_t>(a.num_embeddings.size());
@@ -114,6 +133,7 @@ std::vector<Table<T>> tables_of(const Arguments& a, std::vector<Tensor>& keep) {
     STD_TORCH_CHECK(held >= static_cast<double>(table.num_embeddings), "tt_embedding_bag: the cores of table ", t, " hold ", held,
                     " rows, not ", table.num_embeddings);
     table.complete();
+    if (!a.caches.empty()) take_cache(a, t, table, keep);
     STD_TORCH_CHECK(table.dim == tables[0].dim, "tt_embedding_bag: tables of widths ", tables[0].dim, " and ", table.dim);
   }
   return tables;
@@ -162,15 +182,16 @@ struct Call {
   int64_t plan_ints() const {
     int64_t ints = 0;
     for (size_t t = 0; t < tables.size(); ++t)
-      ints += TablePlan::ints(lookups.count(t), tables[t].num_cores, groups_of(t));
+      ints += TablePlan::ints(lookups.count(t), tables[t].num_cores, groups_of(t), tables[t].cached > 0);
     return ints;
   }
 
   void lay_plan(int32_t* ints) {
     plans.resize(tables.size());
     for (size_t t = 0; t < tables.size(); ++t) {
-      plans[t].lay(ints, lookups.count(t), tables[t].num_cores, groups_of(t));
-      ints += TablePlan::ints(plans[t].size, tables[t].num_cores, groups_of(t));
+      const bool cache = tables[t].cached > 0;
+      plans[t].lay(ints, lookups.count(t), tables[t].num_cores, groups_of(t), cache);
+      ints += TablePlan::ints(plans[t].size, tables[t].num_cores, groups_of(t), cache);
     }
   }
 
@@ -303,9 +324,18 @@ Forward<T> forward(const Arguments& a, bool store) {
       sink_group(t, g);
     });
   }
-  if (direct) return result;
   constexpr int64_t kBags = 64;
   const int64_t blocks = (bags + kBags - 1) / kBags;
+  if (direct) {
+    for_each_task(call.lookups.tables * blocks, call.worth_threads, [&](int64_t task) {
+      const int64_t t = task / blocks;
+      if (!call.plans[t].hit) return;
+      for (int64_t b = task % blocks * kBags; b < std::min(bags, (task % blocks + 1) * kBags); ++b)
+        if (const int32_t row = call.plans[t].hit[b]; row >= 0)
+          std::memcpy(out + (b * tables + t) * dim, call.tables[t].cache_values + row * dim, dim * sizeof(T));
+    });
+    return result;
+  }
   for_each_task(tables * blocks, call.worth_threads, [&](int64_t task) {
     const int64_t t = task / blocks, base = call.lookups.begin(t);
     const Kernels<T>& kernels = *call.tables[t].kernels;
@@ -317,10 +347,13 @@ Forward<T> forward(const Arguments& a, bool store) {
       std::memset(to, 0, dim * sizeof(T));
       int64_t found = 0;
       for (int64_t j = begin; j < end; ++j) {
-        const int32_t row = row_of[base + j];
-        if (row < 0) continue;
+        const T* from = rows + (base + row_of[base + j]) * dim;
+        if (row_of[base + j] < 0) {
+          if (!call.plans[t].hit || call.plans[t].hit[j] < 0) continue;  // padding
+          from = call.tables[t].cache_values + call.plans[t].hit[j] * dim;
+        }
         ++found;
-        kernels.add_scaled(dim, call.weights ? call.weights[call.lookups.at(t, j)] : T{1}, rows + (base + row) * dim, to);
+        kernels.add_scaled(dim, call.weights ? call.weights[call.lookups.at(t, j)] : T{1}, from, to);
       }
       if (call.mean && found > 1)
         for (int64_t i = 0; i < dim; ++i) to[i] /= static_cast<T>(found);
@@ -351,12 +384,14 @@ Bags<T> bags_of(const Call<T>& call) {
   bags.scale.assign(l.tables * l.bags, T{0});
   for (size_t t = 0; t < call.tables.size(); ++t) {
     const TablePlan& plan = call.plans[t];
-    const int64_t kept = plan.start[call.groups_of(t)];  // padding is not among the positions
-    for (int64_t j = 0; j < kept; ++j) {
-      const int32_t position = plan.position[j];
+    const auto count = [&](int64_t position) {
       const int64_t bag = l.bounds.empty() ? position / l.per_bag : bags.bag[l.begin(t) + position];
       bags.scale[t * l.bags + bag] += T{1};
-    }
+    };
+    // padding is neither among the positions nor among the hits
+    for (int64_t j = 0; j < plan.start[call.groups_of(t)]; ++j) count(plan.position[j]);
+    for (int64_t j = 0; plan.hit && j < plan.size; ++j)
+      if (plan.hit[j] >= 0) count(j);
   }
   for (T& scale : bags.scale) scale = scale > 0 ? T{1} / scale : T{0};
   return bags;
@@ -364,7 +399,7 @@ Bags<T> bags_of(const Call<T>& call) {
 
 template <class T>
 void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, const Tensor& partials,
-              std::vector<Tensor>& grads, Tensor& weight_grad) {
+              std::vector<Tensor>& grads, Tensor& weight_grad, std::vector<Tensor>& cache_grads) {
   Call<T> call(a);
   const int64_t tables = call.lookups.tables, bags = call.lookups.bags, dim = call.tables[0].dim;
   const Tensor grad_kept = torch::stable::contiguous(grad_out);
@@ -376,6 +411,10 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
   for (size_t i = 0; i < a.cores.size(); ++i) {
     grads.push_back(torch::stable::new_empty(a.cores[i], a.cores[i].sizes()));
     call.tables[i / a.num_cores].grad[i % a.num_cores] = grads[i].template mutable_data_ptr<T>();
+  }
+  for (size_t i = 0; i < a.caches.size() / 3; ++i) {
+    cache_grads.push_back(torch::stable::new_empty(a.cores[0], a.caches[3 * i + 2].sizes()));
+    call.tables[i].cache_grad = cache_grads[i].template mutable_data_ptr<T>();
   }
   T* d_weights = nullptr;
   if (a.weights) {
@@ -404,12 +443,19 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
     call.sort_by_second();
     call.multiply_before();
   }
+  // f(gradient of the lookup's bag, what it is multiplied with, where the lookup's weight stands)
+  const auto of_lookup = [&](int64_t t, int64_t position, auto f) {
+    const int64_t bag =
+        bags_info.bag.empty() ? position / call.lookups.per_bag : bags_info.bag[call.lookups.begin(t) + position];
+    const T scale = bags_info.scale.empty() ? T{1} : bags_info.scale[t * bags + bag];
+    f(grad + (bag * tables + t) * dim, scale, call.lookups.at(t, position));
+  };
   // the grouped core; slices without lookups are zero
   std::vector<Task> all;
   for (int64_t t = 0; t < tables; ++t)
     for (int64_t g = 0; g < call.groups_of(t); ++g) all.push_back({static_cast<int32_t>(t), static_cast<int32_t>(g)});
   for_each_task(all.size(), call.worth_threads, [&](int64_t task) {
-    const int64_t t = all[task].table, g = all[task].group, base = call.lookups.begin(t);
+    const int64_t t = all[task].table, g = all[task].group;
     const Table<T>& table = call.tables[t];
     const TablePlan& p = call.plans[t];
     const int64_t slice = table.slice(table.grouped.core);
@@ -418,12 +464,7 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
       return;
     }
     const auto each_lookup = [&](int64_t row, auto f) {
-      for (int32_t i = p.first[row]; i < p.first[row] + p.repeats[row]; ++i) {
-        const int64_t position = p.position[i];
-        const int64_t bag = bags_info.bag.empty() ? position / call.lookups.per_bag : bags_info.bag[base + position];
-        const T scale = bags_info.scale.empty() ? T{1} : bags_info.scale[t * bags + bag];
-        f(grad + (bag * tables + t) * dim, scale, call.lookups.at(t, position));
-      }
+      for (int32_t i = p.first[row]; i < p.first[row] + p.repeats[row]; ++i) of_lookup(t, p.position[i], f);
     };
     group_backward(
         table, p, g, call.memory[t], d_weights != nullptr,
@@ -447,6 +488,24 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
       else
         std::memset(call.tables[t].grad[1] + digit * slice, 0, slice * sizeof(T));
     });
+  for (int64_t t = 0; t < tables; ++t) {
+    const Table<T>& table = call.tables[t];
+    if (!table.cached) continue;
+    ByDigit hits;
+    hits.sort_hits(call.plans[t], table.cached);
+    constexpr int64_t kRows = 64;
+    for_each_task((table.cached + kRows - 1) / kRows, call.worth_threads, [&](int64_t task) {
+      for (int64_t row = task * kRows; row < std::min(table.cached, (task + 1) * kRows); ++row) {
+        T* to = table.cache_grad + row * dim;
+        std::memset(to, 0, dim * sizeof(T));
+        for (int32_t i = hits.begin[row]; i < hits.begin[row + 1]; ++i)
+          of_lookup(t, hits.order[i], [&](const T* from, T scale, int64_t at) {
+            table.kernels->add_scaled(dim, call.weights ? scale * call.weights[at] : scale, from, to);
+            if (d_weights) d_weights[at] = scale * table.kernels->dot(dim, from, table.cache_values + row * dim);
+          });
+      }
+    });
+  }
   // the outer cores: sums over the rows with one digit
   const int64_t ends = has_last ? 2 : 1;
   std::vector<ByDigit> sorted(tables * ends);
@@ -484,19 +543,19 @@ auto by_dtype(const std::vector<Tensor>& cores, F f) {
 
 using Ints = std::vector<int64_t>;
 
-Tensor tt_embedding_bag(std::vector<Tensor> cores, Tensor indices, std::optional<Tensor> offsets,
+Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets,
                         std::optional<Tensor> weights, Ints num_embeddings, Ints padding_idx, int64_t num_cores, bool mean,
                         bool include_last_offset) {
-  const Arguments a{std::move(cores), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
+  const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
                     num_cores,        mean,      include_last_offset};
   return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, false).out; });
 }
 
-std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> cores, Tensor indices,
+std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices,
                                                           std::optional<Tensor> offsets, std::optional<Tensor> weights,
                                                           Ints num_embeddings, Ints padding_idx, int64_t num_cores,
                                                           bool mean, bool include_last_offset, bool store) {
-  const Arguments a{std::move(cores), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
+  const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
                     num_cores,        mean,      include_last_offset};
   return by_dtype(a.cores, [&](auto zero) {
     auto made = forward<decltype(zero)>(a, store);
@@ -504,19 +563,19 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
   });
 }
 
-std::tuple<std::vector<Tensor>, Tensor> tt_embedding_bag_backward(
-    Tensor grad, std::vector<Tensor> cores, Tensor indices, std::optional<Tensor> offsets, std::optional<Tensor> weights,
+std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_backward(
+    Tensor grad, std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets, std::optional<Tensor> weights,
     Tensor plan, Tensor partials, Ints num_embeddings, Ints padding_idx, int64_t num_cores, bool mean,
     bool include_last_offset) {
-  const Arguments a{std::move(cores), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
+  const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
                     num_cores,        mean,      include_last_offset};
-  std::vector<Tensor> grads;
+  std::vector<Tensor> grads, cache_grads;
   Tensor weight_grad = torch::stable::new_empty(a.cores[0], {0});
   by_dtype(a.cores, [&](auto zero) {
-    backward<decltype(zero)>(a, grad, plan, partials, grads, weight_grad);
+    backward<decltype(zero)>(a, grad, plan, partials, grads, weight_grad, cache_grads);
     return 0;
   });
-  return {grads, weight_grad};
+  return {grads, weight_grad, cache_grads};
 }
 
 int64_t cpu_isa() { return static_cast<int64_t>(isa()); }

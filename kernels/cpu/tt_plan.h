@@ -42,24 +42,29 @@ struct TablePlan {
   int32_t* first;      // row → its first entry in `position`
   int32_t* repeats;    // row → its number of lookups
   int32_t* digit[4];   // row → its digits
+  int32_t* hit;        // lookup → its row of the cache or -1; null without a cache
   int32_t* start;      // (p + 1) of the grouped core
   int32_t* rows;       // (p)
   int64_t size;        // lookups, and room for so many rows
 
-  static int64_t ints(int64_t size, int num_cores, int64_t groups) { return size * (3 + num_cores) + 2 * groups + 1; }
+  static int64_t ints(int64_t size, int num_cores, int64_t groups, bool cache) {
+    return size * (3 + num_cores + cache) + 2 * groups + 1;
+  }
 
-  void lay(int32_t* memory, int64_t lookups, int num_cores, int64_t groups) {
+  void lay(int32_t* memory, int64_t lookups, int num_cores, int64_t groups, bool cache) {
     size = lookups;
     position = memory;
     first = position + size;
     repeats = first + size;
     for (int k = 0; k < num_cores; ++k) digit[k] = repeats + (k + 1) * size;
-    start = repeats + (num_cores + 1) * size;
+    hit = cache ? repeats + (num_cores + 1) * size : nullptr;
+    start = repeats + (num_cores + 1 + cache) * size;
     rows = start + groups + 1;
   }
 };
 
-// Sorts the lookups of a table by group, stably, into a plan of zeros; lookups of the padding row are left out. Returns the first position
+// Sorts the lookups of a table by group, stably, into a plan of zeros; lookups of the padding row and of
+// cached rows are left out. Returns the first position
 // whose id is out of range, or -1.
 template <class T>
 int64_t sort_by_group(const Table<T>& table, const Lookups& lookups, int64_t t, TablePlan& plan) {
@@ -68,10 +73,10 @@ int64_t sort_by_group(const Table<T>& table, const Lookups& lookups, int64_t t, 
   for (int64_t j = 0; j < plan.size; ++j) {
     const int64_t id = lookups.id(t, j);
     if (id < 0 || id >= table.num_embeddings) return j;
-    if (id == table.padding_idx) {
-      group_of[j] = -1;
-      continue;
-    }
+    group_of[j] = -1;
+    if (plan.hit) plan.hit[j] = -1;
+    if (id == table.padding_idx) continue;
+    if (plan.hit && (plan.hit[j] = table.cache.find(id)) >= 0) continue;
     group_of[j] = static_cast<int32_t>(table.grouped_digit(id));
     ++plan.start[group_of[j] + 1];
   }
@@ -103,8 +108,7 @@ void find_rows(const Table<T>& table, const Lookups& lookups, int64_t t, TablePl
   int32_t rows = 0;
   for (int64_t j = 0; j < count; ++j) {
     const int64_t id = lookups.id(t, position[j]);
-    // the high bits of a multiplicative hash (Knuth), then the next free slot
-    uint64_t at = (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15u >> 32) & (slots - 1);
+    uint64_t at = first_place(id, slots - 1);
     while (slot[at] && ids[slot[at] - 1] != id) at = (at + 1) & (slots - 1);
     if (!slot[at]) {
       ids[rows] = id;
@@ -143,6 +147,19 @@ struct ByDigit {
     for (int64_t g = 0; g < groups; ++g)
       for (int32_t r = plan.start[g]; r < plan.start[g] + plan.rows[g]; ++r) order[begin[digit[r]]++] = r;
     for (int64_t i = digits; i > 0; --i) begin[i] = begin[i - 1];
+    begin[0] = 0;
+  }
+
+  // The lookups that hit a cache, by its rows.
+  void sort_hits(const TablePlan& plan, int64_t cached) {
+    begin.assign(cached + 1, 0);
+    for (int64_t j = 0; j < plan.size; ++j)
+      if (plan.hit[j] >= 0) ++begin[plan.hit[j] + 1];
+    for (int64_t i = 0; i < cached; ++i) begin[i + 1] += begin[i];
+    order.resize(begin[cached]);
+    for (int64_t j = 0; j < plan.size; ++j)
+      if (plan.hit[j] >= 0) order[begin[plan.hit[j]]++] = static_cast<int32_t>(j);
+    for (int64_t i = cached; i > 0; --i) begin[i] = begin[i - 1];
     begin[0] = 0;
   }
 };

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "id_table.h"
 #include "kernels.h"
 
 namespace embpress {
@@ -26,6 +27,11 @@ struct Table {
   int64_t p[4], q[4], rank[5];
   const T* core[4];
   T* grad[4];
+  // rows kept as they are, (cached, dim); none: cached = 0
+  CacheIndex cache;
+  const T* cache_values = nullptr;
+  T* cache_grad = nullptr;
+  int64_t cached = 0;
   const Kernels<T>* kernels;
   // Lookups are grouped by this core's digit. With 2 cores it is the last one and there is nothing after it; with 3 it
   // is the middle one; with 4 it is the third, and `before` is the second, whose products are made in a pass before.

@@ -1,0 +1,170 @@
+"""TT-Rec's cache: the rows that training looks up most, kept uncompressed (Yin et al. 2021, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from embpress.kernels import ops
+
+# places of the table of counts for each cached row, and at least; counts of rare ids are forgotten when it fills up
+_COUNTED, _LEAST_COUNTED = 16, 4096
+
+
+def index_places(rows: int) -> int:
+    """Places of the hash table over the ids of `rows` cached rows: at most half of them are taken."""
+    return 1 << (2 * rows - 1).bit_length()
+
+
+def count_places(rows: int) -> int:
+    """Places of the hash table of counts."""
+    return 1 << (max(_LEAST_COUNTED, _COUNTED * rows) - 1).bit_length()
+
+
+def serving_bytes(rows: int, dim: int) -> int:
+    """What a cache of so many float32 rows adds to a table that is served: values, ids, index."""
+    return rows * (4 * dim + 8) + 4 * index_places(rows) if rows else 0
+
+
+class RowCache(nn.Module):
+    """Rows of a table by id, filled with the most frequent ones while the table is trained.
+
+    Ids are counted in training only, in an open-addressing hash table of 16 places a cached row. Where it is three
+    quarters full, the counts of all but its most frequent quarter are forgotten (lossy counting). After `warmup`
+    training steps, and every `refresh` steps from then on, the most counted ids enter. A row that stays keeps its
+    place, its learned value and with them its optimizer state; a row that enters starts from the cores.
+
+    Attributes:
+        values: `(C, D)`, a parameter.
+        ids: `(C,)` int64, the row that each place holds, -1 for none.
+        index: hash table over `ids`.
+        keys, counts: ids seen in training and how often; None in a folded table.
+        steps: training steps so far. filled: steps at the last refresh, -1 before the first. used: places of `keys`
+            that are taken. All int64 scalars; None in a folded table.
+    """
+
+    ids: Tensor
+    index: Tensor
+    keys: Tensor | None
+    counts: Tensor | None
+    steps: Tensor
+    used: Tensor
+    filled: Tensor
+
+    def __init__(
+        self,
+        rows: int,
+        dim: int,
+        *,
+        warmup: int,
+        refresh: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.warmup, self.refresh = warmup, refresh
+        self.values = nn.Parameter(torch.zeros(rows, dim, device=device, dtype=dtype))
+        self.register_buffer("ids", torch.full((rows,), -1, device=device))
+        self.register_buffer("index", torch.full((index_places(rows),), -1, dtype=torch.int32, device=device))
+        self.register_buffer("keys", torch.full((count_places(rows),), -1, device=device))
+        self.register_buffer("counts", torch.zeros(count_places(rows), dtype=torch.int64, device=device))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer("used", torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer("filled", torch.full((), -1, device=device))
+        self._entered: list[Tensor] = []
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the op takes: index, ids, values."""
+        return self.index, self.ids, self.values
+
+    def holds(self, ids: Tensor) -> Tensor:
+        """Which of the ids, int64 of any shape, are cached: bool."""
+        return ops.cache_find(self.index, self.ids, ids) >= 0
+
+    @torch.no_grad()
+    def count(self, ids: Tensor) -> None:
+        """Counts the ids of one training step."""
+        if self.keys is None or self.counts is None:
+            return  # folded
+        if 4 * int(self.used) > 3 * self.keys.shape[0]:
+            self._forget()
+        self.used += ops.count_ids(self.keys, self.counts, ids, int(self.used))
+        self.steps += 1
+
+    def due(self) -> bool:
+        """Whether it is time to let the most counted ids in."""
+        if self.keys is None:
+            return False
+        steps, filled = int(self.steps), int(self.filled)
+        return steps >= self.warmup and (filled < 0 or steps - filled >= self.refresh)
+
+    def _forget(self) -> None:
+        """Keeps the most counted quarter of the places."""
+        assert self.keys is not None  # count() has looked
+        assert self.counts is not None
+        keep = self._ranked(self.keys.shape[0] // 4)
+        ids, counts = self.keys[keep].clone(), self.counts[keep].clone()
+        self.keys.fill_(-1)
+        self.counts.zero_()
+        self.used.fill_(ops.count_ids(self.keys, self.counts, ids, 0))
+        # the same places, found again: every id has been counted once now
+        order = self.keys[self.keys >= 0].argsort()
+        places = (self.keys >= 0).nonzero().flatten()[order]
+        self.counts[places] = counts[ids.argsort()]
+
+    def _ranked(self, most: int) -> Tensor:
+        """Places of the `most` counted ids, the most frequent first, smaller ids first among equals."""
+        assert self.keys is not None
+        assert self.counts is not None
+        places = (self.counts > 0).nonzero().flatten()
+        by_id = places[self.keys[places].argsort()]
+        return by_id[self.counts[by_id].argsort(descending=True, stable=True)][:most]
+
+    @torch.no_grad()
+    def update(self, lookup: Callable[[Tensor], Tensor], write_back: Callable[[Tensor, Tensor], None] | None) -> None:
+        """Lets the most counted ids in.
+
+        Args:
+            lookup: rows `(E, D)` of ids `(E,)` from the cores.
+            write_back: called with the ids and values of evicted rows before any row enters; None drops them.
+        """
+        assert self.keys is not None  # a folded cache is never due
+        self.filled.copy_(self.steps)
+        self.fill(self.keys[self._ranked(self.ids.shape[0])], lookup, write_back)
+
+    @torch.no_grad()
+    def fill(
+        self,
+        wanted: Tensor,
+        lookup: Callable[[Tensor], Tensor],
+        write_back: Callable[[Tensor, Tensor], None] | None = None,
+    ) -> None:
+        """Lets distinct ids `(K,)` int64 in, `K <= C`; others leave as far as their room is needed."""
+        entering = wanted[~self.holds(wanted)]
+        free = (self.ids < 0).nonzero().flatten()
+        leaving = ((self.ids >= 0) & ~torch.isin(self.ids, wanted)).nonzero().flatten()
+        places = torch.cat([free, leaving])[: len(entering)]
+        evicted = places[self.ids[places] >= 0]
+        # a graph of the step before may still wait for its backward: it keeps its ids, and of the values it only needs
+        # the shape (those of lookups with weights excepted)
+        values = self.values.data
+        if write_back is not None and len(evicted):
+            write_back(self.ids[evicted], values[evicted])
+        self.ids = self.ids.index_copy(0, places, entering)
+        self.index = ops.cache_index(self.ids, self.index.shape[0])
+        values[places] = lookup(entering)
+        if self.values.grad is not None:
+            self.values.grad[places] = 0
+        self._entered.append(places)
+
+    def entered(self) -> Tensor | None:
+        """Places whose row is another one since the last call, `(E,)` int64, or None."""
+        found, self._entered = self._entered, []
+        return torch.cat(found).unique() if found else None
+
+    def drop_counts(self) -> None:
+        """Leaves what serving needs."""
+        self.keys = self.counts = None
+        self.steps = self.used = self.filled = None  # type: ignore[assignment]
