@@ -22,6 +22,8 @@ struct Kernels {
   void (*last_forward)(const LastShape& shape, const T* partial, const T* slice, T* out);
   void (*last_backward)(const LastShape& shape, const T* d_out, const T* partial, const T* slice_t, T* d_partial,
                         T* d_slice_t);
+  void (*sum_rows)(int64_t n, int64_t count, const int32_t* order, const T* rows, int64_t stride, T* to);
+  void (*scale)(int64_t n, T by, const T* x, T* y);
   void (*add_scaled)(int64_t n, T scale, const T* x, T* y);
   T (*dot)(int64_t n, const T* x, const T* y);
 };

@@ -12,5 +12,7 @@ constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               transpose<T>,
                               last_forward<T>,
                               last_backward<T>,
+                              sum_rows<T>,
+                              scale<T>,
                               add_scaled<T>,
                               dot<T>};

@@ -78,7 +78,12 @@ Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor>& keep
   STD_TORCH_CHECK(l.bounds[0] == 0, "offsets must start at 0, got ", l.bounds[0]);
   STD_TORCH_CHECK(l.bounds[count - 1] == l.total, "the last offset must be the input's length ", l.total, ", got ",
                   l.bounds[count - 1]);
-  for (int64_t i = 1; i < count; ++i) STD_TORCH_CHECK(l.bounds[i] >= l.bounds[i - 1], "offsets must not decrease");
+  bool single = tables == 1;  // one lookup a bag: the same as ids without offsets, and simpler
+  for (int64_t i = 1; i < count; ++i) {
+    STD_TORCH_CHECK(l.bounds[i] >= l.bounds[i - 1], "offsets must not decrease");
+    single &= l.bounds[i] == i;
+  }
+  if (single) l.bounds.clear();
   return l;
 }
 
@@ -218,7 +223,7 @@ struct Call {
     for_each_task(groups.size(), worth_threads, [&](int64_t i) { f(groups[i].table, groups[i].group); });
   }
 
-  // Room for `per_row(table)` elements for each row of each plan, handed out by `place(memory, pointer)`.
+  // Room for `per_row(table)` elements for each row of each plan, handed out by `place(table, rows, memory, room)`.
   template <class Size, class Place>
   void allot(const Tensor& like, Size per_row, Place place) {
     int64_t total = 0;
@@ -226,7 +231,7 @@ struct Call {
     keep.push_back(torch::stable::new_empty(like, {total}));
     T* room = keep.back().template mutable_data_ptr<T>();
     for (size_t t = 0; t < tables.size(); ++t) {
-      place(memory[t], room);
+      place(tables[t], plans[t].size, memory[t], room);
       room += plans[t].size * per_row(tables[t]);
     }
   }
@@ -292,7 +297,7 @@ Forward<T> forward(const Arguments& a, bool store) {
   T* rows = rows_memory.template mutable_data_ptr<T>();
   std::vector<int32_t> row_of(direct ? 0 : call.lookups.total, -1);  // lookup, table after table → row
   if (store) {
-    call.allot(like, stored_size<T>, [](RowMemory<T>& m, T* room) { m.partial = room; });
+    call.allot(like, stored_size<T>, [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.partial = room; });
     result.partials = call.keep.back();
     if (!call.tables[0].has_last)
       for (RowMemory<T>& m : call.memory) m.partial = nullptr;
@@ -314,7 +319,7 @@ Forward<T> forward(const Arguments& a, bool store) {
   if (call.tables[0].has_before) {
     call.for_each_group([&](int64_t t, int64_t g) { find_rows(call.tables[t], call.lookups, t, call.plans[t], g); });
     call.allot(like, [](const Table<T>& table) { return table.before.size(); },
-               [](RowMemory<T>& m, T* room) { m.before = room; });
+               [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.before = room; });
     call.sort_by_second();
     call.multiply_before();
     call.for_each_group(sink_group);
@@ -431,15 +436,19 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
       room += call.plans[t].size * stored_size(call.tables[t]);
     }
   }
-  call.allot(like, [](const Table<T>& table) { return table.first_size(); },
-             [](RowMemory<T>& m, T* room) { m.d_first = room; });
-  if (has_last)
-    call.allot(like, [](const Table<T>& table) { return table.last_size(); },
-               [](RowMemory<T>& m, T* room) { m.d_last = room; });
-  if (call.tables[0].has_before) {
-    for (T* RowMemory<T>::*place : {&RowMemory<T>::before, &RowMemory<T>::d_before})
-      call.allot(like, [](const Table<T>& table) { return table.before.size(); },
-                 [place](RowMemory<T>& m, T* room) { m.*place = room; });
+  // one allocation for all: several, freed together, make the allocator give pages back that the next call needs
+  const bool has_before = call.tables[0].has_before;
+  call.allot(
+      like, [](const Table<T>& t) { return t.first_size() + t.last_size() + (t.has_before ? 2 * t.before.size() : 0); },
+      [](const Table<T>& t, int64_t rows, RowMemory<T>& m, T* room) {
+        m.d_first = room;
+        m.d_last = room += rows * t.first_size();
+        room += rows * t.last_size();
+        if (!t.has_before) return;
+        m.before = room;
+        m.d_before = room + rows * t.before.size();
+      });
+  if (has_before) {
     call.sort_by_second();
     call.multiply_before();
   }
@@ -469,9 +478,14 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
     group_backward(
         table, p, g, call.memory[t], d_weights != nullptr,
         [&](int64_t row, T* d_out) {
-          std::memset(d_out, 0, dim * sizeof(T));
+          bool first = true;
           each_lookup(row, [&](const T* from, T scale, int64_t at) {
-            table.kernels->add_scaled(dim, call.weights ? scale * call.weights[at] : scale, from, d_out);
+            if (call.weights) scale *= call.weights[at];
+            if (first && scale == T{1})
+              std::memcpy(d_out, from, dim * sizeof(T));
+            else
+              (first ? table.kernels->scale : table.kernels->add_scaled)(dim, scale, from, d_out);
+            first = false;
           });
         },
         [&](int64_t row, const T* values) {
@@ -480,7 +494,7 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
           });
         });
   });
-  if (call.tables[0].has_before)
+  if (has_before)
     call.for_each_second([&](int64_t t, int64_t digit, const int32_t* rows, int64_t count) {
       const int64_t slice = call.tables[t].slice(1);
       if (count)

@@ -240,7 +240,8 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
   scratch.reserve(Scratch::rounded<T>(SliceMatrix<T>::scratch(s)) + Scratch::rounded<T>(group.transposed_size()) +
                   Scratch::rounded<T>(SliceGradient<T>::scratch(s)) + Scratch::rounded<T>(chunk * first) +
                   Scratch::rounded<T>(makes_partial ? chunk * s.size() : 0) + Scratch::rounded<T>(chunk * s.size()) +
-                  2 * Scratch::rounded<T>(table.dim) + Scratch::rounded<T>(table.last_size()));
+                  Scratch::rounded<T>(chunk * table.dim) + Scratch::rounded<T>(table.dim) +
+                  Scratch::rounded<T>(table.last_size()));
   const SliceMatrix<T> slice(s, table.core[s.core] + digit * table.slice(s.core), count > 8,
                              scratch.take<T>(SliceMatrix<T>::scratch(s)));
   T* transposed = scratch.take<T>(group.transposed_size());
@@ -250,7 +251,7 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
   T* room = scratch.take<T>(chunk * first);
   T* product = scratch.take<T>(makes_partial ? chunk * s.size() : 0);
   T* d_product = scratch.take<T>(chunk * s.size());
-  T* d_out = scratch.take<T>(table.dim);
+  T* d_outs = scratch.take<T>(chunk * table.dim);
   T* out = scratch.take<T>(table.dim);
   T* slice_t = scratch.take<T>(table.last_size());
   if (table.has_last) std::memset(slice_t, 0, table.last_size() * sizeof(T));
@@ -259,9 +260,11 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
     const T* x = left_operands(table, plan, begin + c, now, memory, room);
     const T* partial = memory.partial ? memory.partial + (begin + c) * s.size() : product;
     if (makes_partial) group.forward(now, x, slice, product);
+    // all at once: they lie anywhere in memory, and the processor waits for several of them at a time
+    for (int64_t l = 0; l < now; ++l) source(begin + c + l, d_outs + l * table.dim);
     for (int64_t l = 0; l < now; ++l) {
       const int64_t row = begin + c + l;
-      source(row, d_out);
+      const T* d_out = d_outs + l * table.dim;
       if (wants_rows) {
         finish_row(table, plan, row, partial + l * s.size(), out);
         weights(row, out);
@@ -294,16 +297,15 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
 template <class T>
 void first_gradient(const Table<T>& table, const ByDigit& rows, int64_t digit, const T* d_first) {
   const int64_t padded = table.first_padded(), size = table.first_size(), rank = table.rank[1];
+  const int32_t* order = rows.order.data() + rows.begin[digit];
+  const int64_t count = rows.begin[digit + 1] - rows.begin[digit];
   T* to = table.grad[0] + digit * table.slice(0);
-  std::memset(to, 0, table.slice(0) * sizeof(T));
-  for (int32_t i = rows.begin[digit]; i < rows.begin[digit + 1]; ++i) {
-    const T* from = d_first + rows.order[i] * size;
-    if (rank == padded) {
-      table.kernels->add_scaled(size, T{1}, from, to);
-      continue;
-    }
-    for (int64_t a = 0; a < table.q[0]; ++a) table.kernels->add_scaled(rank, T{1}, from + a * padded, to + a * rank);
+  if (rank == padded) {
+    table.kernels->sum_rows(size, count, order, d_first, size, to);
+    return;
   }
+  for (int64_t a = 0; a < table.q[0]; ++a)
+    table.kernels->sum_rows(rank, count, order, d_first + a * padded, size, to + a * rank);
 }
 
 template <class T>
@@ -313,9 +315,8 @@ void last_gradient(const Table<T>& table, const ByDigit& rows, int64_t digit, co
   Scratch& scratch = Scratch::mine();
   scratch.reserve(Scratch::rounded<T>(size));
   T* sum = scratch.take<T>(size);
-  std::memset(sum, 0, size * sizeof(T));
-  for (int32_t i = rows.begin[digit]; i < rows.begin[digit + 1]; ++i)
-    table.kernels->add_scaled(size, T{1}, d_last + rows.order[i] * size, sum);
+  table.kernels->sum_rows(size, rows.begin[digit + 1] - rows.begin[digit], rows.order.data() + rows.begin[digit], d_last,
+                          size, sum);
   table.kernels->transpose(table.last.q, table.last.rank, sum, table.last.padded, table.grad[k] + digit * table.slice(k),
                            table.last.q);
 }

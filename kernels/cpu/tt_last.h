@@ -100,10 +100,48 @@ static void last_backward(const LastShape& s, const T* d_out, const T* partial, 
 #undef EMBPRESS_COLUMNS
 }
 
+// to (n) = the sum of rows of `rows` elements' width `stride`, those in `order`, one after another
+template <class T>
+static void sum_rows(int64_t n, int64_t count, const int32_t* order, const T* rows, int64_t stride, T* to) {
+  typedef typename VectorOf<T, EMBPRESS_VECTOR_BYTES>::type V;
+  constexpr int64_t lanes = EMBPRESS_VECTOR_BYTES / sizeof(T), width = 8;
+  int64_t j = 0;
+  for (; n - j >= width * lanes; j += width * lanes) {
+    V sum[width] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      // rows lie anywhere, so that the processor does not see the next one coming
+      if (i + 3 < count)
+        for (int v = 0; v < width; ++v) __builtin_prefetch(rows + order[i + 3] * stride + j + v * lanes);
+      for (int v = 0; v < width; ++v) sum[v] += load<V>(rows + order[i] * stride + j + v * lanes);
+    }
+    for (int v = 0; v < width; ++v) store(to + j + v * lanes, sum[v]);
+  }
+  for (; n - j >= lanes; j += lanes) {
+    V sum = {};
+    for (int64_t i = 0; i < count; ++i) sum += load<V>(rows + order[i] * stride + j);
+    store(to + j, sum);
+  }
+  for (; j < n; ++j) {
+    T sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += rows[order[i] * stride + j];
+    to[j] = sum;
+  }
+}
+
+// y = scale * x
+template <class T>
+static void scale(int64_t n, T by, const T* x, T* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = by * x[i];
+}
+
 // y += scale * x
 template <class T>
 static void add_scaled(int64_t n, T scale, const T* x, T* y) {
-  for (int64_t i = 0; i < n; ++i) y[i] += scale * x[i];
+  typedef typename VectorOf<T, EMBPRESS_VECTOR_BYTES>::type V;
+  constexpr int64_t lanes = EMBPRESS_VECTOR_BYTES / sizeof(T);
+  int64_t i = 0;
+  for (; n - i >= lanes; i += lanes) store(y + i, load<V>(y + i) + load<V>(x + i) * scale);
+  for (; i < n; ++i) y[i] += scale * x[i];
 }
 
 template <class T>
