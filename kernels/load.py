@@ -38,4 +38,9 @@ def isa() -> str | None:
     return ISAS[torch.ops.embpress.cpu_isa()]
 
 
+def scratch_bytes() -> int:
+    """Bytes that the native ops keep from call to call for their intermediate results, of all threads together."""
+    return 0 if missing is not None else torch.ops.embpress.scratch_bytes()
+
+
 missing = load()

@@ -27,19 +27,28 @@ void for_each_task(int64_t tasks, bool worth_it, F f) {
   });
 }
 
-// Memory of one thread, aligned to cache lines, kept from call to call and never shrunk: a megabyte or so.
+// Memory of one thread, aligned to cache lines, kept from call to call and never shrunk. Memory that is freed and
+// allocated anew in every step goes back to the system in between, and comes back as page faults.
 class Scratch {
  public:
+  // What all threads hold, in bytes.
+  static std::atomic<int64_t>& held() {
+    static std::atomic<int64_t> bytes{0};
+    return bytes;
+  }
+
   // Forgets what was taken and makes room for `bytes` in all, each piece rounded up to 64.
   void reserve(int64_t bytes) {
     if (bytes > size_) {
       std::free(memory_);
+      held() -= size_;
       size_ = (bytes + 4095) / 4096 * 4096;
       memory_ = static_cast<char*>(std::aligned_alloc(64, size_));
       if (!memory_) {
         size_ = 0;
         throw std::bad_alloc();
       }
+      held() += size_;
     }
     used_ = 0;
   }
@@ -56,9 +65,23 @@ class Scratch {
     return (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
   }
 
-  ~Scratch() { std::free(memory_); }
+  ~Scratch() {
+    std::free(memory_);
+    held() -= size_;
+  }
 
+  // For one task at a time: a megabyte or so.
   static Scratch& mine() {
+    static thread_local Scratch scratch;
+    return scratch;
+  }
+
+  // For a whole call, O(lookups): its intermediate rows, and its plan where nobody keeps it.
+  static Scratch& of_rows() {
+    static thread_local Scratch scratch;
+    return scratch;
+  }
+  static Scratch& of_plan() {
     static thread_local Scratch scratch;
     return scratch;
   }

@@ -22,7 +22,11 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+constexpr int64_t kMostScratch = int64_t{64} << 20;  // bytes that a thread keeps from call to call
 constexpr double kWorthThreads = 1 << 19;  // floating-point operations; waking the threads takes about 5 µs
+
+// A call of torch's own takes the better part of a microsecond, also where there is nothing to do.
+Tensor in_one_piece(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 // --- arguments --------------------------------------------------------------------------------------------------------
 
@@ -43,7 +47,7 @@ void copy_offsets(const Tensor& offsets, bool include_last, int64_t total, std::
 }
 
 Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor>& keep) {
-  const Tensor indices = torch::stable::contiguous(a.indices);
+  const Tensor indices = in_one_piece(a.indices);
   keep.push_back(indices);
   Lookups l;
   l.tables = tables;
@@ -63,7 +67,7 @@ Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor>& keep
     return l;
   }
   STD_TORCH_CHECK(indices.dim() == 1, "tt_embedding_bag: indices with offsets must be 1-D, got ", indices.dim(), " dimensions");
-  const Tensor offsets = torch::stable::contiguous(*a.offsets);
+  const Tensor offsets = in_one_piece(*a.offsets);
   STD_TORCH_CHECK(offsets.dim() == 1, "tt_embedding_bag: offsets must be 1-D, got ", offsets.dim(), " dimensions");
   if (offsets.scalar_type() == ScalarType::Int)
     copy_offsets<int32_t>(offsets, a.include_last_offset, l.total, l.bounds);
@@ -93,7 +97,7 @@ void take_cache(const Arguments& a, int64_t t, Table<T>& table, std::vector<Tens
   STD_TORCH_CHECK(a.caches.size() == 3 * a.num_embeddings.size(), "tt_embedding_bag: a cache is three tensors a table, got ",
                   a.caches.size());
   if (a.caches[3 * t].numel() == 0) return;
-  for (int i = 0; i < 3; ++i) keep.push_back(torch::stable::contiguous(a.caches[3 * t + i]));
+  for (int i = 0; i < 3; ++i) keep.push_back(in_one_piece(a.caches[3 * t + i]));
   const Tensor &index = keep[keep.size() - 3], &ids = keep[keep.size() - 2], &values = keep[keep.size() - 1];
   const int64_t places = index.numel();
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && ids.scalar_type() == ScalarType::Long &&
@@ -120,7 +124,7 @@ std::vector<Table<T>> tables_of(const Arguments& a, std::vector<Tensor>& keep) {
     table.padding_idx = a.padding_idx.empty() ? -1 : a.padding_idx[t];
     double held = 1;
     for (int k = 0; k < d; ++k) {
-      const Tensor core = torch::stable::contiguous(a.cores[t * d + k]);
+      const Tensor core = in_one_piece(a.cores[t * d + k]);
       STD_TORCH_CHECK(core.dim() == 4 && core.scalar_type() == a.cores[0].scalar_type(),
                       "tt_embedding_bag: cores must be (p, R, q, R') of one dtype");
       table.p[k] = core.size(0);
@@ -166,7 +170,7 @@ struct Call {
     tables = tables_of<T>(a, keep);
     lookups = lookups_of(a, static_cast<int64_t>(tables.size()), keep);
     if (a.weights) {
-      keep.push_back(torch::stable::contiguous(*a.weights));
+      keep.push_back(in_one_piece(*a.weights));
       STD_TORCH_CHECK(keep.back().numel() == lookups.total, "tt_embedding_bag: ", keep.back().numel(), " weights for ", lookups.total,
                       " lookups");
       STD_TORCH_CHECK(keep.back().scalar_type() == a.cores[0].scalar_type(),
@@ -224,12 +228,19 @@ struct Call {
   }
 
   // Room for `per_row(table)` elements for each row of each plan, handed out by `place(table, rows, memory, room)`.
+  // It lies in a tensor, the last of `keep`, where it is to be kept after the call or is large.
   template <class Size, class Place>
-  void allot(const Tensor& like, Size per_row, Place place) {
+  void allot(const Tensor& like, bool kept, Size per_row, Place place) {
     int64_t total = 0;
     for (size_t t = 0; t < tables.size(); ++t) total += plans[t].size * per_row(tables[t]);
-    keep.push_back(torch::stable::new_empty(like, {total}));
-    T* room = keep.back().template mutable_data_ptr<T>();
+    T* room;
+    if (kept || total * static_cast<int64_t>(sizeof(T)) > kMostScratch) {
+      keep.push_back(torch::stable::new_empty(like, {total}));
+      room = keep.back().template mutable_data_ptr<T>();
+    } else {
+      Scratch::of_rows().reserve(total * sizeof(T));
+      room = Scratch::of_rows().template take<T>(total);
+    }
     for (size_t t = 0; t < tables.size(); ++t) {
       place(tables[t], plans[t].size, memory[t], room);
       room += plans[t].size * per_row(tables[t]);
@@ -273,32 +284,43 @@ int64_t stored_size(const Table<T>& table) {
 
 // --- forward ----------------------------------------------------------------------------------------------------------
 
-template <class T>
-struct Forward {
-  Tensor out, plan, partials;
+// What the backward wants to find again; empty for a forward that has none.
+struct Kept {
+  std::optional<Tensor> plan, partials;
 };
 
+// `kept` null: nothing is kept.
 template <class T>
-Forward<T> forward(const Arguments& a, bool store) {
+Tensor forward(const Arguments& a, bool store, Kept* kept) {
   Call<T> call(a);
   const Tensor& like = a.cores[0];
   const int64_t tables = call.lookups.tables, bags = call.lookups.bags, dim = call.tables[0].dim;
-  Forward<T> result{torch::stable::new_empty(like, {bags, tables, dim}),
-                    torch::stable::new_zeros(like, {call.plan_ints()}, ScalarType::Int),
-                    torch::stable::new_empty(like, {0})};
-  T* out = result.out.template mutable_data_ptr<T>();
-  call.lay_plan(result.plan.template mutable_data_ptr<int32_t>());
+  const Tensor result = torch::stable::new_empty(like, {bags, tables, dim});
+  T* out = result.template mutable_data_ptr<T>();
+  const int64_t ints = call.plan_ints();
+  if (kept) {
+    kept->plan = torch::stable::new_zeros(like, {ints}, ScalarType::Int);
+    call.lay_plan(kept->plan->template mutable_data_ptr<int32_t>());
+  } else {
+    Scratch::of_plan().reserve(ints * sizeof(int32_t));
+    int32_t* plan = Scratch::of_plan().template take<int32_t>(ints);
+    std::memset(plan, 0, ints * sizeof(int32_t));
+    call.lay_plan(plan);
+  }
   call.make_plan();
   bool padded = false;
   for (const Table<T>& table : call.tables) padded |= table.padding_idx >= 0;
   // one lookup a bag and nothing to scale: rows go to the output at once
   const bool direct = call.lookups.bounds.empty() && call.lookups.per_bag == 1 && !call.weights && !padded;
-  Tensor rows_memory = torch::stable::new_empty(like, {direct ? 0 : call.lookups.total * dim});
-  T* rows = rows_memory.template mutable_data_ptr<T>();
+  T* rows = nullptr;
+  if (!direct) {
+    call.keep.push_back(torch::stable::new_empty(like, {call.lookups.total * dim}));
+    rows = call.keep.back().template mutable_data_ptr<T>();
+  }
   std::vector<int32_t> row_of(direct ? 0 : call.lookups.total, -1);  // lookup, table after table → row
   if (store) {
-    call.allot(like, stored_size<T>, [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.partial = room; });
-    result.partials = call.keep.back();
+    call.allot(like, true, stored_size<T>, [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.partial = room; });
+    kept->partials = call.keep.back();
     if (!call.tables[0].has_last)
       for (RowMemory<T>& m : call.memory) m.partial = nullptr;
   }
@@ -318,7 +340,7 @@ Forward<T> forward(const Arguments& a, bool store) {
   };
   if (call.tables[0].has_before) {
     call.for_each_group([&](int64_t t, int64_t g) { find_rows(call.tables[t], call.lookups, t, call.plans[t], g); });
-    call.allot(like, [](const Table<T>& table) { return table.before.size(); },
+    call.allot(like, false, [](const Table<T>& table) { return table.before.size(); },
                [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.before = room; });
     call.sort_by_second();
     call.multiply_before();
@@ -407,7 +429,7 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
               std::vector<Tensor>& grads, Tensor& weight_grad, std::vector<Tensor>& cache_grads) {
   Call<T> call(a);
   const int64_t tables = call.lookups.tables, bags = call.lookups.bags, dim = call.tables[0].dim;
-  const Tensor grad_kept = torch::stable::contiguous(grad_out);
+  const Tensor grad_kept = in_one_piece(grad_out);
   const T* grad = grad_kept.template const_data_ptr<T>();
   STD_TORCH_CHECK(grad_kept.numel() == bags * tables * dim && plan.numel() == call.plan_ints(),
                   "tt_embedding_bag_backward: the gradient or the plan is not that of these lookups");
@@ -436,10 +458,9 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
       room += call.plans[t].size * stored_size(call.tables[t]);
     }
   }
-  // one allocation for all: several, freed together, make the allocator give pages back that the next call needs
   const bool has_before = call.tables[0].has_before;
   call.allot(
-      like, [](const Table<T>& t) { return t.first_size() + t.last_size() + (t.has_before ? 2 * t.before.size() : 0); },
+      like, false, [](const Table<T>& t) { return t.first_size() + t.last_size() + (t.has_before ? 2 * t.before.size() : 0); },
       [](const Table<T>& t, int64_t rows, RowMemory<T>& m, T* room) {
         m.d_first = room;
         m.d_last = room += rows * t.first_size();
@@ -562,7 +583,7 @@ Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, T
                         bool include_last_offset) {
   const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
                     num_cores,        mean,      include_last_offset};
-  return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, false).out; });
+  return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, false, nullptr); });
 }
 
 std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices,
@@ -572,8 +593,10 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
   const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
                     num_cores,        mean,      include_last_offset};
   return by_dtype(a.cores, [&](auto zero) {
-    auto made = forward<decltype(zero)>(a, store);
-    return std::make_tuple(made.out, made.plan, made.partials);
+    Kept kept;
+    Tensor out = forward<decltype(zero)>(a, store, &kept);
+    if (!kept.partials) kept.partials = torch::stable::new_empty(out, {0});
+    return std::make_tuple(out, *kept.plan, *kept.partials);
   });
 }
 
@@ -592,14 +615,22 @@ std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_ba
   return {grads, weight_grad, cache_grads};
 }
 
+int64_t scratch_bytes() { return Scratch::held(); }
+
 int64_t cpu_isa() { return static_cast<int64_t>(isa()); }
 
 }  // namespace
 }  // namespace embpress
 
-STABLE_TORCH_LIBRARY_FRAGMENT(embpress, m) { m.def("cpu_isa() -> int"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(embpress, m) {
+  m.def("cpu_isa() -> int");
+  m.def("scratch_bytes() -> int");
+}
 
-STABLE_TORCH_LIBRARY_IMPL(embpress, CompositeExplicitAutograd, m) { m.impl("cpu_isa", TORCH_BOX(&embpress::cpu_isa)); }
+STABLE_TORCH_LIBRARY_IMPL(embpress, CompositeExplicitAutograd, m) {
+  m.impl("cpu_isa", TORCH_BOX(&embpress::cpu_isa));
+  m.impl("scratch_bytes", TORCH_BOX(&embpress::scratch_bytes));
+}
 
 STABLE_TORCH_LIBRARY_IMPL(embpress, CPU, m) {
   m.impl("tt_embedding_bag", TORCH_BOX(&embpress::tt_embedding_bag));
