@@ -291,6 +291,8 @@ def count_ids(keys: Tensor, counts: Tensor, ids: Tensor, used: int) -> int:
     """See `ops.count_ids`."""
     places = keys.shape[0]
     _check_places(places)
+    if counts.shape[0] != places:
+        raise RuntimeError(f"count_ids: {counts.shape[0]} counts for {places} places")
     room = max(0, places - places // 8 - 1 - used)
     held, added = keys.tolist(), 0
     hits: dict[int, int] = {}
