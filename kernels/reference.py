@@ -282,7 +282,7 @@ def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
     if held.numel() == 0:
         return rows
     order = held[ids[held].argsort()]
-    place = torch.searchsorted(ids[order], wanted).clamp(max=len(order) - 1)
+    place = torch.searchsorted(ids[order], wanted.contiguous()).clamp(max=len(order) - 1)
     found = order[place]
     return torch.where(ids[found] == wanted, found.int(), rows)
 
