@@ -1,5 +1,6 @@
 """The ops behind TT-Rec's cache, native against plain PyTorch and both against dictionaries and plain tables."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -209,10 +210,10 @@ def pooled(tables, ids, offsets, weights, padding, mean):
     count = len(tables)
     if offsets is None:
         length = ids.shape[1] // count
-        bags = [[(row, t * length + l) for l in range(length)] for t in range(count) for row in range(ids.shape[0])]
+        bags = [[(row, t * length + i) for i in range(length)] for t in range(count) for row in range(ids.shape[0])]
     else:
         bounds = offsets.tolist()
-        bags = [[(place,) for place in range(a, b)] for a, b in zip(bounds, bounds[1:])]
+        bags = [[(place,) for place in range(a, b)] for a, b in itertools.pairwise(bounds)]
     batch = len(bags) // count
     out = []
     for b in range(batch):
