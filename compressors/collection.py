@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import as_int64
+from embpress.compressors.bags import as_int64, check_ids
 from embpress.compressors.base import Compressor, TableOptions, frozen
 from embpress.compressors.budget import Plan, TableSpec, plan
 from embpress.compressors.full import Full
@@ -122,6 +122,8 @@ class TableCollection(nn.Module):
         if all(isinstance(value, Tensor) for value in inputs):
             return self(torch.stack([cast(Tensor, value) for value in inputs], dim=1))
         bags = [(value, torch.arange(len(value))) if isinstance(value, Tensor) else value for value in inputs]
+        for t, (ids, _) in enumerate(bags):
+            check_ids(ids, self.specs[t].num_embeddings, self._name(t))
         parts = [group.pooled([bags[t] for t in own]) for own, group in zip(self.members, self.groups)]
         return self._joined(parts)
 
@@ -141,8 +143,10 @@ class TableCollection(nn.Module):
             return
         row, t = ((ids < 0) | (ids >= self._rows)).nonzero()[0].tolist()
         n = self.specs[t].num_embeddings
-        name = self.specs[t].name or f"table {t}"
-        raise IndexError(f"id {int(ids[row, t])} is out of range: {name} has {n} rows, 0 to {n - 1}")
+        raise IndexError(f"id {int(ids[row, t])} is out of range: {self._name(t)} has {n} rows, 0 to {n - 1}")
+
+    def _name(self, t: int) -> str:
+        return self.specs[t].name or f"table {t}"
 
     def maintain(self, step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
         """Parameters with rows that hold something else since the last call, and these rows: see `maintain`."""

@@ -30,10 +30,8 @@ class CompressedEmbedding(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Rows of `input`, any shape of int32 or int64."""
-        rows = self.table.lookup(input)
-        if self.padding_idx is None:
-            return rows
-        return rows.masked_fill((input == self.padding_idx).unsqueeze(-1), 0)
+        # as bags of one id, which tables that learn from what is looked up in training take notice of
+        return self.table(input.reshape(-1, 1)).view(*input.shape, self.embedding_dim)
 
 
 def compress_model(

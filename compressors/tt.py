@@ -192,7 +192,7 @@ class TTRec(Compressor):
                 offsets,
                 weights,
                 num_embeddings=(self.num_embeddings,),
-                caches=() if self.cache is None else self.cache.tensors(),
+                caches=() if self.cache is None else self.cache.tensors(weights is not None and weights.requires_grad),
                 padding_idx=(self.padding_idx,) if padding and self.padding_idx is not None else (),
                 num_cores=self.num_cores,
                 mean=self.mode == "mean",
@@ -336,6 +336,8 @@ class TTRec(Compressor):
         init: str = "sampled-gaussian",
         rows: tuple[int, ...] | None = None,
         columns: tuple[int, ...] | None = None,
+        cache_rows: int = 0,
+        cache_fraction: float = 0.0,
         **options: Unpack[TableOptions],
     ) -> tuple[Self, float]:
         """A train near a trained table, by TT-SVD (Oseledets 2011), and its relative error.
@@ -353,21 +355,27 @@ class TTRec(Compressor):
                 largest `rank` for all that fits, rows that pad the table (zero) included.
             ratio: `4 n D` over the serving bytes, instead of a budget.
             cores, init, rows, columns: as in the constructor; `init` only matters to `reset_parameters`.
-            **options: those of `TableOptions`; device and dtype are the table's own by default.
+            cache_rows, cache_fraction: as in the constructor; the budget and the ratio count the cache, which starts
+                empty.
+            **options: other knobs of the cache, and those of `TableOptions`; device and dtype are the table's own by
+                default.
 
         Returns:
             The table, trainable, and `‖lookups - weight‖ / ‖weight‖` over the n rows, measured.
 
         Raises:
             InputError: more than one of the four, or a table, tolerance or shape that does not fit.
-            BudgetError: rank 1 takes more than the budget.
+            BudgetError: rank 1, with the cache, takes more than the budget.
         """
         table = DenseRows(weight)
         n, dim = table.shape
         device, dtype = options.get("device") or table.device, options.get("dtype") or table.dtype
         rows, columns = _shape(n, dim, cores, rows, columns)
         least = num_parameters(rows, columns, (1,) * (cores + 1))
-        wanted = goal(dtype, 4 * n * dim, least, rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
+        cached = _cache_rows(n, cache_rows, cache_fraction)
+        beside = serving_bytes(cached, dim, dtype.itemsize)
+        wanted = goal(dtype, 4 * n * dim, least, beside, rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
+        options["cache_rows"] = cached  # type: ignore[typeddict-unknown-key]
         options["device"], options["dtype"] = device, dtype
         plain = options.copy()
         plain["device"] = "meta"  # what the constructor refuses is refused before the work

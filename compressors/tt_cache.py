@@ -23,9 +23,9 @@ def count_places(rows: int) -> int:
     return 1 << (max(_LEAST_COUNTED, _COUNTED * rows) - 1).bit_length()
 
 
-def serving_bytes(rows: int, dim: int) -> int:
-    """What a cache of so many float32 rows adds to a table that is served: values, ids, index."""
-    return rows * (4 * dim + 8) + 4 * index_places(rows) if rows else 0
+def serving_bytes(rows: int, dim: int, itemsize: int = 4) -> int:
+    """What a cache of so many rows adds to a table that is served: values, ids, index."""
+    return rows * (itemsize * dim + 8) + 4 * index_places(rows) if rows else 0
 
 
 class RowCache(nn.Module):
@@ -75,9 +75,21 @@ class RowCache(nn.Module):
         self.register_buffer("filled", torch.full((), -1, device=device))
         self._entered: list[Tensor] = []
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the op takes: index, ids, values."""
-        return self.index, self.ids, self.values
+    def tensors(self, weighted: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """What the op takes: index, ids, values.
+
+        Rows may change places before the backward (two forwards, then one backward): gradients of those that have left
+        are dropped. `weighted`: the backward also reads the values, for the weights' gradient, so they are copied.
+        """
+        values, ids = self.values, self.ids
+        if self.keys is not None and values.requires_grad and torch.is_grad_enabled():
+            values = values.clone() if weighted else values.view_as(values)  # type: ignore[assignment]
+            values.register_hook(lambda grad: self._of_held(grad, ids))
+        return self.index, ids, values
+
+    def _of_held(self, grad: Tensor, ids: Tensor) -> Tensor:
+        """A gradient of the values `(C, D)`, zero for those of `ids` that are no longer where they were."""
+        return grad if ids is self.ids else grad.masked_fill((ids != self.ids).unsqueeze(1), 0)
 
     def holds(self, ids: Tensor) -> Tensor:
         """Which of the ids, int64 of any shape, are cached: bool."""
@@ -147,8 +159,7 @@ class RowCache(nn.Module):
         leaving = ((self.ids >= 0) & ~torch.isin(self.ids, wanted)).nonzero().flatten()
         places = torch.cat([free, leaving])[: len(entering)]
         evicted = places[self.ids[places] >= 0]
-        # a graph of the step before may still wait for its backward: it keeps its ids, and of the values it only needs
-        # the shape (those of lookups with weights excepted)
+        # a graph may still wait for its backward: it keeps its ids and does not read these values (see `tensors`)
         values = self.values.data
         if write_back is not None and len(evicted):
             write_back(self.ids[evicted], values[evicted])
@@ -165,6 +176,8 @@ class RowCache(nn.Module):
         return torch.cat(found).unique() if found else None
 
     def drop_counts(self) -> None:
-        """Leaves what serving needs."""
+        """Leaves what serving needs, in memory of its own: rows of the trained table go on changing places."""
+        self.values = nn.Parameter(self.values.detach().clone(), requires_grad=False)
+        self.ids, self.index, self._entered = self.ids.clone(), self.index.clone(), []
         self.keys = self.counts = None
         self.steps = self.used = self.filled = None  # type: ignore[assignment]

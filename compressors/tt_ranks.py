@@ -17,6 +17,7 @@ def goal(
     dtype: torch.dtype,
     full: int,
     smallest: int,
+    beside: int = 0,
     *,
     rank: int | tuple[int, ...] | None,
     tolerance: float | None,
@@ -29,6 +30,7 @@ def goal(
         dtype: of the cores.
         full: bytes of the full table in float32.
         smallest: parameters at rank 1.
+        beside: bytes that the size counts besides the cores'.
         rank, tolerance, budget, ratio: as in `TTRec.from_dense`.
 
     Raises:
@@ -48,12 +50,10 @@ def goal(
         return {"tolerance": tolerance - least / 2}  # the rest is for the rounding of cores and lookups
     if budget is not None or ratio is not None:
         size = as_bytes(budget) if budget is not None else int(full / as_ratio(ratio or 0))
-        if size < smallest * dtype.itemsize:
-            raise BudgetError(
-                f"tt cannot hold this table in {size} bytes, rank 1 takes {smallest * dtype.itemsize}",
-                smallest * dtype.itemsize,
-            )
-        return {"parameters": size // dtype.itemsize, "rounding": torch.finfo(dtype).eps / 2}
+        least_size = smallest * dtype.itemsize + beside
+        if size < least_size:
+            raise BudgetError(f"tt cannot hold this table in {size} bytes, rank 1 takes {least_size}", least_size)
+        return {"parameters": (size - beside) // dtype.itemsize, "rounding": torch.finfo(dtype).eps / 2}
     return {"rank": 32 if rank is None else rank}
 
 

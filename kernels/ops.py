@@ -34,7 +34,7 @@ _library.define(
 )
 _library.define("cache_index(Tensor ids, int places) -> Tensor")
 _library.define("cache_find(Tensor index, Tensor ids, Tensor wanted) -> Tensor")
-_library.define("count_ids(Tensor(a!) keys, Tensor(b!) counts, Tensor ids, int used) -> int")
+_library.define("count_ids(Tensor(a!) keys, Tensor(b!) counts, Tensor ids, int used) -> SymInt")
 _library.define("robe_lookup(Tensor memory, Tensor ids, Tensor coefficients, int z, int dim) -> Tensor")
 _library.define("robe_lookup_backward(Tensor grad, Tensor ids, Tensor coefficients, int size, int z) -> Tensor")
 NAMES = (
@@ -269,6 +269,11 @@ def _(ids: Any, places: int) -> Tensor:
 @register_fake("embpress::cache_find")
 def _(index: Any, ids: Any, wanted: Any) -> Tensor:
     return wanted.new_empty(wanted.shape, dtype=torch.int32)
+
+
+@register_fake("embpress::count_ids")
+def _(keys: Any, counts: Any, ids: Any, used: int) -> Any:
+    return torch.library.get_ctx().new_dynamic_size()
 
 
 # --- ROBE -------------------------------------------------------------------------------------------------------------

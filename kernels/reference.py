@@ -282,7 +282,7 @@ def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
     if held.numel() == 0:
         return rows
     order = held[ids[held].argsort()]
-    place = torch.searchsorted(ids[order], wanted).clamp(max=len(order) - 1)
+    place = torch.searchsorted(ids[order], wanted.contiguous()).clamp(max=len(order) - 1)
     found = order[place]
     return torch.where(ids[found] == wanted, found.int(), rows)
 
@@ -291,6 +291,8 @@ def count_ids(keys: Tensor, counts: Tensor, ids: Tensor, used: int) -> int:
     """See `ops.count_ids`."""
     places = keys.shape[0]
     _check_places(places)
+    if counts.shape[0] != places:
+        raise RuntimeError(f"count_ids: {counts.shape[0]} counts for {places} places")
     room = max(0, places - places // 8 - 1 - used)
     held, added = keys.tolist(), 0
     hits: dict[int, int] = {}

@@ -42,6 +42,7 @@ Tensor cache_index(Tensor ids, int64_t places) {
 }
 
 Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
+  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
   const CacheIndex cache{index.const_data_ptr<int32_t>(), mask_of(index.numel()), longs(ids, "ids")};
   const Tensor flat = torch::stable::contiguous(wanted);
   const int64_t* id = longs(flat, "wanted");
@@ -70,6 +71,7 @@ int64_t count(int64_t* key, int64_t* number, uint64_t mask, int64_t room, const 
 int64_t count_ids(Tensor keys, Tensor counts, Tensor ids, int64_t used) {
   longs(keys, "keys");
   longs(counts, "counts");
+  STD_TORCH_CHECK(counts.numel() == keys.numel(), "count_ids: ", counts.numel(), " counts for ", keys.numel(), " places");
   const uint64_t mask = mask_of(keys.numel());
   const Tensor flat = torch::stable::contiguous(ids);
   // one place in eight stays free, so that searches end soon

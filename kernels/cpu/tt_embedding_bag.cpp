@@ -96,7 +96,10 @@ template <class T>
 void take_cache(const Arguments& a, int64_t t, Table<T>& table, std::vector<Tensor>& keep) {
   STD_TORCH_CHECK(a.caches.size() == 3 * a.num_embeddings.size(), "tt_embedding_bag: a cache is three tensors a table, got ",
                   a.caches.size());
-  if (a.caches[3 * t].numel() == 0) return;
+  if (a.caches[3 * t].numel() == 0) {
+    STD_TORCH_CHECK(a.caches[3 * t + 2].numel() == 0, "tt_embedding_bag: the cache of table ", t, " has values but no index");
+    return;
+  }
   for (int i = 0; i < 3; ++i) keep.push_back(in_one_piece(a.caches[3 * t + i]));
   const Tensor &index = keep[keep.size() - 3], &ids = keep[keep.size() - 2], &values = keep[keep.size() - 1];
   const int64_t places = index.numel();
