@@ -35,7 +35,6 @@ class TableCollection(nn.Module):
     """
 
     groups: Sequence[TableGroup]
-    _back: Tensor
     _rows: Tensor
 
     def __init__(self, specs: Sequence[TableSpec], tables: Sequence[Compressor], full_bytes: int) -> None:
@@ -50,9 +49,7 @@ class TableCollection(nn.Module):
         groups = nn.ModuleList(group_of([tables[t] for t in own]) for own in self.members)
         self.groups = cast("Sequence[TableGroup]", groups)
         self._maintained = [table for table in tables if hasattr(table, "maintain")]
-        order = [t for own in self.members for t in own]
-        self._in_order = order == sorted(order)
-        self.register_buffer("_back", torch.tensor(order).argsort(), persistent=False)
+        self._runs = [_runs_of(own) for own in self.members]
         self.register_buffer("_rows", torch.tensor([s.num_embeddings for s in specs]), persistent=False)
         for g, own in enumerate(self.members):
             self.register_buffer(f"_own_{g}", torch.tensor(own), persistent=False)
@@ -135,8 +132,7 @@ class TableCollection(nn.Module):
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
         """The groups' outputs in the order of the tables."""
-        joined = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return joined if self._in_order else joined.index_select(1, self._back)
+        return parts[0] if len(parts) == 1 else _Join.apply(self._runs, *parts)
 
     def _check(self, ids: Tensor) -> None:
         if ids.device.type != "cpu" or not bool(((ids < 0) | (ids >= self._rows)).any()):
@@ -200,6 +196,35 @@ class TableCollection(nn.Module):
             f"{len(self.specs)} tables, width {self.embedding_dim}, serving_bytes={self.serving_bytes}, "
             f"ratio={self.ratio:.3g}"
         )
+
+
+class _Join(torch.autograd.Function):
+    """The groups' outputs `(B, T_g, D)` in the order of the tables, `(B, F, D)`, in one pass over the memory."""
+
+    @staticmethod
+    def forward(ctx: Any, runs: list[list[tuple[int, int, int]]], *parts: Tensor) -> Tensor:
+        ctx.runs = runs
+        joined = parts[0].new_empty(len(parts[0]), sum(part.shape[1] for part in parts), parts[0].shape[2])
+        for part, own in zip(parts, runs):
+            for first, start, count in own:
+                joined[:, first : first + count] = part[:, start : start + count]
+        return joined
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return None, *(torch.cat([grad[:, first : first + n] for first, _, n in own], dim=1) for own in ctx.runs)
+
+
+def _runs_of(tables: list[int]) -> list[tuple[int, int, int]]:
+    """Runs of tables that follow each other, ascending ones: (first table, where it stands in the list, length)."""
+    runs: list[tuple[int, int, int]] = []
+    for place, t in enumerate(tables):
+        if runs and t == sum(runs[-1][::2]):
+            first, start, count = runs.pop()
+            runs.append((first, start, count + 1))
+        else:
+            runs.append((t, place, 1))
+    return runs
 
 
 def group_of(tables: Sequence[Compressor]) -> TableGroup:
