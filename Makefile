@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint typecheck check install wheel clean help
+.PHONY: demo test sanitize lint typecheck check install wheel clean help
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -25,6 +25,13 @@ demo: install ## compare five methods on synthetic click data and write a report
 
 test: install ## all tests
 	$(BIN)/python -m pytest
+
+# the native ops with AddressSanitizer and UBSan; Python itself leaks by design
+sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBSan
+	$(BIN)/python kernels/build.py --sanitize --to build/sanitize
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  EMBPRESS_LIBRARY=build/sanitize/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_kernels_tt.py tests/test_kernels_cache.py
 
 lint: install ## style
 	$(BIN)/ruff check .

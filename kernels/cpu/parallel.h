@@ -9,6 +9,16 @@
 #include <cstdlib>
 #include <new>
 
+// With AddressSanitizer the pieces of a thread's scratch memory are told apart, with a gap behind each.
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define EMBPRESS_GAP 64
+#else
+#define ASAN_POISON_MEMORY_REGION(from, bytes) ((void)0)
+#define ASAN_UNPOISON_MEMORY_REGION(from, bytes) ((void)0)
+#define EMBPRESS_GAP 0
+#endif
+
 namespace embpress {
 
 // Calls f(task) for each of `tasks`, on torch's threads where `worth_it`. A thread takes the next task when it is done
@@ -37,11 +47,10 @@ class Scratch {
     return bytes;
   }
 
-  // Forgets what was taken and makes room for `bytes` in all, each piece rounded up to 64.
+  // Forgets what was taken and makes room for `bytes`, the sum of the pieces' `rounded` sizes.
   void reserve(int64_t bytes) {
     if (bytes > size_) {
-      std::free(memory_);
-      held() -= size_;
+      release();
       size_ = (bytes + 4095) / 4096 * 4096;
       memory_ = static_cast<char*>(std::aligned_alloc(64, size_));
       if (!memory_) {
@@ -51,24 +60,23 @@ class Scratch {
       held() += size_;
     }
     used_ = 0;
+    ASAN_POISON_MEMORY_REGION(memory_, size_);
   }
 
   template <class T>
   T* take(int64_t count) {
     T* piece = reinterpret_cast<T*>(memory_ + used_);
     used_ += rounded<T>(count);
+    ASAN_UNPOISON_MEMORY_REGION(piece, count * sizeof(T));
     return piece;
   }
 
   template <class T>
   static int64_t rounded(int64_t count) {
-    return (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64 + EMBPRESS_GAP;
   }
 
-  ~Scratch() {
-    std::free(memory_);
-    held() -= size_;
-  }
+  ~Scratch() { release(); }
 
   // For one task at a time: a megabyte or so.
   static Scratch& mine() {
@@ -87,6 +95,14 @@ class Scratch {
   }
 
  private:
+  void release() {
+    ASAN_UNPOISON_MEMORY_REGION(memory_, size_);
+    std::free(memory_);
+    held() -= size_;
+    size_ = 0;
+    memory_ = nullptr;
+  }
+
   char* memory_ = nullptr;
   int64_t size_ = 0, used_ = 0;
 };

@@ -234,7 +234,7 @@ struct Call {
       keep.push_back(torch::stable::new_empty(like, {total}));
       room = keep.back().template mutable_data_ptr<T>();
     } else {
-      Scratch::of_rows().reserve(total * sizeof(T));
+      Scratch::of_rows().reserve(Scratch::rounded<T>(total));
       room = Scratch::of_rows().template take<T>(total);
     }
     for (size_t t = 0; t < tables.size(); ++t) {

@@ -38,7 +38,7 @@ Tensor forward(const Arguments& a, bool store, Kept* kept) {
     kept->plan = torch::stable::new_zeros(like, {ints}, ScalarType::Int);
     call.lay_plan(kept->plan->template mutable_data_ptr<int32_t>());
   } else {
-    Scratch::of_plan().reserve(ints * sizeof(int32_t));
+    Scratch::of_plan().reserve(Scratch::rounded<int32_t>(ints));
     int32_t* plan = Scratch::of_plan().template take<int32_t>(ints);
     std::memset(plan, 0, ints * sizeof(int32_t));
     call.lay_plan(plan);
