@@ -203,11 +203,11 @@ def _inits(lines: Sequence[Line]) -> str:
 
 
 def _places(places: Sequence[tuple[str, str, int]]) -> str:
-    """`ranks 4 and 8 and, with cache 1 %, rank 4`."""
+    """`ranks 4 and 8 and rank 4 (cache 1 %)`."""
     found: dict[str, list[str]] = {}
     for others, cache, rank in places:
         found.setdefault(_extra(others, cache), []).append(str(rank))
-    return listed([f"{_at(ranks)}{f' (with {extra})' if extra else ''}" for extra, ranks in found.items()])
+    return listed([f"{_at(ranks)}{f' ({extra})' if extra else ''}" for extra, ranks in found.items()])
 
 
 def _contest(place: tuple[str, str, int], ranked: Sequence[tuple[Line, Point]]) -> str:
@@ -216,6 +216,8 @@ def _contest(place: tuple[str, str, int], ranked: Sequence[tuple[Line, Point]]) 
     gaps = [(line, _minus(best, point)) for line, point in rest]
     second = gaps[0][1]
     ahead = f"{_signed(second)} ahead of {rest[0][0].init}" if second else f"then {rest[0][0].init}"
+    if second and float(numerals.score(second.mean)) == 0:
+        ahead = f"level with {rest[0][0].init}"
     level = [line.init for line, gap in gaps if gap is not None and gap.distinguishable is False]
     unknown = [line.init for line, gap in gaps if gap is None or gap.distinguishable is None]
     if len(unknown) == len(rest):

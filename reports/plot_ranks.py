@@ -18,8 +18,9 @@ from embpress.reports.summaries import Summary, shorten
 
 _NAME = 56  # letters
 _NEAREST = 0.28  # of an octave, between two ticks with a number
-_APART = 3.0  # points between the marks of two lines at one place
-_SPAN = 30.0  # points between the first and the last of them, at most
+# points from the first to the last of the marks at one place, and between two of them, at most; a rank is known to be
+# whole, while a shifted size would be read as another
+_RANK_SPAN, _SIZE_SPAN, _APART = 30.0, 9.0, 4.5
 
 
 def auc_over_rank(found: RankLines) -> Figure | None:
@@ -32,17 +33,16 @@ def auc_over_rank(found: RankLines) -> Figure | None:
     made = figure(4.4 + legend, 10.5)
     sized = any(point.bytes > 0 for line in found.lines for point in line.points)
     grid = made.subplots(1, 2 if sized else 1, sharey=True, squeeze=False)[0]
-    _draw(grid[0], found, lambda point: float(point.rank))
-    ticks = [2**k for k in range(0, 21)] if len(found.ranks) == 1 else found.ranks
+    _draw(grid[0], found, lambda point: float(point.rank), _RANK_SPAN)
     _limits(grid[0], [float(rank) for rank in found.ranks], 0.5)
-    _ticks(grid[0], [float(tick) for tick in ticks], lambda value: f"{value:g}")
+    _ticks(grid[0], [float(rank) for rank in found.ranks], lambda value: f"{value:g}")
     grid[0].set_xlabel("Rank (log scale)", fontsize=10)
     grid[0].set_ylabel(METRICS["auc"].title, fontsize=10)
     rows = [point.row for line in found.lines for point in line.points]
     rows += [found.full] if found.full else []
     tidy(grid[0], "Test AUC against rank", spread_text(rows))
     if sized:
-        _draw(grid[1], found, lambda point: point.bytes)
+        _draw(grid[1], found, lambda point: point.bytes, _SIZE_SPAN)
         sizes = [point.bytes for line in found.lines for point in line.points if point.bytes > 0]
         _limits(grid[1], sizes, 0.5)
         _ticks(grid[1], _round_sizes(*grid[1].get_xlim()), _size)
@@ -58,7 +58,7 @@ def auc_over_rank(found: RankLines) -> Figure | None:
     return made
 
 
-def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float]) -> None:
+def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: float) -> None:
     axes.set_xscale("log", base=2)
     if found.full:
         auc = found.full.stats["auc"]
@@ -72,7 +72,7 @@ def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float]) -> None
             continue
         style = look(i, name)
         # marks of several lines at one place would hide one another
-        shift = min(_APART, _SPAN / len(found.lines)) * (i - (len(found.lines) - 1) / 2) / 72
+        shift = min(_APART, span / len(found.lines)) * (i - (len(found.lines) - 1) / 2) / 72
         axes.errorbar(
             [place(point) for point in shown],
             [point.auc for point in shown],
@@ -110,7 +110,8 @@ def _ticks(axes: Axes, values: Sequence[float], text: Callable[[float], str]) ->
 
 def _round_sizes(low: float, high: float) -> list[float]:
     """Four to eight round numbers of bytes."""
-    choices: list[Sequence[float]] = [(1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), [1 + k / 10 for k in range(90)]]
+    choices: list[Sequence[float]] = [(1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), range(1, 10)]
+    choices += [[1 + k / 2 for k in range(18)], [1 + k / 10 for k in range(90)]]
     found: list[float] = []
     for digits in choices:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -133,4 +134,4 @@ def _heights(axes: Axes, rows: Sequence[Summary]) -> None:
 
 def _full_size(full: Summary | None) -> str:
     size = full.mean("serving_bytes") if full else None
-    return f"Full tables: {_size(size)}" if size else ""
+    return f"Full tables: {_size(size)}" if size else "Size of full tables unknown"

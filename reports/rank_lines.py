@@ -44,7 +44,7 @@ class Line:
 
     Attributes:
         init: name of the initialisation.
-        cache: such as `1 %` or `200 rows, write-back`; empty without a cache.
+        cache: such as `1 %` or `200 rows, write-back, refresh=50`; empty without a cache.
         others: all other knobs that are not at their defaults, as text, and where several machines ran, which one.
         points: by rank.
     """
@@ -191,12 +191,14 @@ def _default(name: str) -> Any:
 def _cache(spec: Spec) -> str:
     rows, share = (spec.knobs.get(name) for name in _CACHE)
     size = f"{rows:,} row{'s' if rows > 1 else ''}" if rows else f"{100 * share:.6g} %" if share else ""
-    evict = spec.knobs.get("evict")
-    return f"{size}, {evict}" if size and evict else size
+    if not size:
+        return ""
+    times: dict[str, object] = {name: spec.knobs[name] for name in ("warmup", "refresh") if name in spec.knobs}
+    return ", ".join(str(part) for part in (size, spec.knobs.get("evict"), records.knobs_text(times)) if part)
 
 
 def _others(spec: Spec) -> str:
-    named = ("rank", "init", *_CACHE, "evict")
+    named = ("rank", "init", *_OF_CACHE)
     found = {name: value for name, value in spec.knobs.items() if name not in named}
     plain = {name: "x".join(map(str, value)) if isinstance(value, tuple) else value for name, value in found.items()}
     return records.knobs_text(plain)

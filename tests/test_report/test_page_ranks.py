@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from embpress.cli.main import main
 from embpress.dlrm.record import save
 from embpress.reports import write_report
-from embpress.reports.page_ranks import lacks
+from embpress.reports.page_ranks import lacks, page
 from embpress.reports.plot_ranks import auc_over_rank
 from embpress.reports.rank_lines import against_size, rank_lines, without_cache
 
@@ -39,8 +39,7 @@ def folder_runs(spread):
 
 
 def page_of(folder, runs):
-    write_report(folder, runs, ["ranks"])
-    return (folder / "ranks.md").read_text()
+    return page(folder / "plots", runs)
 
 
 def sentence(text, name):
@@ -56,7 +55,8 @@ def cells(text):
 
 
 def test_a_line_over_the_ranks(folder_runs, tmp_path):
-    text = page_of(tmp_path, folder_runs)
+    write_report(tmp_path, folder_runs, ["ranks"])
+    text = (tmp_path / "ranks.md").read_text()
     assert (tmp_path / "plots" / PLOT).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert f"](plots/{PLOT})" in text
     assert "](ranks.md)" in (tmp_path / "report.md").read_text()
@@ -112,6 +112,9 @@ def test_no_size_to_compare_a_cache_with(folder_runs, spread, tmp_path):
     told = sentence(page_of(tmp_path, [*folder_runs, *cached]), "Cache")
     assert "cache 1,000 rows" in told
     assert "at equal bytes nothing can be compared" in told
+    slow = spread("tt:rank=64:cache_rows=1:refresh=50", (0.70, 0.70, 0.70), serving_bytes=17000)
+    told = sentence(page_of(tmp_path, [*folder_runs, *slow]), "Cache")
+    assert "With sampled-gaussian, cache 1 row, refresh=50 instead of none, at equal rank AUC changes" in told
     other = spread("tt:rank=64:cache_rows=1000:evict=write-back:init=uniform", (0.70, 0.70, 0.70))
     told = sentence(page_of(tmp_path, [*folder_runs, *other]), "Cache")
     assert "uniform, cache 1,000 rows, write-back was not run without its cache" in told
@@ -225,7 +228,9 @@ def test_a_folder_without_ranks_is_refused_by_name(run, runs, tmp_path):
     assert len(done.stderr.strip().split("\n")) == 1
     assert not (tmp_path / "ranks.md").exists()
     # a page of before, beside a report that is made anew, says the same
-    text = page_of(tmp_path, others)
+    (tmp_path / "ranks.md").write_text("old")
+    write_report(tmp_path, others)
+    text = (tmp_path / "ranks.md").read_text()
     assert "No run of this folder has tensor-train tables" in text
     assert not (tmp_path / "plots" / PLOT).exists()
     assert lacks([run("tt:rank=4")]) == ""
