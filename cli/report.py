@@ -24,10 +24,10 @@ from embpress.compressors.errors import InputError
     "--page",
     "pages",
     multiple=True,
-    type=click.Choice(["hot-rows", "initialisation"]),
+    type=click.Choice(["hot-rows", "initialisation", "ranks"]),
     help="Also write this page, with plots, beside report.md; may be given several times. hot-rows: how soon the most "
     "frequent rows are known, and what a cache of them would answer. initialisation: which values the entries of a "
-    "tensor-train table start with.",
+    "tensor-train table start with. ranks: test AUC over the rank and the size of tensor-train tables.",
 )
 def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
     """Write a report from the records of a run folder.
@@ -36,7 +36,7 @@ def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
     Examples:
       embpress report runs/kaggle
       embpress report runs/kaggle --format csv > runs.csv
-      embpress report runs/kaggle --page hot-rows --page initialisation
+      embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
     """
     from embpress.dlrm.record import read_all
 
@@ -48,6 +48,12 @@ def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
 
         sys.stdout.write((to_csv if form == "csv" else to_json)(records))
         return
+    from embpress.reports import PAGES
+
+    for name in pages:
+        reason = PAGES[name].lacks(records)
+        if reason:
+            raise InputError(f"--page {name}: {folder}: {reason}")
     from embpress.cli.show import show_result
 
     show_result(records, Path(folder), pages)

@@ -80,7 +80,7 @@ def _most_auc(groups: list[list[Summary]], full: Summary | None) -> str:
         f"({_auc(group[0])}{_to_full(group[0])})"
         for group in groups
     ]
-    return f"The sizes differ too much for one winner: {_and(parts)}{unknown}"
+    return f"The sizes differ too much for one winner: {listed(parts)}{unknown}"
 
 
 def _range(group: list[Summary]) -> str:
@@ -123,7 +123,7 @@ def _reachable(groups: list[list[Summary]], runs: Sequence[Record]) -> str:
         return ""
     shares = [numerals.percent(((group[0].mean("auc") or 0) - 0.5) / (best - 0.5)) for group in groups]
     start = "; that AUC is" if len(shares) == 1 else "; these AUCs are"
-    return f"{start} {_and(shares)} of the way from guessing (0.5) to the best reachable AUC ({best:.4f})"
+    return f"{start} {listed(shares)} of the way from guessing (0.5) to the best reachable AUC ({best:.4f})"
 
 
 def _certainty(groups: list[list[Summary]]) -> str:
@@ -162,7 +162,7 @@ def _asides(
     same_size = [row for row in done if not row.is_full and row not in ranked]
     if ranked and same_size:
         names = [f"{row.label} ({_auc(row)} at {show('ratio', row.mean('ratio'))})" for row in same_size]
-        parts.append(f"not ranked, as the tables get no smaller: {_and(names)}")
+        parts.append(f"not ranked, as the tables get no smaller: {listed(names)}")
     parts.append(_lost(rows))
     return [part for part in parts if part] or ["there is no compressed method to compare"]
 
@@ -198,16 +198,17 @@ def _nothing_smaller(full: Summary | None, done: Sequence[Summary]) -> str:
         size = show("serving_bytes", full.mean("serving_bytes"))
         return f"Only the full tables gave a result: test AUC {_auc(full)} at {size}"
     names = [f"{row.label} ({_auc(row)}{_to_full(row)})" for row in others]
-    return f"No method made the tables smaller: {_and(names)}"
+    return f"No method made the tables smaller: {listed(names)}"
 
 
 def _names(rows: Sequence[Summary]) -> str:
     """The labels; of many the first and how many more."""
     labels = [row.label for row in rows]
-    return _and(labels if len(labels) <= _MOST + 1 else [*labels[:_MOST], f"{len(labels) - _MOST} more"])
+    return listed(labels if len(labels) <= _MOST + 1 else [*labels[:_MOST], f"{len(labels) - _MOST} more"])
 
 
-def _and(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 

@@ -11,11 +11,15 @@ from embpress.reports.records import Record
 
 @dataclass(frozen=True)
 class Page:
-    """A page: what the report says of it, and `make(plot folder, runs)`, which draws its plots and gives its text."""
+    """A page: what the report says of it, and `make(plot folder, runs)`, which draws its plots and gives its text.
+
+    `lacks(runs)` is why there would be nothing on it, empty where there is something.
+    """
 
     title: str
     about: str
     make: Callable[[Path, Sequence[Record]], str]
+    lacks: Callable[[Sequence[Record]], str] = lambda runs: ""
 
 
 def _hot_rows(plots: Path, runs: Sequence[Record]) -> str:
@@ -30,6 +34,18 @@ def _initialisation(plots: Path, runs: Sequence[Record]) -> str:
     return page(plots, runs)
 
 
+def _ranks(plots: Path, runs: Sequence[Record]) -> str:
+    from embpress.reports.page_ranks import page
+
+    return page(plots, runs)
+
+
+def _lacks_ranks(runs: Sequence[Record]) -> str:
+    from embpress.reports.page_ranks import lacks
+
+    return lacks(runs)
+
+
 # by the name that a user gives, which is the file's too
 PAGES: dict[str, Page] = {
     "hot-rows": Page(
@@ -41,5 +57,11 @@ PAGES: dict[str, Page] = {
         "Initial values of tensor-train tables",
         "the distribution of a table's entries under each initialisation, and how far it is from a full table's.",
         _initialisation,
+    ),
+    "ranks": Page(
+        "Rank of tensor-train tables",
+        "test AUC over the rank and over the bytes it costs, for each initialisation and cache that was run.",
+        _ranks,
+        _lacks_ranks,
     ),
 }

@@ -27,12 +27,12 @@ def main_table(rows: Sequence[Summary]) -> str:
     """One line a method and asked size, mean ± standard deviation over the seeds."""
     columns = [name for name in _COLUMNS if name == "auc_to_full" or any(name in row.stats for row in rows)]
     several = len({row.asked for row in rows if row.asked}) > 1
-    headers = ["Method", *(["Asked"] if several else []), *map(_title, columns), "Seeds", "Status"]
+    headers = ["Method", *(["Asked"] if several else []), *map(title, columns), "Seeds", "Status"]
     body = [
         [
             escape(row.label),
             *([row.asked or numerals.MISSING] if several else []),
-            *(_cell(row, name) for name in columns),
+            *(cell(row, name) for name in columns),
             str(row.n),
             row.status,
         ]
@@ -113,14 +113,16 @@ def failures(rows: Sequence[Summary]) -> str:
     return table(["Method", "Seeds", "Reason"], body, left=3) if body else ""
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
+    """What heads the column of a metric or of `auc_to_full`."""
     if name == "auc_to_full":
         return _DIFFERENCE[0]
     metric = METRICS[name]
     return f"{metric.title} ({metric.unit})" if metric.unit in ("ms", "µs") else metric.title
 
 
-def _cell(row: Summary, name: str) -> str:
+def cell(row: Summary, name: str) -> str:
+    """A metric of a row, or its `auc_to_full`, as mean ± standard deviation; bold where it is beyond chance."""
     if name == "auc_to_full":
         difference = row.auc_to_full
         if difference is None:

@@ -1,6 +1,7 @@
 """Made run records: what the reports are tested on."""
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Recor
         "id": f"{method}-s{seed}",
         "method": method,
         "name": name,
-        "knobs": dict(part.split("=") for part in spec.split(",") if "=" in part),
+        "knobs": dict(part.split("=") for part in re.split("[:,]", spec) if "=" in part),
         "seed": seed,
         "asked": {"ratio": None, "budget": None},
         "status": "ok",

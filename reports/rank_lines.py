@@ -1,0 +1,237 @@
+"""Tensor-train runs as lines over the rank: one line a choice of everything else."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from embpress.compressors.errors import InputError
+from embpress.compressors.registry import Spec, parse
+from embpress.reports import records
+from embpress.reports.records import Record
+from embpress.reports.stats import Difference, paired
+from embpress.reports.summaries import Summary, summary
+
+_METHOD = "tt"
+_CACHE = ("cache_rows", "cache_fraction")
+_OF_CACHE = (*_CACHE, "evict", "warmup", "refresh")  # of no account without a cache
+
+
+@dataclass(frozen=True)
+class Point:
+    """One rank of a line, with an AUC."""
+
+    rank: int
+    row: Summary
+
+    @property
+    def auc(self) -> float:
+        """Mean test AUC."""
+        return self.row.stats["auc"].mean
+
+    @property
+    def bytes(self) -> float:
+        """Mean serving bytes, 0 where they are unknown."""
+        return self.row.mean("serving_bytes") or 0.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """Runs that differ in rank and seed alone.
+
+    Attributes:
+        init: name of the initialisation.
+        cache: such as `1 %` or `200 rows, write-back, refresh=50`; empty without a cache.
+        others: all other knobs that are not at their defaults, as text, and where several machines ran, which one.
+        points: by rank.
+    """
+
+    init: str
+    cache: str
+    others: str
+    points: Sequence[Point]
+
+    @property
+    def label(self) -> str:
+        """What sets the line apart."""
+        return ", ".join(part for part in (self.init, f"cache {self.cache}" if self.cache else "", self.others) if part)
+
+    def at(self, rank: int) -> Point | None:
+        """The point of a rank."""
+        return next((point for point in self.points if point.rank == rank), None)
+
+
+@dataclass(frozen=True)
+class RankLines:
+    """What a folder tells about ranks; `left_out` says which runs it is not about, and why."""
+
+    lines: Sequence[Line]
+    full: Summary | None
+    left_out: Sequence[str]
+
+    @property
+    def ranks(self) -> list[int]:
+        """All ranks, rising."""
+        return sorted({point.rank for line in self.lines for point in line.points})
+
+
+def rank_lines(runs: Iterable[Record]) -> RankLines:
+    """Gathers the tensor-train runs with one rank; lines without a cache first, each kind by name."""
+    kept: list[Record] = []
+    given: dict[str, tuple[int, Spec]] = {}
+    left: dict[str, list[str]] = {}
+    for run in runs:
+        found: tuple[int, Spec] | str | None = None if records.is_full(run) else _settings(run)
+        if isinstance(found, str):
+            left.setdefault(found, []).append(_name(run))
+        elif found is None:
+            kept.append(run)
+        else:
+            name = str(found[1])
+            given[name] = found
+            # however a user wrote it: what is the same table is one row, and its seeds belong together
+            kept.append({**run, "method": name, "name": _METHOD, "asked": {}})
+    rows = _one_protocol(summary(kept), left)
+    points: dict[tuple[str, str, str, str, str], list[Point]] = {}
+    for row in rows:
+        if row.is_full:
+            continue
+        if "auc" not in row.stats:
+            left.setdefault(row.status if row.lost else "no AUC", []).append(row.label)
+            continue
+        rank, spec = given[row.method]
+        place = (str(spec.knobs["init"]), _cache(spec), _others(spec), row.backend, row.device)
+        points.setdefault(place, []).append(Point(rank, row))
+    several = len({place[3:] for place in points}) > 1
+    lines = [
+        Line(
+            init=init,
+            cache=cache,
+            others=" ".join([*([others] if others else []), *([f"[{backend} {device}]"] if several else [])]),
+            points=sorted(found, key=lambda point: point.rank),
+        )
+        for (init, cache, others, backend, device), found in points.items()
+    ]
+    default = _defaults().get("init")
+    lines.sort(key=lambda line: (line.others, bool(line.cache), line.init != default, line.init, _natural(line.cache)))
+    full = next((row for row in rows if row.is_full and "auc" in row.stats), None)
+    return RankLines(lines, full, [f"{_several(names)} ({reason})" for reason, names in left.items()])
+
+
+def without_cache(line: Line, lines: Sequence[Line]) -> Line | None:
+    """The same line without its cache, where it was run."""
+    found = (other for other in lines if not other.cache and (other.init, other.others) == (line.init, line.others))
+    return next(found, None)
+
+
+def against_size(point: Point, line: Line) -> Difference | None:
+    """AUC of a point minus that of a line at the same bytes, paired by seed.
+
+    The line is read off between its two nearest sizes, linear in AUC and in the logarithm of the bytes, for each seed
+    by itself. None where it has no table as small or none as large.
+    """
+    sized = sorted((other for other in line.points if other.bytes > 0), key=lambda other: other.bytes)
+    if point.bytes <= 0:
+        return None
+    for low, high in itertools.pairwise(sized):
+        if low.bytes <= point.bytes <= high.bytes and low.bytes < high.bytes:
+            share = math.log(point.bytes / low.bytes) / math.log(high.bytes / low.bytes)
+            ends = low.row.auc_by_seed, high.row.auc_by_seed
+            seeds = ends[0].keys() & ends[1].keys()
+            read = {seed: (1 - share) * ends[0][seed] + share * ends[1][seed] for seed in seeds}
+            return paired(point.row.auc_by_seed, read)
+    return None
+
+
+def _settings(run: Record) -> tuple[int, Spec] | str:
+    """The rank and the spec with what is not at its default, or why the run has no place on a line."""
+    if (run.get("name") or records.method(run).partition(":")[0]) != _METHOD:
+        return "no tensor train"
+    try:
+        spec = parse(records.method(run))
+    except InputError:
+        return "knobs of another version"
+    rank = spec.knobs.get("rank", _rank_of_tables(run) if _sized(run, spec) else _defaults()["rank"])
+    if isinstance(rank, tuple):
+        return "a rank for each pair of cores"
+    if not isinstance(rank, int):
+        return "ranks that a size was turned into, one for each table"
+    asked = {"init": _defaults()["init"], **spec.knobs, "rank": rank}
+    if not any(asked.get(name) for name in _CACHE):
+        asked = {name: value for name, value in asked.items() if name not in _OF_CACHE}
+    keep = {name: asked[name] for name in sorted(asked) if name in ("init", "rank") or asked[name] != _default(name)}
+    return rank, replace(spec, knobs=keep, ratio=None, budget=None)
+
+
+def _sized(run: Record, spec: Spec) -> bool:
+    asked = records.part(run, "asked")
+    return spec.ratio is not None or spec.budget is not None or any(asked.get(x) for x in ("ratio", "budget"))
+
+
+def _rank_of_tables(run: Record) -> int | None:
+    """The one rank that all tensor-train tables of a run have, where they do."""
+    tables = (t for t in records.items(run, "tables") if isinstance(t, Mapping) and t.get("method") == _METHOD)
+    ranks = {records.finite(records.part(table, "knobs").get("rank")) for table in tables}
+    only = ranks.pop() if len(ranks) == 1 else None
+    return None if only is None else int(only)
+
+
+def _defaults() -> dict[str, Any]:
+    known = parse(_METHOD).cls.knob_names()
+    return {name: parameter.default for name, parameter in known.items()}
+
+
+def _default(name: str) -> Any:
+    return _defaults().get(name)
+
+
+def _cache(spec: Spec) -> str:
+    rows, share = (spec.knobs.get(name) for name in _CACHE)
+    size = f"{rows:,} row{'s' if rows > 1 else ''}" if rows else f"{100 * share:.6g} %" if share else ""
+    if not size:
+        return ""
+    times: dict[str, object] = {name: spec.knobs[name] for name in ("warmup", "refresh") if name in spec.knobs}
+    return ", ".join(str(part) for part in (size, spec.knobs.get("evict"), records.knobs_text(times)) if part)
+
+
+def _others(spec: Spec) -> str:
+    named = ("rank", "init", *_OF_CACHE)
+    found = {name: value for name, value in spec.knobs.items() if name not in named}
+    plain = {name: "x".join(map(str, value)) if isinstance(value, tuple) else value for name, value in found.items()}
+    return records.knobs_text(plain)
+
+
+def _natural(cache: str) -> tuple[bool, float, str]:
+    """Shares before numbers of rows, each by size."""
+    number, _, rest = cache.partition(" ")
+    return not rest.startswith("%"), float(number.replace(",", "") or 0), rest
+
+
+def _one_protocol(rows: Sequence[Summary], left: dict[str, list[str]]) -> list[Summary]:
+    """The rows of the model and training settings that most tensor-train runs share."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        if not row.is_full:
+            counts[row.protocol] = counts.get(row.protocol, 0) + row.n
+    if not counts:
+        return list(rows)
+    most = max(counts, key=lambda key: counts[key])
+    for row in rows:
+        if row.protocol != most and not row.is_full:
+            left.setdefault("another model or training", []).append(row.label)
+    return [row for row in rows if row.protocol == most]
+
+
+def _name(run: Record) -> str:
+    asked = records.part(run, "asked")
+    size = records.asked_text(records.finite(asked.get("ratio")), records.finite(asked.get("budget")))
+    return f"{records.method(run)} @{size}" if size else records.method(run)
+
+
+def _several(names: Sequence[str], most: int = 3) -> str:
+    found = list(dict.fromkeys(names))
+    more = [f"{len(found) - most} more"] if len(found) > most + 1 else []
+    return ", ".join([*(found[:most] if more else found), *more])
