@@ -11,6 +11,7 @@ struct VectorOf {
 };
 
 #define EMBPRESS_INLINE static inline __attribute__((always_inline))
+#define EMBPRESS_INLINE_MEMBER inline __attribute__((always_inline))
 
 template <class V, class T>
 EMBPRESS_INLINE V load(const T* from) {

@@ -63,6 +63,9 @@ Tensor forward(const Arguments& a, bool store, Kept* kept) {
   const auto sink_group = [&](int64_t t, int64_t g) {
     const TablePlan& plan = call.plans[t];
     const int64_t base = call.lookups.begin(t);
+    // bags lie anywhere in the output: their lines are on the way while the group is multiplied
+    for (int32_t i = plan.start[g]; direct && i < plan.start[g + 1]; ++i)
+      for (int64_t j = 0; j < dim; j += 64 / sizeof(T)) __builtin_prefetch(out + (plan.position[i] * tables + t) * dim + j, 1);
     group_forward(call.tables[t], plan, g, call.memory[t], [&](int64_t row, const T* values) {
       const int32_t* position = plan.position + plan.first[row];
       for (int32_t i = 0; i < plan.repeats[row]; ++i) {

@@ -4,9 +4,21 @@
 // i % per_block * padded`, with zeros from `rank` to `padded`, a multiple of the vector. The slice of the last core is
 // `(rank, q)` row-major, and the finished row `(rows, q)`.
 
-EMBPRESS_INLINE int64_t row_at(const LastShape& s, int64_t i) {
-  return i / s.per_block * s.stride + i % s.per_block * s.padded;
-}
+// Walks over the rows of a lookup without a division for each.
+struct RowWalk {
+  const LastShape& s;
+  int64_t at = 0, inside = 0;
+
+  EMBPRESS_INLINE_MEMBER int64_t next() {
+    const int64_t here = at;
+    at += s.padded;
+    if (++inside == s.per_block) {
+      inside = 0;
+      at += s.stride - s.per_block * s.padded;
+    }
+    return here;
+  }
+};
 
 // ROWS rows, one vector V of the slice's columns: out[i][j...] = sum_r partial[i][r] slice[r][j...]
 template <class T, class V, int ROWS>
@@ -31,14 +43,15 @@ template <class T, class V>
 EMBPRESS_INLINE int64_t last_forward_columns(const LastShape& s, const T* partial, const T* slice, T* out, int64_t j) {
   constexpr int lanes = sizeof(V) / sizeof(T);
   for (; s.q - j >= lanes; j += lanes) {
+    RowWalk walk{s};
     int64_t i = 0;
     for (; s.rows - i >= 4; i += 4) {
       const T* four[4];
-      for (int l = 0; l < 4; ++l) four[l] = partial + row_at(s, i + l);
+      for (int l = 0; l < 4; ++l) four[l] = partial + walk.next();
       last_forward_tile<T, V, 4>(s, four, slice + j, out + i * s.q + j);
     }
     for (; i < s.rows; ++i) {
-      const T* one[1] = {partial + row_at(s, i)};
+      const T* one[1] = {partial + walk.next()};
       last_forward_tile<T, V, 1>(s, one, slice + j, out + i * s.q + j);
     }
   }
@@ -70,8 +83,9 @@ EMBPRESS_INLINE void last_backward_columns(const LastShape& s, const T* d_out, c
       g[j] = load<V>(slice_t + j * s.padded + r);
       sum[j] = V{};
     }
+    RowWalk walk{s};
     for (int64_t i = 0; i < s.rows; ++i) {
-      const int64_t at = row_at(s, i) + r;
+      const int64_t at = walk.next() + r;
       const V p = load<V>(partial + at);
       V d = first ? V{} : load<V>(d_partial + at);
       for (int j = 0; j < Q; ++j) {
