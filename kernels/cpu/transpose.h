@@ -35,23 +35,37 @@ EMBPRESS_INLINE void transpose_rounds(V* rows) {
 }
 #endif
 
+#ifdef EMBPRESS_TILES_IN_REGISTERS
+// Tiles of LANES x LANES: all whole ones between columns [begin, columns); returns where the last of them ends.
+template <int LANES, class T>
+EMBPRESS_INLINE int64_t transpose_tiles(int64_t rows, int64_t begin, int64_t columns, const T* from, int64_t ldf, T* to,
+                                        int64_t ldt) {
+  typedef typename VectorOf<T, LANES * sizeof(T)>::type V;
+  int64_t j = begin;
+  for (; columns - j >= LANES; j += LANES) {
+    int64_t i = 0;
+    for (; rows - i >= LANES; i += LANES) {
+      V tile[LANES];
+      for (int l = 0; l < LANES; ++l) tile[l] = load<V>(from + (i + l) * ldf + j);
+      transpose_rounds<LANES / 2, LANES>(tile);
+      for (int l = 0; l < LANES; ++l) store(to + (j + l) * ldt + i, tile[l]);
+    }
+    for (; i < rows; ++i)
+      for (int l = 0; l < LANES; ++l) to[(j + l) * ldt + i] = from[i * ldf + j + l];
+  }
+  return j;
+}
+#endif
+
 // to[j * ldt + i] = from[i * ldf + j] for i < rows, j < columns
 template <class T>
 static void transpose(int64_t rows, int64_t columns, const T* from, int64_t ldf, T* to, int64_t ldt) {
-  int64_t whole_rows = 0, whole_columns = 0;
+  int64_t j = 0;
 #ifdef EMBPRESS_TILES_IN_REGISTERS
-  typedef typename VectorOf<T, EMBPRESS_VECTOR_BYTES>::type V;
   constexpr int lanes = EMBPRESS_VECTOR_BYTES / sizeof(T);
-  whole_rows = rows / lanes * lanes;
-  whole_columns = columns / lanes * lanes;
-  for (int64_t i = 0; i < whole_rows; i += lanes)
-    for (int64_t j = 0; j < whole_columns; j += lanes) {
-      V tile[lanes];
-      for (int l = 0; l < lanes; ++l) tile[l] = load<V>(from + (i + l) * ldf + j);
-      transpose_rounds<lanes / 2, lanes>(tile);
-      for (int l = 0; l < lanes; ++l) store(to + (j + l) * ldt + i, tile[l]);
-    }
+  if (rows >= lanes) j = transpose_tiles<lanes>(rows, j, columns, from, ldf, to, ldt);
+  j = transpose_tiles<4>(rows, j, columns, from, ldf, to, ldt);  // slices of the last core are about this narrow
 #endif
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; ++j) to[j * ldt + i] = from[i * ldf + j];
+  for (; j < columns; ++j)
+    for (int64_t i = 0; i < rows; ++i) to[j * ldt + i] = from[i * ldf + j];
 }
