@@ -1,7 +1,7 @@
 // C (M x N) = or += A (M x K) B (K x N), for the short and narrow products of a tensor train.
 //
-// B and C are row-major and N is a multiple of the vector; A is read element by element at `a[i * row + k * column]`, so
-// that A and its transpose serve alike. A tile of C stays in registers over the whole of K.
+// B and C are row-major and N is a multiple of the vector; A is read element by element at `a[i * row + k * column]`,
+// so that A and its transpose serve alike. A tile of C stays in registers over the whole of K.
 
 template <class T, int ROWS, int VECTORS>
 EMBPRESS_INLINE void gemm_tile(int64_t depth, const T* a, int64_t row, int64_t column, const T* b, int64_t ldb, T* c,
@@ -29,9 +29,9 @@ template <class T, int VECTORS>
 EMBPRESS_INLINE void gemm_panel(int64_t m, int64_t depth, const T* a, int64_t row, int64_t column, const T* b,
                                 int64_t ldb, T* c, int64_t ldc, bool accumulate) {
   int64_t i = 0;
-#define EMBPRESS_TILES(ROWS)                                                                                \
-  for (; m - i >= ROWS; i += ROWS)                                                                          \
-    gemm_tile<T, ROWS, VECTORS>(depth, a + i * row, row, column, b, ldb, c + i * ldc, ldc, accumulate)
+#define EMBPRESS_TILES(ROWS)       \
+  for (; m - i >= ROWS; i += ROWS) \
+  gemm_tile<T, ROWS, VECTORS>(depth, a + i * row, row, column, b, ldb, c + i * ldc, ldc, accumulate)
 #if EMBPRESS_REGISTERS >= 32
   EMBPRESS_TILES(12);
   EMBPRESS_TILES(8);

@@ -5,11 +5,11 @@
 
 namespace embpress {
 
-#define EMBPRESS_DECLARE(NAME)            \
-  namespace NAME {                        \
-  extern const Kernels<float> floats;     \
-  extern const Kernels<double> doubles;   \
-  inline const Kernels<float>& of(float) { return floats; } \
+#define EMBPRESS_DECLARE(NAME)                                 \
+  namespace NAME {                                             \
+  extern const Kernels<float> floats;                          \
+  extern const Kernels<double> doubles;                        \
+  inline const Kernels<float>& of(float) { return floats; }    \
   inline const Kernels<double>& of(double) { return doubles; } \
   }
 EMBPRESS_DECLARE(plain)

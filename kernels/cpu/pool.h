@@ -77,8 +77,9 @@ torch::stable::Tensor pooled_empty(const torch::stable::Tensor& like) {
   if (bytes < Pool::kLeast) return torch::stable::new_empty(like, like.sizes());
   std::vector<int64_t> strides(like.dim(), 1);
   for (int64_t i = like.dim() - 2; i >= 0; --i) strides[i] = strides[i + 1] * like.size(i + 1);
-  return torch::stable::from_blob(Pool::one().take(bytes), like.sizes(), strides, like.device(), like.scalar_type(),
-                                  +[](void* block) { Pool::one().give(block); });
+  return torch::stable::from_blob(
+      Pool::one().take(bytes), like.sizes(), strides, like.device(), like.scalar_type(),
+      +[](void* block) { Pool::one().give(block); });
 }
 
 }  // namespace embpress

@@ -20,7 +20,8 @@ const int64_t* longs(const Tensor& t, const char* name) {
 }
 
 uint64_t mask_of(int64_t places) {
-  STD_TORCH_CHECK(places > 0 && (places & (places - 1)) == 0, "a table of ids needs a power of two of places, got ", places);
+  STD_TORCH_CHECK(places > 0 && (places & (places - 1)) == 0, "a table of ids needs a power of two of places, got ",
+                  places);
   return static_cast<uint64_t>(places) - 1;
 }
 
@@ -71,7 +72,8 @@ int64_t count(int64_t* key, int64_t* number, uint64_t mask, int64_t room, const 
 int64_t count_ids(Tensor keys, Tensor counts, Tensor ids, int64_t used) {
   longs(keys, "keys");
   longs(counts, "counts");
-  STD_TORCH_CHECK(counts.numel() == keys.numel(), "count_ids: ", counts.numel(), " counts for ", keys.numel(), " places");
+  STD_TORCH_CHECK(counts.numel() == keys.numel(), "count_ids: ", counts.numel(), " counts for ", keys.numel(),
+                  " places");
   const uint64_t mask = mask_of(keys.numel());
   const Tensor flat = torch::stable::contiguous(ids);
   // one place in eight stays free, so that searches end soon

@@ -16,12 +16,12 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t kMostScratch = int64_t{64} << 20;  // bytes that a thread keeps from call to call
-constexpr double kWorthThreads = 1 << 19;  // floating-point operations; waking the threads takes about 5 µs
+constexpr double kWorthThreads = 1 << 19;            // floating-point operations; waking the threads takes about 5 µs
 
 // A call of torch's own takes the better part of a microsecond, also where there is nothing to do.
 inline Tensor in_one_piece(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
-// --- arguments --------------------------------------------------------------------------------------------------------
+// --- arguments -------------------------------------------------------------------------------------------------------
 
 struct Arguments {
   std::vector<Tensor> cores, caches;
@@ -53,13 +53,15 @@ inline Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor
   else
     STD_TORCH_CHECK(false, "tt_embedding_bag: indices must be int32 or int64");
   if (!a.offsets) {
-    STD_TORCH_CHECK(indices.dim() == 2 && indices.size(1) % tables == 0, "tt_embedding_bag: indices without offsets must be (B, ",
-                    tables, " * L), got ", indices.dim(), " dimensions and ", l.total, " ids");
+    STD_TORCH_CHECK(indices.dim() == 2 && indices.size(1) % tables == 0,
+                    "tt_embedding_bag: indices without offsets must be (B, ", tables, " * L), got ", indices.dim(),
+                    " dimensions and ", l.total, " ids");
     l.bags = indices.size(0);
     l.per_bag = indices.size(1) / tables;
     return l;
   }
-  STD_TORCH_CHECK(indices.dim() == 1, "tt_embedding_bag: indices with offsets must be 1-D, got ", indices.dim(), " dimensions");
+  STD_TORCH_CHECK(indices.dim() == 1, "tt_embedding_bag: indices with offsets must be 1-D, got ", indices.dim(),
+                  " dimensions");
   const Tensor offsets = in_one_piece(*a.offsets);
   STD_TORCH_CHECK(offsets.dim() == 1, "tt_embedding_bag: offsets must be 1-D, got ", offsets.dim(), " dimensions");
   if (offsets.scalar_type() == ScalarType::Int)
@@ -69,8 +71,8 @@ inline Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor
   else
     STD_TORCH_CHECK(false, "tt_embedding_bag: offsets must be int32 or int64");
   const int64_t count = static_cast<int64_t>(l.bounds.size());
-  STD_TORCH_CHECK(count > 0 && (count - 1) % tables == 0, "tt_embedding_bag: ", count, " bounds of bags do not fit ", tables,
-                  " tables");
+  STD_TORCH_CHECK(count > 0 && (count - 1) % tables == 0, "tt_embedding_bag: ", count, " bounds of bags do not fit ",
+                  tables, " tables");
   l.bags = (count - 1) / tables;
   STD_TORCH_CHECK(l.bounds[0] == 0, "offsets must start at 0, got ", l.bounds[0]);
   STD_TORCH_CHECK(l.bounds[count - 1] == l.total, "the last offset must be the input's length ", l.total, ", got ",
@@ -87,10 +89,11 @@ inline Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor
 // Three tensors a table: index (int32), ids (int64) and values; ones without elements for a table without a cache.
 template <class T>
 void take_cache(const Arguments& a, int64_t t, Table<T>& table, std::vector<Tensor>& keep) {
-  STD_TORCH_CHECK(a.caches.size() == 3 * a.num_embeddings.size(), "tt_embedding_bag: a cache is three tensors a table, got ",
-                  a.caches.size());
+  STD_TORCH_CHECK(a.caches.size() == 3 * a.num_embeddings.size(),
+                  "tt_embedding_bag: a cache is three tensors a table, got ", a.caches.size());
   if (a.caches[3 * t].numel() == 0) {
-    STD_TORCH_CHECK(a.caches[3 * t + 2].numel() == 0, "tt_embedding_bag: the cache of table ", t, " has values but no index");
+    STD_TORCH_CHECK(a.caches[3 * t + 2].numel() == 0, "tt_embedding_bag: the cache of table ", t,
+                    " has values but no index");
     return;
   }
   for (int i = 0; i < 3; ++i) keep.push_back(in_one_piece(a.caches[3 * t + i]));
@@ -110,8 +113,10 @@ template <class T>
 std::vector<Table<T>> tables_of(const Arguments& a, std::vector<Tensor>& keep) {
   const int64_t d = a.num_cores, count = static_cast<int64_t>(a.num_embeddings.size());
   STD_TORCH_CHECK(d >= 2 && d <= 4, "tt_embedding_bag: 2 to 4 cores, got ", d);
-  STD_TORCH_CHECK(static_cast<int64_t>(a.cores.size()) == count * d, "tt_embedding_bag: ", count, " tables of ", d, " cores, got ",
-                  a.cores.size(), " tensors");
+  STD_TORCH_CHECK(static_cast<int64_t>(a.cores.size()) == count * d, "tt_embedding_bag: ", count, " tables of ", d,
+                  " cores, got ", a.cores.size(), " tensors");
+  STD_TORCH_CHECK(a.padding_idx.empty() || static_cast<int64_t>(a.padding_idx.size()) == count, "tt_embedding_bag: ",
+                  a.padding_idx.size(), " padding rows for ", count, " tables");
   std::vector<Table<T>> tables(count);
   for (int64_t t = 0; t < count; ++t) {
     Table<T>& table = tables[t];
@@ -126,25 +131,27 @@ std::vector<Table<T>> tables_of(const Arguments& a, std::vector<Tensor>& keep) {
       table.p[k] = core.size(0);
       table.q[k] = core.size(2);
       if (k == 0) table.rank[0] = core.size(1);
-      STD_TORCH_CHECK(core.size(1) == table.rank[k], "tt_embedding_bag: core ", k, " of table ", t, " takes rank ", core.size(1),
-                      " after rank ", table.rank[k]);
+      STD_TORCH_CHECK(core.size(1) == table.rank[k], "tt_embedding_bag: core ", k, " of table ", t, " takes rank ",
+                      core.size(1), " after rank ", table.rank[k]);
       table.rank[k + 1] = core.size(3);
       STD_TORCH_CHECK(core.numel() > 0, "tt_embedding_bag: core ", k, " of table ", t, " is empty");
       held *= static_cast<double>(table.p[k]);
       table.core[k] = core.const_data_ptr<T>();
       keep.push_back(core);
     }
-    STD_TORCH_CHECK(table.rank[0] == 1 && table.rank[d] == 1, "tt_embedding_bag: the outer ranks of table ", t, " must be 1");
-    STD_TORCH_CHECK(held >= static_cast<double>(table.num_embeddings), "tt_embedding_bag: the cores of table ", t, " hold ", held,
-                    " rows, not ", table.num_embeddings);
+    STD_TORCH_CHECK(table.rank[0] == 1 && table.rank[d] == 1, "tt_embedding_bag: the outer ranks of table ", t,
+                    " must be 1");
+    STD_TORCH_CHECK(held >= static_cast<double>(table.num_embeddings), "tt_embedding_bag: the cores of table ", t,
+                    " hold ", held, " rows, not ", table.num_embeddings);
     table.complete();
     if (!a.caches.empty()) take_cache(a, t, table, keep);
-    STD_TORCH_CHECK(table.dim == tables[0].dim, "tt_embedding_bag: tables of widths ", tables[0].dim, " and ", table.dim);
+    STD_TORCH_CHECK(table.dim == tables[0].dim, "tt_embedding_bag: tables of widths ", tables[0].dim, " and ",
+                    table.dim);
   }
   return tables;
 }
 
-// --- one call ---------------------------------------------------------------------------------------------------------
+// --- one call --------------------------------------------------------------------------------------------------------
 
 struct Task {
   int32_t table, group;
@@ -167,15 +174,16 @@ struct Call {
     lookups = lookups_of(a, static_cast<int64_t>(tables.size()), keep);
     if (a.weights) {
       keep.push_back(in_one_piece(*a.weights));
-      STD_TORCH_CHECK(keep.back().numel() == lookups.total, "tt_embedding_bag: ", keep.back().numel(), " weights for ", lookups.total,
-                      " lookups");
+      STD_TORCH_CHECK(keep.back().numel() == lookups.total, "tt_embedding_bag: ", keep.back().numel(), " weights for ",
+                      lookups.total, " lookups");
       STD_TORCH_CHECK(keep.back().scalar_type() == a.cores[0].scalar_type(),
                       "tt_embedding_bag: the weights must have the cores' dtype");
       weights = keep.back().template const_data_ptr<T>();
     }
     for (size_t t = 0; t < tables.size(); ++t) {
       const Stage& s = tables[t].grouped;
-      const double row = static_cast<double>(s.rows) * s.depth * s.columns() + static_cast<double>(tables[t].dim) * s.rank;
+      const double row =
+          static_cast<double>(s.rows) * s.depth * s.columns() + static_cast<double>(tables[t].dim) * s.rank;
       operations += 2 * row * static_cast<double>(lookups.count(t));
     }
     worth_threads = operations > kWorthThreads;
@@ -206,8 +214,8 @@ struct Call {
     for_each_task(tables.size(), worth_threads && tables.size() > 1,
                   [&](int64_t t) { wrong[t] = sort_by_group(tables[t], lookups, t, plans[t]); });
     for (size_t t = 0; t < tables.size(); ++t)
-      STD_TORCH_CHECK(wrong[t] < 0, "id ", lookups.id(t, wrong[t]), " is out of range: table ", t, " has ", tables[t].num_embeddings,
-                      " rows, 0 to ", tables[t].num_embeddings - 1);
+      STD_TORCH_CHECK(wrong[t] < 0, "id ", lookups.id(t, wrong[t]), " is out of range: table ", t, " has ",
+                      tables[t].num_embeddings, " rows, 0 to ", tables[t].num_embeddings - 1);
     list_groups();
   }
 
@@ -248,9 +256,8 @@ struct Call {
 
   void sort_by_second() {
     by_second.resize(tables.size());
-    for_each_task(tables.size(), worth_threads, [&](int64_t t) {
-      by_second[t].sort(plans[t], plans[t].digit[1], groups_of(t), tables[t].p[1]);
-    });
+    for_each_task(tables.size(), worth_threads,
+                  [&](int64_t t) { by_second[t].sort(plans[t], plans[t].digit[1], groups_of(t), tables[t].p[1]); });
   }
 
   template <class F>

@@ -1,8 +1,8 @@
 // embpress::tt_embedding_bag and its gradients on the CPU; schemas and meanings stand in kernels/ops.py.
 //
-// A call deduplicates the ids of every table, groups the distinct rows by the digit of the big core and multiplies group
-// by group. Whatever threads do, each output and each slice of a gradient is written by one task in one order, so that
-// results are the same bits in every run.
+// A call deduplicates the ids of every table, groups the distinct rows by the digit of the big core and multiplies
+// group by group. Whatever threads do, each output and each slice of a gradient is written by one task in one order, so
+// that results are the same bits in every run.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -18,7 +18,7 @@
 namespace embpress {
 namespace {
 
-// --- forward ----------------------------------------------------------------------------------------------------------
+// --- forward ---------------------------------------------------------------------------------------------------------
 
 // What the backward wants to find again; empty for a forward that has none.
 struct Kept {
@@ -55,7 +55,8 @@ Tensor forward(const Arguments& a, bool store, Kept* kept) {
   }
   std::vector<int32_t> row_of(direct ? 0 : call.lookups.total, -1);  // lookup, table after table → row
   if (store) {
-    call.allot(like, true, stored_size<T>, [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.partial = room; });
+    call.allot(like, true, stored_size<T>,
+               [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.partial = room; });
     kept->partials = call.keep.back();
     if (!call.tables[0].has_last)
       for (RowMemory<T>& m : call.memory) m.partial = nullptr;
@@ -65,7 +66,8 @@ Tensor forward(const Arguments& a, bool store, Kept* kept) {
     const int64_t base = call.lookups.begin(t);
     // bags lie anywhere in the output: their lines are on the way while the group is multiplied
     for (int32_t i = plan.start[g]; direct && i < plan.start[g + 1]; ++i)
-      for (int64_t j = 0; j < dim; j += 64 / sizeof(T)) __builtin_prefetch(out + (plan.position[i] * tables + t) * dim + j, 1);
+      for (int64_t j = 0; j < dim; j += 64 / sizeof(T))
+        __builtin_prefetch(out + (plan.position[i] * tables + t) * dim + j, 1);
     group_forward(call.tables[t], plan, g, call.memory[t], [&](int64_t row, const T* values) {
       const int32_t* position = plan.position + plan.first[row];
       for (int32_t i = 0; i < plan.repeats[row]; ++i) {
@@ -79,8 +81,9 @@ Tensor forward(const Arguments& a, bool store, Kept* kept) {
   };
   if (call.tables[0].has_before) {
     call.for_each_group([&](int64_t t, int64_t g) { find_rows(call.tables[t], call.lookups, t, call.plans[t], g); });
-    call.allot(like, false, [](const Table<T>& table) { return table.before.size(); },
-               [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.before = room; });
+    call.allot(
+        like, false, [](const Table<T>& table) { return table.before.size(); },
+        [](const Table<T>&, int64_t, RowMemory<T>& m, T* room) { m.before = room; });
     call.sort_by_second();
     call.multiply_before();
     call.for_each_group(sink_group);
@@ -128,7 +131,7 @@ Tensor forward(const Arguments& a, bool store, Kept* kept) {
   return result;
 }
 
-// --- backward ---------------------------------------------------------------------------------------------------------
+// --- backward --------------------------------------------------------------------------------------------------------
 
 // The bag of each lookup and what its gradient is multiplied with, besides the weight.
 template <class T>
@@ -199,7 +202,8 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
   }
   const bool has_before = call.tables[0].has_before;
   call.allot(
-      like, false, [](const Table<T>& t) { return t.first_size() + t.last_size() + (t.has_before ? 2 * t.before.size() : 0); },
+      like, false,
+      [](const Table<T>& t) { return t.first_size() + t.last_size() + (t.has_before ? 2 * t.before.size() : 0); },
       [](const Table<T>& t, int64_t rows, RowMemory<T>& m, T* room) {
         m.d_first = room;
         m.d_last = room += rows * t.first_size();
@@ -296,7 +300,8 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
   for_each_task(blocks.size(), call.worth_threads, [&](int64_t task) {
     const int64_t i = blocks[task].table, t = i / ends;
     const Table<T>& table = call.tables[t];
-    for (int64_t digit = blocks[task].group; digit < std::min(table.p[end_core(i)], blocks[task].group + kDigits); ++digit)
+    for (int64_t digit = blocks[task].group; digit < std::min(table.p[end_core(i)], blocks[task].group + kDigits);
+         ++digit)
       if (i % ends)
         last_gradient(table, sorted[i], digit, call.memory[t].d_last);
       else
@@ -304,7 +309,7 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
   });
 }
 
-// --- ops --------------------------------------------------------------------------------------------------------------
+// --- ops -------------------------------------------------------------------------------------------------------------
 
 template <class F>
 auto by_dtype(const std::vector<Tensor>& cores, F f) {
@@ -317,20 +322,21 @@ auto by_dtype(const std::vector<Tensor>& cores, F f) {
 
 using Ints = std::vector<int64_t>;
 
-Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets,
-                        std::optional<Tensor> weights, Ints num_embeddings, Ints padding_idx, int64_t num_cores, bool mean,
-                        bool include_last_offset) {
-  const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
-                    num_cores,        mean,      include_last_offset};
+Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices,
+                        std::optional<Tensor> offsets, std::optional<Tensor> weights, Ints num_embeddings,
+                        Ints padding_idx, int64_t num_cores, bool mean, bool include_last_offset) {
+  const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
+                    std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, false, nullptr); });
 }
 
-std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices,
-                                                          std::optional<Tensor> offsets, std::optional<Tensor> weights,
-                                                          Ints num_embeddings, Ints padding_idx, int64_t num_cores,
-                                                          bool mean, bool include_last_offset, bool store) {
-  const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
-                    num_cores,        mean,      include_last_offset};
+std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> cores, std::vector<Tensor> caches,
+                                                          Tensor indices, std::optional<Tensor> offsets,
+                                                          std::optional<Tensor> weights, Ints num_embeddings,
+                                                          Ints padding_idx, int64_t num_cores, bool mean,
+                                                          bool include_last_offset, bool store) {
+  const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
+                    std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   return by_dtype(a.cores, [&](auto zero) {
     Kept kept;
     Tensor out = forward<decltype(zero)>(a, store, &kept);
@@ -340,11 +346,11 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
 }
 
 std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_backward(
-    Tensor grad, std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets, std::optional<Tensor> weights,
-    Tensor plan, Tensor partials, Ints num_embeddings, Ints padding_idx, int64_t num_cores, bool mean,
-    bool include_last_offset) {
-  const Arguments a{std::move(cores), std::move(caches), indices,   offsets, weights, std::move(num_embeddings), std::move(padding_idx),
-                    num_cores,        mean,      include_last_offset};
+    Tensor grad, std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets,
+    std::optional<Tensor> weights, Tensor plan, Tensor partials, Ints num_embeddings, Ints padding_idx,
+    int64_t num_cores, bool mean, bool include_last_offset) {
+  const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
+                    std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   std::vector<Tensor> grads, cache_grads;
   Tensor weight_grad = torch::stable::new_empty(a.cores[0], {0});
   by_dtype(a.cores, [&](auto zero) {

@@ -111,7 +111,7 @@ void gather_first(const Table<T>& table, const TablePlan& plan, int64_t row, T* 
   std::memcpy(to, table.core[0] + plan.digit[0][row] * size, size * sizeof(T));
 }
 
-// --- four cores: the pass over the second core ------------------------------------------------------------------------
+// --- four cores: the pass over the second core -----------------------------------------------------------------------
 
 // before[row] = G_0[i_0] G_1[i_1] for `count` rows with one digit i_1
 template <class T>
@@ -170,7 +170,7 @@ void before_backward(const Table<T>& table, const TablePlan& plan, const int32_t
   gradient.finish();
 }
 
-// --- the grouped core and the last one --------------------------------------------------------------------------------
+// --- the grouped core and the last one -------------------------------------------------------------------------------
 
 template <class T>
 GroupProduct<T> grouped_product(const Table<T>& table) {
@@ -198,12 +198,24 @@ void finish_row(const Table<T>& table, const TablePlan& plan, int64_t row, const
   for (int64_t i = 0; i < s.rows; ++i) std::memcpy(out + i * s.rank, partial + i * s.stride, s.rank * sizeof(T));
 }
 
+// Has the start of a slice on its way to the second-level cache that one of the next tasks will read. A slice is met by
+// few lookups where batches are small, and waiting for memory would then take longer than the products.
+template <class T>
+void fetch_soon(const Table<T>& table, int64_t digit) {
+  constexpr int64_t kAhead = 2, kBytes = 32 << 10;
+  const int k = table.grouped.core;
+  if (digit + kAhead >= table.p[k]) return;
+  const char* from = reinterpret_cast<const char*>(table.core[k] + (digit + kAhead) * table.slice(k));
+  const int64_t bytes = std::min<int64_t>(kBytes, table.slice(k) * sizeof(T));
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
 // The rows of one group; `sink(row, values)` gets each of them.
 template <class T, class Sink>
-void group_forward(const Table<T>& table, const TablePlan& plan, int64_t digit, const RowMemory<T>& memory,
-                   Sink sink) {
+void group_forward(const Table<T>& table, const TablePlan& plan, int64_t digit, const RowMemory<T>& memory, Sink sink) {
   const Stage& s = table.grouped;
   const GroupProduct<T> group = grouped_product(table);
+  fetch_soon(table, digit);
   const int64_t begin = plan.start[digit], count = plan.rows[digit];
   const int64_t chunk = std::min(count, chunk_of<T>(s)), first = table.has_before ? 0 : table.slice(0);
   Scratch& scratch = Scratch::mine();
@@ -232,6 +244,7 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
                     bool wants_rows, Source source, Weights weights) {
   const Stage& s = table.grouped;
   const GroupProduct<T> group = grouped_product(table);
+  fetch_soon(table, digit);
   const int k = table.num_cores - 1;
   const int64_t begin = plan.start[digit], count = plan.rows[digit];
   const int64_t chunk = std::min(count, chunk_of<T>(s)), first = table.has_before ? 0 : table.slice(0);
@@ -291,7 +304,7 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
   gradient.finish();
 }
 
-// --- the first and the last core's gradients --------------------------------------------------------------------------
+// --- the first and the last core's gradients -------------------------------------------------------------------------
 
 // One slice of the first core's gradient: the sum over the rows with its digit, in the order of the plan.
 template <class T>
@@ -315,10 +328,10 @@ void last_gradient(const Table<T>& table, const ByDigit& rows, int64_t digit, co
   Scratch& scratch = Scratch::mine();
   scratch.reserve(Scratch::rounded<T>(size));
   T* sum = scratch.take<T>(size);
-  table.kernels->sum_rows(size, rows.begin[digit + 1] - rows.begin[digit], rows.order.data() + rows.begin[digit], d_last,
-                          size, sum);
-  table.kernels->transpose(table.last.q, table.last.rank, sum, table.last.padded, table.grad[k] + digit * table.slice(k),
-                           table.last.q);
+  table.kernels->sum_rows(size, rows.begin[digit + 1] - rows.begin[digit], rows.order.data() + rows.begin[digit],
+                          d_last, size, sum);
+  table.kernels->transpose(table.last.q, table.last.rank, sum, table.last.padded,
+                           table.grad[k] + digit * table.slice(k), table.last.q);
 }
 
 }  // namespace embpress

@@ -104,10 +104,10 @@ template <class T>
 static void last_backward(const LastShape& s, const T* d_out, const T* partial, const T* slice_t, T* d_partial,
                           T* d_slice_t) {
   int64_t j = 0;
-#define EMBPRESS_COLUMNS(Q)                                                                                     \
-  for (; s.q - j >= Q; j += Q)                                                                                  \
-    last_backward_columns<T, Q>(s, d_out + j, partial, slice_t + j * s.padded, d_partial, d_slice_t + j * s.padded, \
-                                j == 0)
+#define EMBPRESS_COLUMNS(Q)                                                                                       \
+  for (; s.q - j >= Q; j += Q)                                                                                    \
+  last_backward_columns<T, Q>(s, d_out + j, partial, slice_t + j * s.padded, d_partial, d_slice_t + j * s.padded, \
+                              j == 0)
   EMBPRESS_COLUMNS(4);
   EMBPRESS_COLUMNS(2);
   EMBPRESS_COLUMNS(1);

@@ -35,17 +35,18 @@ struct Lookups {
   }
 };
 
-// The plan of one table, views of one int32 tensor. Distinct rows are numbered so that a group's rows follow each other,
-// from `start[digit]` on; `rows[digit]` of them are used, the rest of the numbers up to `start[digit + 1]` is not.
+// The plan of one table, views of one int32 tensor. Distinct rows are numbered so that a group's rows follow each
+// other, from `start[digit]` on; `rows[digit]` of them are used, the rest of the numbers up to `start[digit + 1]` is
+// not.
 struct TablePlan {
-  int32_t* position;   // lookups, by row
-  int32_t* first;      // row → its first entry in `position`
-  int32_t* repeats;    // row → its number of lookups
-  int32_t* digit[4];   // row → its digits
-  int32_t* hit;        // lookup → its row of the cache or -1; null without a cache
-  int32_t* start;      // (p + 1) of the grouped core
-  int32_t* rows;       // (p)
-  int64_t size;        // lookups, and room for so many rows
+  int32_t* position;  // lookups, by row
+  int32_t* first;     // row → its first entry in `position`
+  int32_t* repeats;   // row → its number of lookups
+  int32_t* digit[4];  // row → its digits
+  int32_t* hit;       // lookup → its row of the cache or -1; null without a cache
+  int32_t* start;     // (p + 1) of the grouped core
+  int32_t* rows;      // (p)
+  int64_t size;       // lookups, and room for so many rows
 
   static int64_t ints(int64_t size, int num_cores, int64_t groups, bool cache) {
     return size * (3 + num_cores + cache) + 2 * groups + 1;
