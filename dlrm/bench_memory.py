@@ -21,9 +21,8 @@ PROFILER, PROCESS = "allocator", "own process"  # how memory is seen; these rows
 
 
 def memory_case(name: str, rows: int, rank: int = 32) -> Case:
-    """Most bytes that a forward and backward hold beyond the cores' own gradients, by torch's allocator's events.
-
-    What a kernel takes from elsewhere is not seen here, but in `terabyte`'s resident memory it is.
+    """Most bytes that a forward and backward hold beyond the cores' own gradients, by torch's allocator's events and what
+    the native ops keep for themselves.
     """
 
     def run(context: Context, row: Row) -> None:

@@ -27,7 +27,7 @@ TERABYTE_ROWS = (
     40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956, 405282, 10, 2209, 11938, 155, 4, 976,
     14, 40000000, 40000000, 40000000, 590152, 12973, 108, 36,
 )  # fmt: skip
-LARGE = 1_000_000  # tables of so many rows are tensor trains
+LARGE = 10_000  # tables of so many rows are tensor trains
 _STEPS = 8
 
 

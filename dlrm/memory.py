@@ -25,8 +25,9 @@ def resident_bytes(model: nn.Module, optimizers: list[Optimizer]) -> int:
 def peak_bytes(step: Callable[[], object]) -> int:
     """The most bytes that `step` held beyond what was allocated before it, from the allocator's events.
 
-    What the native ops keep for themselves counts in full, whether `step` or a call before made them take it.
+    What the native ops keep for themselves counts: they give back what other calls left before `step` runs.
     """
+    load.release_scratch()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes its own lines to stderr
     with profile(profile_memory=True, use_kineto=True) as profiler:
         step()

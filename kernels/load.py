@@ -39,8 +39,15 @@ def isa() -> str | None:
 
 
 def scratch_bytes() -> int:
-    """Bytes that the native ops keep from call to call for their intermediate results, of all threads together."""
+    """Bytes that the native ops hold beside torch's allocator: intermediate results and gradients of large cores, kept
+    from step to step, of all threads together."""
     return 0 if missing is not None else torch.ops.embpress.scratch_bytes()
+
+
+def release_scratch() -> None:
+    """Frees the native ops' memory that is not in use; threads free theirs when they run the next time."""
+    if missing is None:
+        torch.ops.embpress.release_scratch()
 
 
 missing = load()

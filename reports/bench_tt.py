@@ -89,8 +89,8 @@ def _sections(rows: Sequence[Row], usual: str, usual_batch: str) -> Iterator[Sec
             ("full table", _bytes("full_bytes")),
         ],
         [
-            f"Rank 32, {usual_batch} lookups, forward + backward; peak: most bytes that torch's allocator held beyond "
-            "those before the step."
+            f"Rank 32, {usual_batch} lookups, forward + backward; peak: most bytes that torch's allocator and the native "
+            "ops held beyond those before the step."
         ],
         named=False,
     )
@@ -107,7 +107,7 @@ def _sections(rows: Sequence[Row], usual: str, usual_batch: str) -> Iterator[Sec
             ("step", lambda row: _time(row["tt_s"])),
         ],
         [
-            "MLPerf's DLRM, tables of a million rows and more as tensor trains of rank 32, a few SGD steps in a "
+            "MLPerf's DLRM, tables of ten thousand rows and more as tensor trains of rank 32, a few SGD steps in a "
             "process of its own; ledger: training bytes of all tables; before: Python and torch; MLPs: with gradients."
         ],
         named=False,

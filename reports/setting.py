@@ -17,6 +17,7 @@ _ENVIRONMENT = {
     "python": "Python",
     "torch": "PyTorch",
     "embpress": "embpress",
+    "native_ops": "Native ops",
 }
 
 

@@ -49,8 +49,10 @@ class Scratch {
 
   // Forgets what was taken and makes room for `bytes`, the sum of the pieces' `rounded` sizes.
   void reserve(int64_t bytes) {
-    if (bytes > size_) {
+    const int64_t now = age().load(std::memory_order_relaxed);
+    if (bytes > size_ || age_ != now) {
       release();
+      age_ = now;
       size_ = (bytes + 4095) / 4096 * 4096;
       memory_ = static_cast<char*>(std::aligned_alloc(64, size_));
       if (!memory_) {
@@ -61,6 +63,12 @@ class Scratch {
     }
     used_ = 0;
     ASAN_POISON_MEMORY_REGION(memory_, size_);
+  }
+
+  // After a change each thread frees what it holds before it takes anything new.
+  static std::atomic<int64_t>& age() {
+    static std::atomic<int64_t> number{0};
+    return number;
   }
 
   template <class T>
@@ -104,7 +112,7 @@ class Scratch {
   }
 
   char* memory_ = nullptr;
-  int64_t size_ = 0, used_ = 0;
+  int64_t size_ = 0, used_ = 0, age_ = 0;
 };
 
 }  // namespace embpress

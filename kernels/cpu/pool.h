@@ -17,7 +17,7 @@ namespace embpress {
 class Pool {
  public:
   static constexpr int64_t kLeast = int64_t{128} << 10;  // smaller blocks are the allocator's business
-  static constexpr int64_t kMost = int64_t{512} << 20;   // bytes kept unused
+  static constexpr int64_t kMost = int64_t{256} << 20;   // bytes kept unused
 
   // It is never destroyed: tensors may outlive everything else at the end of the process.
   static Pool& one() {
@@ -55,6 +55,19 @@ class Pool {
     size_.erase(block);
     held_ -= bytes;
     std::free(block);
+  }
+
+  // Frees what is not in use.
+  void trim() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto& [bytes, blocks] : free_)
+      for (void* block : blocks) {
+        size_.erase(block);
+        held_ -= bytes;
+        std::free(block);
+      }
+    free_.clear();
+    unused_ = 0;
   }
 
   // All bytes, in use or not.

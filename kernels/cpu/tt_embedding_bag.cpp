@@ -362,6 +362,13 @@ std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_ba
 
 int64_t scratch_bytes() { return Scratch::held() + Pool::one().held(); }
 
+// Returns what is still held: memory in use, and what threads free when they run next.
+int64_t release_scratch() {
+  ++Scratch::age();
+  Pool::one().trim();
+  return scratch_bytes();
+}
+
 int64_t cpu_isa() { return static_cast<int64_t>(isa()); }
 
 }  // namespace
@@ -370,11 +377,13 @@ int64_t cpu_isa() { return static_cast<int64_t>(isa()); }
 STABLE_TORCH_LIBRARY_FRAGMENT(embpress, m) {
   m.def("cpu_isa() -> int");
   m.def("scratch_bytes() -> int");
+  m.def("release_scratch() -> int");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(embpress, CompositeExplicitAutograd, m) {
   m.impl("cpu_isa", TORCH_BOX(&embpress::cpu_isa));
   m.impl("scratch_bytes", TORCH_BOX(&embpress::scratch_bytes));
+  m.impl("release_scratch", TORCH_BOX(&embpress::release_scratch));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(embpress, CPU, m) {
