@@ -89,8 +89,8 @@ def _sections(rows: Sequence[Row], usual: str, usual_batch: str) -> Iterator[Sec
             ("full table", _bytes("full_bytes")),
         ],
         [
-            f"Rank 32, {usual_batch} lookups, forward + backward; peak: most bytes that torch's allocator and the native "
-            "ops held beyond those before the step."
+            f"Rank 32, {usual_batch} lookups, forward + backward; peak: most bytes that torch's allocator and the "
+            "native ops held beyond those before the step."
         ],
         named=False,
     )
