@@ -121,6 +121,9 @@ class Compressor(nn.Module):
         """Ledger entries of the folded module: by default all tensors."""
         return self._weights()
 
+    def _drop_training_state(self) -> None:
+        """Lets go of what only training needs: called on the copies that `fold` makes; by default there is nothing."""
+
     # --- the promise --------------------------------------------------------------------------------------------------
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
@@ -189,7 +192,9 @@ class Compressor(nn.Module):
 
     def fold(self) -> Compressor:
         """The module to serve: equal lookups, no gradients. It shares memory with this one where it can."""
-        return frozen(self)._disown()
+        folded: Compressor = frozen(self)._disown()
+        folded._drop_training_state()
+        return folded
 
     # --- sizes by arithmetic ------------------------------------------------------------------------------------------
 

@@ -187,7 +187,10 @@ class TableCollection(nn.Module):
     def fold(self) -> TableCollection:
         """The collection to serve: equal lookups, no gradients, sharing memory with this one where it can."""
         if all(type(table).fold is Compressor.fold for table in self.tables):
-            return frozen(self)
+            folded: TableCollection = frozen(self)
+            for table in folded.tables:
+                table._drop_training_state()
+            return folded
         return TableCollection(self.specs, [table.fold() for table in self.tables], self.full_bytes).eval()
 
     def extra_repr(self) -> str:

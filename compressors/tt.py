@@ -253,13 +253,9 @@ class TTRec(Compressor):
         rows = None if self.cache is None else self.cache.entered()
         return {} if rows is None else {"cache.values": rows}
 
-    def fold(self) -> TTRec:
-        """The table to serve: cores, cached rows and their index, no counts."""
-        folded = super().fold()
-        assert isinstance(folded, TTRec)
-        if folded.cache is not None:
-            folded.cache.drop_counts()
-        return folded
+    def _drop_training_state(self) -> None:
+        if self.cache is not None:
+            self.cache.drop_counts()
 
     def _serving(self) -> list[Entry]:
         counting = {"cache.keys", "cache.counts", "cache.steps", "cache.filled", "cache.used"}
@@ -304,7 +300,7 @@ class TTRec(Compressor):
         cache_fraction: float = 0.0,
         **others: Any,
     ) -> dict[str, int]:
-        """The largest rank whose cores, with the cache, fit into `size` bytes."""
+        """The largest rank whose cores, with the cache, fit into `size` bytes; other knobs take no bytes."""
         cache_rows = _cache_rows(n, cache_rows, cache_fraction)
 
         def total(rank: int) -> int:
