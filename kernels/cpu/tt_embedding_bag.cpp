@@ -166,6 +166,30 @@ Bags<T> bags_of(const Call<T>& call) {
   return bags;
 }
 
+// The last cores whose slices are each met by several lookups, transposed once; the tensors hold their memory.
+template <class T>
+std::vector<Tensor> transpose_last_cores(Call<T>& call, const Tensor& like) {
+  constexpr int64_t kSlices = 16;
+  std::vector<Tensor> turned;
+  std::vector<Task> tasks;
+  for (size_t t = 0; t < call.tables.size(); ++t) {
+    const Table<T>& table = call.tables[t];
+    const int64_t slices = table.p[table.num_cores - 1];
+    if (!table.has_last || call.plans[t].size < 2 * slices) continue;
+    turned.push_back(torch::stable::new_empty(like, {slices * table.last_size()}));
+    call.memory[t].last_t = turned.back().template const_data_ptr<T>();
+    for (int64_t first = 0; first < slices; first += kSlices)
+      tasks.push_back({static_cast<int32_t>(t), static_cast<int32_t>(first)});
+  }
+  for_each_task(tasks.size(), call.worth_threads, [&](int64_t i) {
+    const Table<T>& table = call.tables[tasks[i].table];
+    const int64_t end = std::min<int64_t>(table.p[table.num_cores - 1], tasks[i].group + kSlices);
+    for (int64_t digit = tasks[i].group; digit < end; ++digit)
+      transpose_last(table, digit, const_cast<T*>(call.memory[tasks[i].table].last_t) + digit * table.last_size());
+  });
+  return turned;
+}
+
 template <class T>
 void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, const Tensor& partials,
               std::vector<Tensor>& grads, Tensor& weight_grad, std::vector<Tensor>& cache_grads) {
@@ -212,6 +236,7 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
         m.before = room;
         m.d_before = room + rows * t.before.size();
       });
+  const std::vector<Tensor> turned = transpose_last_cores(call, like);
   if (has_before) {
     call.sort_by_second();
     call.multiply_before();

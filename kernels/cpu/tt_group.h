@@ -46,6 +46,9 @@ struct RowMemory {
   T* d_before = nullptr;  // before.size(): gradient of `before`
   T* d_first = nullptr;   // first_size(): gradients of the first core's slices
   T* d_last = nullptr;    // last_size(): gradients of the last core's slices, transposed
+
+  // The last core with every slice transposed, last_size() elements each; null where a slice has too few lookups.
+  const T* last_t = nullptr;
 };
 
 // One matrix product for many lookups with one slice, and its gradients.
@@ -104,6 +107,15 @@ struct SliceGradient {
       std::memcpy(grad + i * stage.rank, sum + i * stage.padded, stage.rank * sizeof(T));
   }
 };
+
+// A slice of the last core (rank, q) as (q, padded), zeros behind the rank.
+template <class T>
+void transpose_last(const Table<T>& table, int64_t digit, T* to) {
+  const int k = table.num_cores - 1;
+  const LastShape& s = table.last;
+  if (s.rank < s.padded) std::memset(to, 0, table.last_size() * sizeof(T));
+  table.kernels->transpose(s.rank, s.q, table.core[k] + digit * table.slice(k), s.q, to, s.padded);
+}
 
 template <class T>
 void gather_first(const Table<T>& table, const TablePlan& plan, int64_t row, T* to) {
@@ -266,8 +278,7 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
   T* d_product = scratch.take<T>(chunk * s.size());
   T* d_outs = scratch.take<T>(chunk * table.dim);
   T* out = scratch.take<T>(table.dim);
-  T* slice_t = scratch.take<T>(table.last_size());
-  if (table.has_last) std::memset(slice_t, 0, table.last_size() * sizeof(T));
+  T* room_t = scratch.take<T>(table.last_size());
   for (int64_t c = 0; c < count; c += chunk) {
     const int64_t now = std::min(chunk, count - c);
     const T* x = left_operands(table, plan, begin + c, now, memory, room);
@@ -284,9 +295,10 @@ void group_backward(const Table<T>& table, const TablePlan& plan, int64_t digit,
       }
       T* d = d_product + l * s.size();
       if (table.has_last) {
-        const T* last = table.core[k] + plan.digit[k][row] * table.slice(k);
-        table.kernels->transpose(table.last.rank, table.last.q, last, table.last.q, slice_t, table.last.padded);
-        table.kernels->last_backward(table.last, d_out, partial + l * s.size(), slice_t, d,
+        const int64_t digit_k = plan.digit[k][row];
+        if (!memory.last_t) transpose_last(table, digit_k, room_t);
+        table.kernels->last_backward(table.last, d_out, partial + l * s.size(),
+                                     memory.last_t ? memory.last_t + digit_k * table.last_size() : room_t, d,
                                      memory.d_last + row * table.last_size());
       } else {
         for (int64_t i = 0; i < s.rows; ++i) {
