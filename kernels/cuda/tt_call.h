@@ -182,7 +182,7 @@ class TTCall {
     return {true, static_cast<size_t>(small * size)};
   }
 
-  const Tensor& keep(const Tensor& t) {
+  Tensor keep(const Tensor& t) {
     kept.push_back(in_one_piece(t));
     return kept.back();
   }
@@ -231,7 +231,7 @@ class TTCall {
       groups += table.p[table.grouped()];
       table.first_cached = static_cast<int32_t>(cached);
       if (has_cache(arguments, static_cast<int64_t>(t), dim)) {
-        const Tensor &index = keep(arguments.caches[3 * t]), &ids = keep(arguments.caches[3 * t + 1]);
+        const Tensor index = keep(arguments.caches[3 * t]), ids = keep(arguments.caches[3 * t + 1]);
         table.cache = {index.const_data_ptr<int32_t>(), ids.const_data_ptr<int64_t>(),
                        static_cast<uint64_t>(index.numel()) - 1};
         table.cache_values = keep(arguments.caches[3 * t + 2]).const_data_ptr();
