@@ -27,16 +27,14 @@ def inputs_of(part: Part) -> Any:
 
 
 def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
-    """Logits `(N,)` of a part, in eval mode and without gradients."""
-    was = model.training
+    """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU."""
+    was, device = model.training, model.device
     model.eval()
     with torch.inference_mode():
-        logits = [
-            model(batch.dense, inputs_of(batch))
-            for batch in (part.slice(i, min(i + batch_size, len(part))) for i in range(0, len(part), batch_size))
-        ]
+        parts = (part.slice(i, min(i + batch_size, len(part))) for i in range(0, len(part), batch_size))
+        logits = torch.cat([model(batch.dense, inputs_of(batch)) for batch in (own.to(device) for own in parts)])
     model.train(was)
-    return torch.cat(logits).clone()
+    return logits.cpu().clone()
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -64,6 +62,6 @@ def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:
         if cache is None:
             continue
         ids = part.bags[t].values if t in part.bags else part.ids[:, t]
-        hits += int(cache.holds(ids.long()).sum())
+        hits += int(cache.holds(ids.to(table.device, torch.int64)).sum())
         lookups += ids.numel()
     return hits / lookups if lookups else None

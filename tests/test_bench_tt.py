@@ -19,6 +19,7 @@ from embpress.dlrm.bench_op import training
 from embpress.dlrm.bench_pairs import Gemm, Times, paired, quartiles
 from embpress.dlrm.bench_rivals import BmmTable, NotMeasured, TensorlyTable, forward_flops, full_table
 from embpress.dlrm.bench_tt import all_cases, chosen
+from embpress.dlrm.clock import Clock
 from embpress.reports.bench_tt import sections, write_page
 
 
@@ -145,7 +146,7 @@ def test_pairs_take_ratios_repeat_by_repeat():
 
 def test_pairs_run_at_least_as_often_as_asked_and_in_turn():
     order = []
-    times = paired([lambda i: order.append("a"), lambda i: order.append("b")], 0, least=6, block=0)
+    times = paired([lambda i: order.append("a"), lambda i: order.append("b")], 0, Clock(), least=6, block=0)
     assert len(times.repeats) == 6
     timed = order[-12:]
     assert [sorted(timed[i : i + 2]) for i in range(0, 12, 2)] == [["a", "b"]] * 6
