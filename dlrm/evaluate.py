@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_auroc
 
 from embpress.compressors import TableCollection
+from embpress.dlrm.auc import auc
 from embpress.dlrm.data import Part
 from embpress.dlrm.model import DLRM
 
@@ -39,19 +39,11 @@ def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at 1/2)."""
-    one_class = bool((labels == labels[0]).all())
     return {
-        # on ranks: torchmetrics would squash logits through a float32 sigmoid, which can merge distinct ones
-        "auc": float("nan") if one_class else float(binary_auroc(_ranks(logits), labels.long(), thresholds=None)),
+        "auc": auc(logits, labels),
         "log_loss": float(F.binary_cross_entropy_with_logits(logits.double(), labels.double())),
         "accuracy": float(((logits > 0) == (labels > 0.5)).double().mean()),
     }
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Dense ranks scaled into [0, 1], equal for equal values."""
-    distinct, inverse = torch.unique(values, return_inverse=True)
-    return inverse.double() / max(1, len(distinct) - 1)
 
 
 def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:

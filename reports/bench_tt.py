@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embpress.compressors.errors import installed
 from embpress.reports import numerals
 from embpress.reports.markdown_text import bullets, code, escape
 from embpress.reports.markdown_text import table as markdown_table
@@ -253,9 +254,8 @@ def write_page(folder: Path, record: Mapping[str, Any]) -> Path:
         InputError: the folder cannot be written.
     """
     from embpress.dlrm.record import write_atomic
-    from embpress.reports.plot_bench_tt import bench_plot
 
-    made = bench_plot(record["rows"])
+    made = _plot(record["rows"])
     if made is not None:
         write_atomic(folder / PLOT, lambda file: made.savefig(file, format="png", metadata={"Software": None}))
     else:
@@ -272,6 +272,15 @@ def _gpu(where: Mapping[str, Any]) -> list[tuple[str, str]]:
     titles = {"compute_capability": "compute capability", "gpu_driver": "driver", "cuda": "CUDA"}
     versions = [f"{title} {where[name]}" for name, title in titles.items() if where.get(name)]
     return [("GPU", ", ".join([where["gpu"], numerals.size(where["gpu_memory_bytes"]), *versions]))]
+
+
+def _plot(rows: Sequence[Row]) -> Any:
+    """The figure, None where there is nothing to draw, or nothing to draw with."""
+    if not installed("matplotlib"):
+        return None
+    from embpress.reports.plot_bench_tt import bench_plot
+
+    return bench_plot(rows)
 
 
 def page(record: Mapping[str, Any], with_plot: bool) -> str:
