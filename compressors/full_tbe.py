@@ -75,10 +75,11 @@ class _TBE(nn.Module):
             device=torch.device(device),
         )
         where = "dev" if cuda else "host"
-        for name, theirs in (("weights", f"weights_{where}"), ("state", f"momentum1_{where}")):
-            found = getattr(tbe, theirs, None)
-            if found is None or found.numel() == 0:
-                continue
+        mine = {"weights": f"weights_{where}"}
+        if optimizer != "sgd":  # of which CUDA's TBE keeps one number that says nothing
+            mine["state"] = f"momentum1_{where}"
+        for name, theirs in mine.items():
+            found = getattr(tbe, theirs)
             if name in self._parameters:
                 setattr(tbe, theirs, self._parameters[name])
             else:
