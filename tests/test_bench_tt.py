@@ -13,7 +13,7 @@ from embpress.compressors import InputError
 from embpress.compressors.tt import TTRec
 from embpress.dlrm import bench_terabyte
 from embpress.dlrm.bench import KAGGLE_ROWS
-from embpress.dlrm.bench_case import QUICK, Case, Context, Size, measured
+from embpress.dlrm.bench_case import QUICK, Case, Context, Row, Size, measured
 from embpress.dlrm.bench_knobs import ids_at_hit_rate
 from embpress.dlrm.bench_op import training
 from embpress.dlrm.bench_pairs import Gemm, Times, paired, quartiles
@@ -233,6 +233,21 @@ def record_of(rows):
         "backend": {"tt_embedding_bag": "reference"}, "quick": True, "seconds": 1.0, "size": asdict(QUICK),
         "rows": [asdict(row) for row in rows],
     }  # fmt: skip
+
+
+def test_a_gpu_is_named_on_the_page(tmp_path):
+    row = Row("terabyte", "memory", "own process", setting={"rows": 10, "dtype": "float32"})
+    row.figures = {"resident_bytes": 4e9}
+    record = record_of([row])
+    assert "GPU" not in " ".join(sections(record)[0].headers)
+    row.figures["peak_device_bytes"] = 7e9
+    record = record_of([row])
+    record["environment"] |= {"gpu": "NVIDIA H100", "compute_capability": "9.0", "gpu_memory_bytes": 85e9}
+    record["environment"] |= {"gpu_driver": None, "cuda": "13.0"}
+    text = write_page(tmp_path, record).read_text()
+    assert "peak on the GPU" in text
+    assert "7.0 GB" in text
+    assert "NVIDIA H100, 85.0 GB, compute capability 9.0, CUDA 13.0" in text
 
 
 def test_one_big_table_is_held_at_a_time():
