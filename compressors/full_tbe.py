@@ -89,9 +89,11 @@ class _TBE(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """What `to` and its kin go through: another device needs another TBE."""
+        before = self.weights.device
         super()._apply(fn, recurse)
-        self.arguments = (*self.arguments[:-1], str(self.weights.device))
-        self._connect()
+        if self.weights.device != before:
+            self.arguments = (*self.arguments[:-1], str(self.weights.device))
+            self._connect()
         return self
 
     def bookkeeping_bytes(self) -> int:

@@ -96,10 +96,11 @@ class DLRM(nn.Module):
         self.bottom = mlp([num_dense, *bottom, width], generator, last_linear=False)
         self.tables = tables
         self.top = mlp([width + vectors * (vectors - 1) // 2, *top, 1], generator, last_linear=True)
-        below, of_entry = pair_indices(vectors)
-        self.register_buffer("_below", below, persistent=False)
-        self.register_buffer("_of_entry", of_entry, persistent=False)
-        self.to(tables.tables[0].device)
+        device = tables.tables[0].device
+        for part in (self.bottom, self.top):  # the tables are there already
+            part.to(device)
+        for name, places in zip(("_below", "_of_entry"), pair_indices(vectors)):
+            self.register_buffer(name, places.to(device), persistent=False)
 
     @property
     def device(self) -> torch.device:

@@ -205,3 +205,14 @@ def test_tbe_without_cuda_kernels_is_refused_on_cuda(monkeypatch):
     assert available("cpu") is None
     with pytest.raises(InputError, match="no CUDA kernels"):
         create("full-tbe", N, D, device="cuda")
+
+
+@pytest.mark.skipif(available() is not None, reason="fbgemm_gpu does not import")
+def test_tbe_is_made_anew_for_another_device_only():
+    table = create("full-tbe", N, D, generator=torch.Generator().manual_seed(0))
+    first = table.kernel.tbe
+    table.to("cpu")
+    assert table.kernel.tbe is first
+    table.to("meta")
+    assert table.kernel.tbe is not first
+    assert table.kernel.tbe.current_device.type == table.kernel.tbe.weights_host.device.type == "meta"

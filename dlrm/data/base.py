@@ -15,7 +15,7 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     It goes to CUDA by way of page-locked memory, so that neither the host nor the work queued before waits for it.
     """
     device = torch.device(device)
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    if device.type == "cuda" and tensor.device.type == "cpu" and tensor.numel():
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
