@@ -8,13 +8,12 @@
 #include <optional>
 #include <vector>
 
+#include "in_one_piece.h"
+
 namespace embpress {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-// A call of torch's own takes the better part of a microsecond, also where there is nothing to do.
-inline Tensor in_one_piece(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 struct Arguments {
   std::vector<Tensor> cores, caches;
