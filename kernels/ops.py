@@ -99,7 +99,7 @@ def tt_embedding_bag(
         store: keep the partial products of the forward for the backward, instead of making them again. On CUDA they
             stay on the chip and are always made again.
         math: how a GPU multiplies float32 in large batches: `fp32`; `tf32` on tensor cores (10 bits of mantissa); or
-            `split-tf32`, three such products for nearly all of float32's 23 bits. Sums are float32. The CPU takes `fp32`.
+            `split-tf32`, three such products for nearly all of float32's bits. Sums are float32. The CPU takes `fp32`.
 
     Returns:
         `(B, T, D)`, differentiable in the cores, the weights and the caches' values; where no gradient is wanted, no

@@ -24,7 +24,8 @@ def main():
         return replace(resolve(*args, **given), device=NAME)  # it knows no such device
 
     bench_step.resolve = bench_terabyte.resolve = resolve_there
-    cases = [case for case in all_cases(QUICK) if case.name != "terabyte"]  # that one is a process of its own
+    # Terabyte is a process of its own, and tensorly another package's code, which asks for NumPy arrays
+    cases = [case for case in all_cases(QUICK) if not case.name.startswith(("terabyte", "tensorly"))]
     rows = list(run_cases(cases, Context(QUICK, 0.0, least=1, block=0.0, device=NAME)))
     failed = {row.name: row.reason for row in rows if row.status == "failed"}
     figures = bench_terabyte.train_terabyte(1e-4, 16, 4, NAME)["figures"]
