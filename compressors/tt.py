@@ -271,11 +271,18 @@ class TTRec(Compressor):
         return [entry for entry in self._weights() if entry.name not in counting]
 
     def _activation_bytes(self, batch_size: int) -> int:
-        """Rows, the plan of the batch (int32), and with `store` the partial products before the last core."""
+        """Rows, the plan of the batch (int32), and with `store` the partial products before the last core.
+
+        On CUDA partial products stay on the chip. A small batch has no plan there; it is counted all the same.
+        """
         grouped = max(1, self.num_cores - 2)  # the core whose digit groups the lookups
-        plan = 4 * (batch_size * (3 + self.num_cores + (self.cache is not None)) + 2 * self.rows[grouped] + 1)
+        groups = self.rows[grouped]
+        if self.cores[0].is_cuda:
+            plan = 4 * (6 * batch_size + 2 * groups + self.cache_rows + 3)
+        else:
+            plan = 4 * (batch_size * (3 + self.num_cores + (self.cache is not None)) + 2 * groups + 1)
         partial = 0
-        if self.store and self.num_cores > 2:
+        if self.store and self.num_cores > 2 and not self.cores[0].is_cuda:
             widest = 64 // self.itemsize  # elements of a vector: pieces are padded to whole ones, and rows by one more
             pieces = math.prod(self.columns[:grouped])
             padded = -(-self.ranks[-2] // widest) * widest
