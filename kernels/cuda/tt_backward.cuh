@@ -12,13 +12,13 @@ namespace embpress::cuda {
 template <class T>
 struct TTGradient {
   const T* grad;            // (bags, tables, dim)
-  const Compute<T>* scale;  // of each bag, for means; else null
+  const Compute<T>* scale;  // (bags, tables), for means; else null
 
   // element d of what lookup i adds to its row
   __device__ Compute<T> of(const TTLookups& lookups, const TTPlan& plan, int32_t i, int dim, int d) const {
-    const int64_t bag = plan.bag[i], t = bag / lookups.bags;
+    const int64_t bag = plan.bag[i];
     const Compute<T> by = (scale ? scale[bag] : Compute<T>{1}) * lookups.weight<T>(i);
-    return by * widen(grad[((bag - t * lookups.bags) * lookups.tables + t) * dim + d]);
+    return by * widen(grad[bag * dim + d]);
   }
 
   __device__ Compute<T> of_row(const TTLookups& lookups, const TTPlan& plan, int32_t row, int dim, int d) const {
@@ -69,6 +69,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
   const T* from = table.slice_at<T>(g, digit);
   C *x = shared, *slice = x + tile.left, *d_slice = slice + tile.slice, *partial = d_slice + tile.slice,
     *d_row = partial + tile.product;
+  const TTDigits digits = TTDigits::at(d_row + tile.row);
   const int pieces = s.columns / s.rank;
   for (int n0 = 0; n0 < s.columns; n0 += NC) {
     const int columns = min(NC, s.columns - n0);
@@ -77,7 +78,9 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
     for (int32_t first = segment.begin; first < segment.end; first += tile.lookups) {
       const int count = min(tile.lookups, segment.end - first), rows = count * s.rows;
       __syncthreads();
-      tt_load_left<T>(table, s, plan, first, count, before, before_stride, x, tile.x_stride);
+      digits.load(table, g, plan, first, count);
+      __syncthreads();
+      tt_load_left<T>(table, s, digits, first, count, before, before_stride, x, tile.x_stride);
       for (int e = threadIdx.x; e < count * dim; e += blockDim.x) {
         const int l = e / dim;
         d_row[e] = gradient.of_row(lookups, plan, first + l, dim, e - l * dim);
@@ -109,7 +112,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
           const int i = e / NC, n = e % NC;
           if (n >= columns) continue;
           const int j1 = (n0 + n) / s.rank, r = n0 + n - j1 * s.rank, l = i / s.rows;
-          const T* last = table.slice_at<T>(g + 1, tt_last_digit(table, plan, first + l)) + r * s.last;
+          const T* last = table.slice_at<T>(g + 1, digits.last[l]) + r * s.last;
           const C* d = d_row + l * dim + ((i - l * s.rows) * pieces + j1) * s.last;
           C sum = 0;
           for (int j2 = 0; j2 < s.last; ++j2) sum += d[j2] * widen(last[j2]);
@@ -187,8 +190,8 @@ __global__ void tt_weight_backward(const TTTable* tables, TTLookups lookups, TTP
   const int64_t bag = plan.bag[i];
   Compute<T> sum = 0;
   if (row >= 0) {
-    const int64_t t = bag / lookups.bags;
-    const T* from = grad + ((bag - t * lookups.bags) * lookups.tables + t) * dim;
+    const int64_t t = bag % lookups.tables;
+    const T* from = grad + bag * dim;
     const bool cached = row >= plan.group_start[plan.groups];
     const int64_t slot = plan.group(plan.row_key[row]) - plan.groups - tables[t].first_cached;
     for (int d = lane; d < dim; d += 32)

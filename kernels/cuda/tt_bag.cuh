@@ -64,7 +64,7 @@ __global__ void tt_bag_forward(const TTTable* tables, TTLookups lookups, int dim
     __syncthreads();  // the next lookup writes here
   }
   const C scale = lookups.mean && found > 1 ? C{1} / static_cast<C>(found) : C{1};
-  T* row = out + ((bag - t * lookups.bags) * lookups.tables + t) * dim;
+  T* row = out + lookups.out_row(bag) * dim;
   for (int d = threadIdx.x; d < dim; d += blockDim.x) row[d] = narrow<T>(scale * sum[d]);
 }
 

@@ -177,11 +177,11 @@ class TTCall {
     const auto stage = [&](const TTTable& t) { return TTStage::of(t, core < 0 ? t.grouped() : core); };
     const int64_t large = most([&](const TTTable& t) { return elements(TTTile<64, 64>::of(stage(t), dim), t); });
     const int64_t small = most([&](const TTTable& t) { return elements(TTTile<16, 16>::of(stage(t), dim), t); });
-    const int64_t size = sizeof(C), limit = device.shared_limit();
-    STD_TORCH_CHECK(small * size <= limit, "tt_embedding_bag: these ranks take ", small * size,
+    const auto bytes = [](int64_t elements) { return elements * sizeof(C) + TTDigits::kBytes; };
+    const size_t limit = device.shared_limit();
+    STD_TORCH_CHECK(bytes(small) <= limit, "tt_embedding_bag: these ranks take ", bytes(small),
                     " bytes of shared memory, the GPU has ", limit);
-    if (large * size <= limit) return {false, static_cast<size_t>(large * size)};
-    return {true, static_cast<size_t>(small * size)};
+    return bytes(large) <= limit ? Tiling{false, bytes(large)} : Tiling{true, bytes(small)};
   }
 
   Tensor keep(const Tensor& t) {

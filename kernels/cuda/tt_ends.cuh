@@ -126,6 +126,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
   const T* from = table.slice_at<T>(1, digit);
   T* to = static_cast<T*>(table.grad[1]) + static_cast<int64_t>(digit) * table.slice(1);
   C *x = shared, *slice = x + tile.left, *d_slice = slice + tile.slice, *d_product = d_slice + tile.slice;
+  const TTDigits digits = TTDigits::at(d_product + tile.product);
   const int32_t begin = ends.start[number], end = ends.start[number + 1];
   for (int n0 = 0; n0 < s.columns; n0 += NC) {
     const int columns = min(NC, s.columns - n0);
@@ -134,10 +135,13 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
     for (int32_t first = begin; first < end; first += tile.lookups) {
       const int count = min(tile.lookups, end - first), rows = count * s.rows, size = s.rows * s.depth;
       __syncthreads();
+      for (int l = threadIdx.x; l < count; l += blockDim.x)
+        digits.before[l] = tt_row(tables, num_tables, plan, plan.row_key[ends.rows[first + l]]).digit[0];
+      __syncthreads();
       for (int e = threadIdx.x; e < count * size; e += blockDim.x) {
         const int l = e / size, inside = e - l * size, i = inside / s.depth;
-        const int d0 = tt_row(tables, num_tables, plan, plan.row_key[ends.rows[first + l]]).digit[0];
-        x[(l * s.rows + i) * tile.x_stride + inside - i * s.depth] = widen(table.slice_at<T>(0, d0)[inside]);
+        x[(l * s.rows + i) * tile.x_stride + inside - i * s.depth] =
+            widen(table.slice_at<T>(0, digits.before[l])[inside]);
       }
       for (int e = threadIdx.x; e < rows * NC; e += blockDim.x) {
         const int i = e / NC, n = e % NC, l = i / s.rows;

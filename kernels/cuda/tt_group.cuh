@@ -41,21 +41,39 @@ struct TTTile {
   __host__ __device__ int backward_elements() const { return left + 2 * slice + product + row; }
 };
 
+// Digits of a tile's lookups beside that of the group: of the cores before it, as one number, and of the last one.
+struct TTDigits {
+  int *before, *last;
+
+  static constexpr size_t kBytes = 2 * 64 * sizeof(int);  // of shared memory; a tile has at most 64 lookups
+
+  // behind the tile's own memory
+  template <class C>
+  __device__ static TTDigits at(C* end) {
+    int* const room = reinterpret_cast<int*>(end);
+    return {room, room + 64};
+  }
+
+  // of rows [row, row + lookups): each divides once for all threads
+  __device__ void load(const TTTable& table, int core, const TTPlan& plan, int32_t row, int lookups) const {
+    const int64_t below = table.below(core);
+    for (int l = threadIdx.x; l < lookups; l += blockDim.x) {
+      const int64_t rest = plan.rest(plan.row_key[row + l]), above = rest / below;
+      before[l] = static_cast<int>(above);
+      last[l] = static_cast<int>(rest - above * below);
+    }
+  }
+};
+
 // Rows [row, row + lookups) of left operands into x: slices of the first core, or `before` (its row size `stride`).
 template <class T, class C>
-__device__ void tt_load_left(const TTTable& table, const TTStage& s, const TTPlan& plan, int32_t row, int lookups,
+__device__ void tt_load_left(const TTTable& table, const TTStage& s, const TTDigits& digits, int32_t row, int lookups,
                              const C* before, int64_t stride, C* x, int x_stride) {
   const int size = s.rows * s.depth;
   for (int e = threadIdx.x; e < lookups * size; e += blockDim.x) {
     const int l = e / size, inside = e - l * size, i = inside / s.depth;
-    C value;
-    if (before) {
-      value = before[(row + l) * stride + inside];
-    } else {  // the core before is the first one: its digit is the upper part of the others
-      const int digit = static_cast<int>(plan.rest(plan.row_key[row + l]) / table.below(s.core));
-      value = widen(table.slice_at<T>(0, digit)[inside]);
-    }
-    x[(l * s.rows + i) * x_stride + inside - i * s.depth] = value;
+    x[(l * s.rows + i) * x_stride + inside - i * s.depth] =
+        before ? before[(row + l) * stride + inside] : widen(table.slice_at<T>(0, digits.before[l])[inside]);
   }
 }
 
@@ -66,11 +84,6 @@ __device__ void tt_load_slice(const TTStage& s, const T* from, int first, int co
     const int k = e / NC, n = e % NC;
     if (n < columns) slice[k * (NC + 1) + n] = widen(from[static_cast<int64_t>(k) * s.columns + first + n]);
   }
-}
-
-// The digit of a row's last core.
-__device__ inline int tt_last_digit(const TTTable& table, const TTPlan& plan, int32_t row) {
-  return static_cast<int>(plan.rest(plan.row_key[row]) % table.p[table.num_cores - 1]);
 }
 
 __device__ inline int tt_table_of_group(const TTTable* tables, int64_t num_tables, int32_t group) {
@@ -94,10 +107,13 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
   const TTTile<M, NC> tile = TTTile<M, NC>::of(s, dim);
   const T* from = table.slice_at<T>(g, segment.group - table.first_group);
   C *x = shared, *slice = x + tile.left, *partial = slice + tile.slice, *row = partial + tile.product;
+  const TTDigits digits = TTDigits::at(row + tile.row);
   const int pieces = s.columns / s.rank;
   for (int32_t first = segment.begin; first < segment.end; first += tile.lookups) {
     const int lookups = min(tile.lookups, segment.end - first), rows = lookups * s.rows;
-    tt_load_left<T>(table, s, plan, first, lookups, before, before_stride, x, tile.x_stride);
+    digits.load(table, g, plan, first, lookups);
+    __syncthreads();
+    tt_load_left<T>(table, s, digits, first, lookups, before, before_stride, x, tile.x_stride);
     for (int e = threadIdx.x; e < lookups * dim; e += blockDim.x) row[e] = 0;
     for (int n0 = 0; n0 < s.columns; n0 += NC) {
       const int columns = min(NC, s.columns - n0);
@@ -121,7 +137,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
           const int l = e / each, inside = e - l * each, j2 = inside % s.last, piece = inside / s.last % count;
           const int i = inside / (s.last * count), j1 = piece0 + piece;
           const int low = max(0, n0 - j1 * s.rank), high = min(s.rank, n0 + columns - j1 * s.rank);
-          const T* last = table.slice_at<T>(g + 1, tt_last_digit(table, plan, first + l));
+          const T* last = table.slice_at<T>(g + 1, digits.last[l]);
           const C* left = partial + (l * s.rows + i) * (NC + 1) + j1 * s.rank - n0;
           C sum = 0;
           for (int r = low; r < high; ++r) sum += left[r] * widen(last[r * s.last + j2]);
@@ -181,7 +197,7 @@ __global__ void tt_pool(const TTTable* tables, TTLookups lookups, TTPlan plan, i
     sum += lookups.weight<T>(i) * value;
   }
   if (lookups.mean && found > 1) sum /= static_cast<Compute<T>>(found);
-  out[((bag - t * lookups.bags) * lookups.tables + t) * dim + d] = narrow<T>(sum);
+  out[lookups.out_row(bag) * dim + d] = narrow<T>(sum);
 }
 
 }  // namespace embpress::cuda

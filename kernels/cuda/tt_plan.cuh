@@ -14,7 +14,7 @@ constexpr int kSegment = 128;  // rows of a group that one block works on
 struct TTPlan {
   uint64_t* row_key;       // rows: of the lookups' number at most
   int32_t* sorted;         // lookups, sorted by key
-  int32_t* bag;            // of each lookup, -1 where there is none
+  int32_t* bag;            // of each lookup as (bag, table) of the output, -1 where there is none
   int32_t* row_of;         // the row of each lookup, -1 where it wants nothing
   int32_t* row_begin;      // rows + 1: its lookups among the sorted ones
   int32_t* group_start;    // groups + cached + 1: rows
@@ -83,7 +83,7 @@ static __global__ void tt_plan_keys(const TTTable* tables, TTLookups lookups, TT
   }
   keys[i] = key;
   order[i] = static_cast<int32_t>(i);
-  plan.bag[i] = static_cast<int32_t>(bag);
+  plan.bag[i] = bag < 0 ? -1 : static_cast<int32_t>(lookups.out_row(bag));
 }
 
 // begins[j] = whether sorted lookup j is the first of its row
@@ -145,7 +145,7 @@ struct TTSegment {
   }
 };
 
-// scale[bag] = one over the number of its lookups that want something
+// scale (bags, tables) = one over the number of its lookups that want something
 template <class C>
 __global__ void tt_bag_scale(TTLookups lookups, TTPlan plan, C* scale) {
   const int64_t bag = global_thread();
@@ -153,7 +153,7 @@ __global__ void tt_bag_scale(TTLookups lookups, TTPlan plan, C* scale) {
   int64_t found = 0;
   const int64_t end = lookups.begin(bag + 1);
   for (int64_t i = lookups.begin(bag); i < end; ++i) found += plan.row_of[i] >= 0;
-  scale[bag] = found > 1 ? C{1} / static_cast<C>(found) : C{1};
+  scale[lookups.out_row(bag)] = found > 1 ? C{1} / static_cast<C>(found) : C{1};
 }
 
 }  // namespace embpress::cuda

@@ -97,6 +97,12 @@ struct TTLookups {
     return (bag - t * bags) * tables * per_bag + t * per_bag + (i - bag * per_bag);
   }
 
+  // where a bag lies in the output (bags, tables)
+  __device__ int64_t out_row(int64_t bag) const {
+    const int64_t t = bag / bags;
+    return (bag - t * bags) * tables + t;
+  }
+
   // the bag of a lookup, -1 where offsets that are wrong leave it without one
   __device__ int64_t bag_of(int64_t i) const {
     if (!has_offsets) return i / per_bag;
