@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sanitize cuda-on-cpu lint typecheck check install wheel clean help
+.PHONY: demo test sanitize cuda-on-cpu cuda-report gpu-check lint typecheck check install wheel clean help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -41,6 +41,13 @@ cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU 
 	$(EMULATED) $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
 	$(EMULATED) EMBPRESS_TT_ROUTE=grouped EMBPRESS_SHARED_BYTES=49152 \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_kernels_tt.py tests/test_kernels_cache.py
+
+cuda-report: install ## what nvcc makes of the CUDA kernels, and which of their lines the tests run; needs no GPU
+	$(BIN)/python -m embpress.kernels.cuda_report
+
+# installs nothing: on a machine with a GPU its own Python has torch with CUDA, and what is downloaded is nothing
+gpu-check: ## everything that only a GPU can show: build, tests, compute-sanitizer, benchmarks; writes runs/gpu-check
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu_check
 
 lint: install ## style
 	$(BIN)/ruff check .

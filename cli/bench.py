@@ -9,12 +9,17 @@ from typing import Any
 
 import click
 
+from embpress.cli import bench_cuda, bench_floors
 from embpress.cli.options import AMP, DEVICE, command_line
 
 
 @click.group(name="bench")
 def command() -> None:
     """Measure speed on this machine: ratios taken in one run, medians of paired repeats."""
+
+
+command.add_command(bench_cuda.command)
+command.add_command(bench_floors.command)
 
 
 @command.command(name="train")

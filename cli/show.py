@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.text import Text
 from typing_extensions import Self
 
 from embpress.compressors.errors import InputError
+
+if TYPE_CHECKING:
+    from embpress.reports.bench_tt import Section
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
@@ -75,9 +78,14 @@ def show_bench(record: dict[str, Any], page: Path) -> None:
     """Prints the tables of an op benchmark and where its page is."""
     from embpress.reports.bench_tt import sections, setting
 
+    show_sections(setting(record), sections(record), page)
+
+
+def show_sections(setting: str, sections: Sequence[Section], page: Path) -> None:
+    """Prints the tables of a benchmark below what was measured on what, and where its page is."""
     out = console()
-    out.print(setting(record), markup=False, style="dim")
-    for section in sections(record):
+    out.print(setting, markup=False, style="dim")
+    for section in sections:
         out.print()
         out.print(section.title, markup=False, style="bold")
         plain = [[escape(cell) for cell in line] for line in section.cells]

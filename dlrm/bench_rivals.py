@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.draws import uniform_
 from embpress.compressors.tt import TTRec
+from embpress.dlrm.floors import product_flops
 from embpress.kernels.reference import pool, tt_digits
 
 
@@ -92,9 +93,5 @@ def full_table(
 
 
 def forward_flops(table: TTRec) -> int:
-    """Floating point operations of one lookup: `2 (q_0 … q_{k-1}) R_k · q_k R_{k+1}`, summed over k ≥ 1."""
-    flops, width = 0, table.columns[0]
-    for k in range(1, table.num_cores):
-        flops += 2 * width * table.ranks[k] * table.columns[k] * table.ranks[k + 1]
-        width *= table.columns[k]
-    return flops
+    """Floating point operations of one lookup."""
+    return sum(product_flops(table.columns, table.ranks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -43,7 +44,18 @@ def all_cases(size: Size) -> list[Case]:
     ]
 
 
-def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
+class Named(Protocol):
+    """A case of any benchmark."""
+
+    @property
+    def name(self) -> str:
+        """What a user calls it."""
+
+
+C = TypeVar("C", bound=Named)
+
+
+def chosen(cases: Sequence[C], patterns: Sequence[str]) -> list[C]:
     """The cases whose names match one of the patterns (`*`, `?`, `[…]`), in their order; all without patterns.
 
     Raises:

@@ -2,6 +2,7 @@
 
     python kernels/build.py --sanitize --to FOLDER        CPU kernels with AddressSanitizer and UBSan
     python kernels/build.py --cuda-on-cpu --to FOLDER     the CUDA kernels as CPU code (tests/cuda_on_cpu)
+    python kernels/build.py --cuda-on-cpu --coverage --to FOLDER     and with gcov's counters
 
 CUDA kernels are part of the library where torch is a CUDA build and nvcc is there; `EMBPRESS_CUDA=0` leaves them out.
 setup.py runs this file by its path, before anything is installed, so it imports nothing of embpress.
@@ -13,6 +14,7 @@ import argparse
 import os
 import shutil
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ NVCC_FLAGS = ("-O3", "-std=c++20", ABI, "-DUSE_CUDA", "-lineinfo", "-Xcompiler",
 ARCHITECTURES = "8.0;9.0+PTX"  # Ampere, Hopper, and what comes later by PTX
 EMULATION_FLAGS = ("-DEMBPRESS_CUDA_ON_CPU", f"-I{EMULATION}", f"-I{HERE / 'cuda'}")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1")
+# the counters' files lie beside the objects, which such a build therefore keeps
+COVERAGE = ("--coverage", "-fprofile-update=atomic")
 
 
 def sources(*patterns: str) -> list[str]:
@@ -122,14 +126,17 @@ def _has_ninja() -> bool:
 
 
 def build(folder: Path, extra: tuple[str, ...] = (), cuda_on_cpu: bool = False) -> Path:
-    """Compiles into `folder` and returns the library's path.
+    """Compiles into `folder` and returns the library's path; with gcov's counters the objects stay in there, too.
 
     Raises:
         ImportError: no torch or no setuptools. Exception: what the compiler says.
     """
     from setuptools import Distribution
 
-    with tempfile.TemporaryDirectory() as work:
+    folder.mkdir(parents=True, exist_ok=True)
+    counted = "--coverage" in extra
+    with tempfile.TemporaryDirectory() if not counted else nullcontext(str((folder / "objects").resolve())) as work:
+        Path(work).mkdir(exist_ok=True)
         made = emulated(Path(work), extra) if cuda_on_cpu else extension(extra)
         distribution = Distribution(
             {"name": "embpress-kernels", "ext_modules": [made], "cmdclass": {"build_ext": command()}}
@@ -138,7 +145,6 @@ def build(folder: Path, extra: tuple[str, ...] = (), cuda_on_cpu: bool = False) 
         task.build_lib, task.build_temp = str(Path(work) / "lib"), str(Path(work) / "temp")
         distribution.run_command("build_ext")
         (library,) = (Path(work) / "lib").rglob("_C*.so")
-        folder.mkdir(parents=True, exist_ok=True)
         # replaced, not overwritten: a process may have the old one mapped
         target = folder / library.name
         shutil.copy(library, target.with_suffix(".new"))
@@ -151,5 +157,9 @@ if __name__ == "__main__":
     parser.add_argument("--to", type=Path, default=HERE, help="folder of the library (default: beside this file)")
     parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UBSan")
     parser.add_argument("--cuda-on-cpu", action="store_true", help="the CUDA kernels, run on the CPU by an emulation")
+    parser.add_argument(
+        "--coverage", action="store_true", help="with gcov's counters, beside the objects in the folder"
+    )
     options = parser.parse_args()
-    print(build(options.to, SANITIZERS if options.sanitize else (), options.cuda_on_cpu))
+    extra = (SANITIZERS if options.sanitize else ()) + (COVERAGE if options.coverage else ())
+    print(build(options.to, extra, options.cuda_on_cpu))

@@ -45,8 +45,8 @@ def write_report(folder: str | os.PathLike[str], records: Iterable[Record], page
     if wanted:
         require("matplotlib", f"the page {wanted[0]}")
     for name in wanted:
-        _write(place / f"{name}.md", PAGES[name].make(place / "plots", runs))
-    return _write(place / "report.md", _report(runs, rows, plots, wanted))
+        write_page(place / f"{name}.md", PAGES[name].make(place / "plots", runs))
+    return write_page(place / "report.md", _report(runs, rows, plots, wanted))
 
 
 def _plots(folder: Path, rows: Sequence[Summary]) -> list[str] | None:
@@ -58,7 +58,8 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> list[str] | None:
     return [path.name for path in write_plots(folder, rows)]
 
 
-def _write(target: Path, text: str) -> Path:
+def write_page(target: Path, text: str) -> Path:
+    """Writes a page whole or not at all and returns its path."""
     waiting = target.with_name(f".{target.name}.{os.getpid()}")
     waiting.write_text(text, encoding="utf-8", newline="\n")
     os.replace(waiting, target)

@@ -429,6 +429,7 @@ def test_inference_involves_no_autograd():
     assert [name for name in mode.names if "tt_" in name] == ["embpress::tt_embedding_bag"] * 2
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("isa", load.ISAS)
 def test_every_instruction_set_passes(isa):
     """The choice is made once a process, so each gets its own."""
