@@ -4,15 +4,15 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sanitize lint typecheck check install wheel clean help
+.PHONY: demo test sanitize cuda-on-cpu lint typecheck check install wheel clean help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 install: $(VENV)/.installed ## the environment with everything in it
 
 # torch comes first and alone: the build of this package uses the torch that is there, never one of its own
-$(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(wildcard kernels/cpu/*)
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(wildcard kernels/cpu/* kernels/cuda/*)
 	$(PYTHON) -c 'import sys; sys.exit("embpress needs Python 3.10 or later") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch setuptools wheel ninja
@@ -32,6 +32,12 @@ sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBS
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  EMBPRESS_LIBRARY=build/sanitize/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_kernels_tt.py tests/test_kernels_cache.py
+
+cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU code with sanitizers; needs no GPU
+	$(BIN)/python kernels/build.py --cuda-on-cpu --sanitize --to build/cuda_on_cpu
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  EMBPRESS_LIBRARY=build/cuda_on_cpu/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
 
 lint: install ## style
 	$(BIN)/ruff check .

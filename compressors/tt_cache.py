@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from embpress.kernels import ops
 
@@ -41,8 +43,9 @@ class RowCache(nn.Module):
         ids: `(C,)` int64, the row that each place holds, -1 for none.
         index: hash table over `ids`.
         keys, counts: ids seen in training and how often; None in a folded table.
-        steps: training steps so far. filled: steps at the last refresh, -1 before the first. used: places of `keys`
-            that are taken. All int64 scalars; None in a folded table.
+        used: places of `keys` that are taken.
+        steps: training steps so far. filled: steps at the last refresh, -1 before the first. Both are on the CPU and,
+            like `used`, int64 scalars; None in a folded table.
     """
 
     ids: Tensor
@@ -70,10 +73,22 @@ class RowCache(nn.Module):
         self.register_buffer("index", torch.full((index_places(rows),), -1, dtype=torch.int32, device=device))
         self.register_buffer("keys", torch.full((count_places(rows),), -1, device=device))
         self.register_buffer("counts", torch.zeros(count_places(rows), dtype=torch.int64, device=device))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device=device))
         self.register_buffer("used", torch.zeros((), dtype=torch.int64, device=device))
-        self.register_buffer("filled", torch.full((), -1, device=device))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("filled", torch.full((), -1))
+        self._most_used: int | None = None  # `used` is no larger, known without waiting for its device
         self._entered: list[Tensor] = []
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # steps and filled are read at each step: on the CPU nobody waits for a device
+        steps, filled = self.steps, self.filled
+        super()._apply(fn, recurse)
+        self.steps, self.filled = steps, filled
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._most_used = None
 
     def tensors(self, weighted: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """What the op takes: index, ids, values.
@@ -100,9 +115,13 @@ class RowCache(nn.Module):
         """Counts the ids of one training step."""
         if self.keys is None or self.counts is None:
             return  # folded
-        if 4 * int(self.used) > 3 * self.keys.shape[0]:
-            self._forget()
-        self.used += ops.count_ids(self.keys, self.counts, ids, int(self.used))
+        places = self.keys.shape[0]
+        if self._most_used is None or 4 * self._most_used > 3 * places:
+            self._most_used = int(self.used)
+            if 4 * self._most_used > 3 * places:
+                self._most_used = self._forget()
+        ops.count_ids(self.keys, self.counts, self.used, ids)
+        self._most_used += ids.numel()
         self.steps += 1
 
     def due(self) -> bool:
@@ -112,19 +131,21 @@ class RowCache(nn.Module):
         steps, filled = int(self.steps), int(self.filled)
         return steps >= self.warmup and (filled < 0 or steps - filled >= self.refresh)
 
-    def _forget(self) -> None:
-        """Keeps the most counted quarter of the places."""
+    def _forget(self) -> int:
+        """Keeps the most counted quarter of the places; returns how many are taken then."""
         assert self.keys is not None  # count() has looked
         assert self.counts is not None
         keep = self._ranked(self.keys.shape[0] // 4)
         ids, counts = self.keys[keep].clone(), self.counts[keep].clone()
         self.keys.fill_(-1)
         self.counts.zero_()
-        self.used.fill_(ops.count_ids(self.keys, self.counts, ids, 0))
+        self.used.zero_()
+        ops.count_ids(self.keys, self.counts, self.used, ids)
         # the same places, found again: every id has been counted once now
         order = self.keys[self.keys >= 0].argsort()
         places = (self.keys >= 0).nonzero().flatten()[order]
         self.counts[places] = counts[ids.argsort()]
+        return len(ids)
 
     def _ranked(self, most: int) -> Tensor:
         """Places of the `most` counted ids, the most frequent first, smaller ids first among equals."""

@@ -1,63 +1,116 @@
-"""Compiles the native ops: used by setup.py, by `embpress doctor --build` and for builds with sanitizers.
+"""Compiles the native ops: used by setup.py, by `embpress doctor --build` and for builds that tests need.
 
-    python kernels/build.py --sanitize --to FOLDER
+    python kernels/build.py --sanitize --to FOLDER        CPU kernels with AddressSanitizer and UBSan
+    python kernels/build.py --cuda-on-cpu --to FOLDER     the CUDA kernels as CPU code (tests/cuda_on_cpu)
 
+CUDA kernels are part of the library where torch is a CUDA build and nvcc is there; `EMBPRESS_CUDA=0` leaves them out.
 setup.py runs this file by its path, before anything is installed, so it imports nothing of embpress.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+EMULATION = HERE.parent / "tests" / "cuda_on_cpu"
 NAME = "embpress.kernels._C"
 # the stable ABI of torch 2.11: one build serves this and later releases
-FLAGS = ("-O3", "-g0", "-std=c++20", "-DTORCH_TARGET_VERSION=0x020b000000000000", "-fvisibility=hidden")
+ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
+FLAGS = ("-O3", "-g0", "-std=c++20", ABI, "-fvisibility=hidden")
 # sums of products become fused where the processor has them; wide vectors are only passed between inlined functions
 KERNEL_FLAGS = ("-ffp-contract=fast", "-Wno-psabi")
+NVCC_FLAGS = ("-O3", "-std=c++20", ABI, "-DUSE_CUDA", "-lineinfo", "-Xcompiler", "-fvisibility=hidden")
+ARCHITECTURES = "8.0;9.0+PTX"  # Ampere, Hopper, and what comes later by PTX
+EMULATION_FLAGS = ("-DEMBPRESS_CUDA_ON_CPU", f"-I{EMULATION}", f"-I{HERE / 'cuda'}")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1")
 
 
-def sources() -> list[str]:
-    """The C++ files, relative to the folder above this one where that is the working folder."""
-    found = sorted(HERE.glob("cpu/*.cpp"))
+def sources(*patterns: str) -> list[str]:
+    """The files that match, relative to the working folder where they lie below it."""
+    found = [path for pattern in patterns for path in sorted(HERE.glob(pattern))]
     here = Path.cwd()
     return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in found]
 
 
-def extension(sanitize: bool = False) -> Any:
-    """The extension module for setuptools; ImportError without torch."""
+def builds_cuda() -> bool:
+    """Whether CUDA kernels can be compiled here: a CUDA build of torch, nvcc, and not `EMBPRESS_CUDA=0`."""
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if os.environ.get("EMBPRESS_CUDA") == "0" or torch.version.cuda is None or CUDA_HOME is None:
+        return False
+    return shutil.which("nvcc", path=str(Path(CUDA_HOME) / "bin")) is not None
+
+
+def extension(extra: tuple[str, ...] = (), cuda: bool | None = None) -> Any:
+    """The extension module for setuptools, with CUDA kernels or without (default: where they can be compiled).
+
+    Raises:
+        ImportError: no torch.
+    """
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
+    cuda = builds_cuda() if cuda is None else cuda
+    if cuda:
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
+    cxx = [*FLAGS, *KERNEL_FLAGS, *extra]
+    return (CUDAExtension if cuda else CppExtension)(
+        NAME,
+        sources("cpu/*.cpp", *(["cuda/*.cu"] if cuda else [])),
+        depends=sources("cpu/*.h", "cuda/*.h", "cuda/*.cuh"),
+        extra_compile_args={"cxx": cxx, "nvcc": list(NVCC_FLAGS)} if cuda else cxx,
+        extra_link_args=[flag for flag in extra if flag.startswith(("-fsanitize", "--coverage"))],
+        py_limited_api=True,
+    )
+
+
+def emulated(work: Path, extra: tuple[str, ...] = ()) -> Any:
+    """The extension module of the CUDA kernels as CPU code; `work` takes a file for each that includes it."""
     from torch.utils.cpp_extension import CppExtension
 
-    extra = SANITIZERS if sanitize else ()
+    found = []
+    for source in sorted(HERE.glob("cuda/*.cu")):
+        found.append(work / f"{source.stem}.cpp")
+        found[-1].write_text(f'#include "{source}"\n')
+    found += [EMULATION / "module.cpp", HERE / "cpu" / "module.cpp"]
     return CppExtension(
         NAME,
-        sources(),
-        depends=[str(path) for path in sorted(HERE.glob("cpu/*.h"))],
-        extra_compile_args=[*FLAGS, *KERNEL_FLAGS, *extra],
-        extra_link_args=list(extra[:1]),
+        [str(path) for path in found],
+        extra_compile_args=[*FLAGS, "-O1", "-Wno-unknown-pragmas", *EMULATION_FLAGS, *extra],
+        extra_link_args=[flag for flag in extra if flag.startswith(("-fsanitize", "--coverage"))],
         py_limited_api=True,
     )
 
 
 def command(optional: bool = False) -> Any:
-    """The `build_ext` command; `optional` ones that fail say so in one line and go on without native ops."""
+    """The `build_ext` command; `optional` ones that fail say so in one line and go on with less."""
     from torch.utils.cpp_extension import BuildExtension
 
     class Build(BuildExtension):
+        extensions: list[Any]
+
         def run(self) -> None:
             try:
                 super().run()
             except Exception as error:
                 if not optional:
                     raise
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                print(f"embpress: no native kernels, the plain PyTorch ops will answer: {lines[-1]}")
-                self.extensions: list[Any] = []
+                self._without(error)
+
+        def _without(self, error: Exception) -> None:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            if any(source.endswith(".cu") for made in self.extensions for source in made.sources):
+                print(f"embpress: no CUDA kernels: {lines[-1]}")
+                self.extensions = [extension(cuda=False)]
+                self.run()
+                return
+            print(f"embpress: no native kernels, the plain PyTorch ops will answer: {lines[-1]}")
+            self.extensions = []
 
     return Build.with_options(use_ninja=_has_ninja())
 
@@ -68,7 +121,7 @@ def _has_ninja() -> bool:
     return bool(is_ninja_available())
 
 
-def build(folder: Path, sanitize: bool = False) -> Path:
+def build(folder: Path, extra: tuple[str, ...] = (), cuda_on_cpu: bool = False) -> Path:
     """Compiles into `folder` and returns the library's path.
 
     Raises:
@@ -77,8 +130,9 @@ def build(folder: Path, sanitize: bool = False) -> Path:
     from setuptools import Distribution
 
     with tempfile.TemporaryDirectory() as work:
+        made = emulated(Path(work), extra) if cuda_on_cpu else extension(extra)
         distribution = Distribution(
-            {"name": "embpress-kernels", "ext_modules": [extension(sanitize)], "cmdclass": {"build_ext": command()}}
+            {"name": "embpress-kernels", "ext_modules": [made], "cmdclass": {"build_ext": command()}}
         )
         task = distribution.get_command_obj("build_ext")
         task.build_lib, task.build_temp = str(Path(work) / "lib"), str(Path(work) / "temp")
@@ -96,5 +150,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compile the native ops.")
     parser.add_argument("--to", type=Path, default=HERE, help="folder of the library (default: beside this file)")
     parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UBSan")
+    parser.add_argument("--cuda-on-cpu", action="store_true", help="the CUDA kernels, run on the CPU by an emulation")
     options = parser.parse_args()
-    print(build(options.to, options.sanitize))
+    print(build(options.to, SANITIZERS if options.sanitize else (), options.cuda_on_cpu))

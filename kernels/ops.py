@@ -34,7 +34,7 @@ _library.define(
 )
 _library.define("cache_index(Tensor ids, int places) -> Tensor")
 _library.define("cache_find(Tensor index, Tensor ids, Tensor wanted) -> Tensor")
-_library.define("count_ids(Tensor(a!) keys, Tensor(b!) counts, Tensor ids, int used) -> SymInt")
+_library.define("count_ids(Tensor(a!) keys, Tensor(b!) counts, Tensor(c!) used, Tensor ids) -> ()")
 _ROBE = "Tensor memory, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, int z, int dim"
 _library.define(f"robe_lookup({_ROBE}) -> Tensor")
 _library.define(f"robe_lookup_train({_ROBE}, bool atomics) -> Tensor")
@@ -266,19 +266,16 @@ def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
     return torch.ops.embpress.cache_find.default(index, ids, wanted)
 
 
-def count_ids(keys: Tensor, counts: Tensor, ids: Tensor, used: int) -> int:
-    """Adds 1 to the counts of `ids`, int32 or int64, in an open-addressing hash table.
+def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:
+    """Adds 1 to the counts of `ids`, int32 or int64, in an open-addressing hash table; all three tensors change.
 
     Args:
-        keys: `(places,)` int64, a power of two; -1 marks a free place. Changed in place.
-        counts: `(places,)` int64, changed in place.
+        keys: `(places,)` int64, a power of two; -1 marks a free place.
+        counts: `(places,)` int64.
+        used: int64, one element: places that are taken. New ids are not counted once seven of eight are.
         ids: any shape; each occurrence counts.
-        used: places that are taken. New ids are not counted once seven of eight are.
-
-    Returns:
-        How many ids are new.
     """
-    return torch.ops.embpress.count_ids.default(keys, counts, ids, used)
+    torch.ops.embpress.count_ids.default(keys, counts, used, ids)
 
 
 @register_fake("embpress::cache_index")
@@ -292,8 +289,8 @@ def _(index: Any, ids: Any, wanted: Any) -> Tensor:
 
 
 @register_fake("embpress::count_ids")
-def _(keys: Any, counts: Any, ids: Any, used: int) -> Any:
-    return torch.library.get_ctx().new_dynamic_size()
+def _(keys: Any, counts: Any, used: Any, ids: Any) -> None:
+    return None
 
 
 # --- ROBE -------------------------------------------------------------------------------------------------------------

@@ -292,13 +292,13 @@ def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
     return torch.where(ids[found] == wanted, found.int(), rows)
 
 
-def count_ids(keys: Tensor, counts: Tensor, ids: Tensor, used: int) -> int:
+def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:
     """See `ops.count_ids`."""
     places = keys.shape[0]
     _check_places(places)
     if counts.shape[0] != places:
         raise RuntimeError(f"count_ids: {counts.shape[0]} counts for {places} places")
-    room = max(0, places - places // 8 - 1 - used)
+    room = max(0, places - places // 8 - 1 - int(used))
     held, added = keys.tolist(), 0
     hits: dict[int, int] = {}
     for id in ids.flatten().tolist():
@@ -314,7 +314,7 @@ def count_ids(keys: Tensor, counts: Tensor, ids: Tensor, used: int) -> int:
     where = torch.tensor(list(hits), dtype=torch.int64, device=keys.device)
     keys[where] = torch.tensor([held[at] for at in hits], dtype=torch.int64, device=keys.device)
     counts[where] += torch.tensor(list(hits.values()), dtype=torch.int64, device=keys.device)
-    return added
+    used += added
 
 
 # --- ROBE -------------------------------------------------------------------------------------------------------------

@@ -69,20 +69,24 @@ int64_t count(int64_t* key, int64_t* number, uint64_t mask, int64_t room, const 
   return added;
 }
 
-int64_t count_ids(Tensor keys, Tensor counts, Tensor ids, int64_t used) {
+void count_ids(Tensor keys, Tensor counts, Tensor used, Tensor ids) {
   longs(keys, "keys");
   longs(counts, "counts");
+  longs(used, "used");
   STD_TORCH_CHECK(counts.numel() == keys.numel(), "count_ids: ", counts.numel(), " counts for ", keys.numel(),
                   " places");
+  STD_TORCH_CHECK(used.numel() == 1, "count_ids: used must be one number, got ", used.numel());
   const uint64_t mask = mask_of(keys.numel());
   const Tensor flat = torch::stable::contiguous(ids);
+  int64_t* taken = used.mutable_data_ptr<int64_t>();
   // one place in eight stays free, so that searches end soon
-  const int64_t room = std::max<int64_t>(0, keys.numel() - keys.numel() / 8 - 1 - used);
+  const int64_t room = std::max<int64_t>(0, keys.numel() - keys.numel() / 8 - 1 - *taken);
   int64_t* key = keys.mutable_data_ptr<int64_t>();
   int64_t* number = counts.mutable_data_ptr<int64_t>();
   if (flat.scalar_type() == ScalarType::Int)
-    return count(key, number, mask, room, flat.const_data_ptr<int32_t>(), flat.numel());
-  return count(key, number, mask, room, longs(flat, "ids"), flat.numel());
+    *taken += count(key, number, mask, room, flat.const_data_ptr<int32_t>(), flat.numel());
+  else
+    *taken += count(key, number, mask, room, longs(flat, "ids"), flat.numel());
 }
 
 }  // namespace

@@ -1,0 +1,70 @@
+// embpress::cache_index, cache_find and count_ids on the GPU; schemas and meanings stand in kernels/ops.py.
+#include <torch/csrc/stable/library.h>
+
+#include "device.h"
+#include "id_table.cuh"
+
+namespace embpress::cuda {
+namespace {
+
+const int64_t* longs(const Tensor& t, const char* name) {
+  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Long && t.is_contiguous(), name, " must be contiguous int64");
+  return t.const_data_ptr<int64_t>();
+}
+
+uint64_t mask_of(int64_t places) {
+  STD_TORCH_CHECK(places > 0 && (places & (places - 1)) == 0, "a table of ids needs a power of two of places, got ",
+                  places);
+  return static_cast<uint64_t>(places) - 1;
+}
+
+Tensor cache_index(Tensor ids, int64_t places) {
+  const int64_t* id = longs(ids, "ids");
+  const int64_t rows = ids.numel();
+  STD_TORCH_CHECK(rows < places, "cache_index: ", rows, " rows need more than ", places, " places");
+  const uint64_t mask = mask_of(places);
+  Device device(ids);
+  Tensor index = device.empty({places}, ScalarType::Int);
+  uint32_t* to = reinterpret_cast<uint32_t*>(index.mutable_data_ptr<int32_t>());
+  device.fill(to, 0xFF, places * 4);
+  device.launch_for(rows, cache_index_kernel, id, rows, to, mask);
+  return index;
+}
+
+Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
+  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
+  Device device(wanted);
+  const CacheIndex cache{index.const_data_ptr<int32_t>(), longs(ids, "ids"), mask_of(index.numel())};
+  const Tensor flat = in_one_piece(wanted);
+  Tensor rows = device.empty(flat.sizes(), ScalarType::Int);
+  device.launch_for(flat.numel(), cache_find_kernel, cache, longs(flat, "wanted"), flat.numel(),
+                    rows.mutable_data_ptr<int32_t>());
+  return rows;
+}
+
+void count_ids(Tensor keys, Tensor counts, Tensor used, Tensor ids) {
+  longs(keys, "keys");
+  longs(counts, "counts");
+  longs(used, "used");
+  STD_TORCH_CHECK(counts.numel() == keys.numel(), "count_ids: ", counts.numel(), " counts for ", keys.numel(),
+                  " places");
+  STD_TORCH_CHECK(used.numel() == 1, "count_ids: used must be one number, got ", used.numel());
+  const uint64_t mask = mask_of(keys.numel());
+  Device device(ids);
+  const Tensor flat = in_one_piece(ids);
+  const bool wide = flat.scalar_type() == ScalarType::Long;
+  if (!wide && flat.scalar_type() != ScalarType::Int) longs(flat, "ids");
+  const auto pointer = [](Tensor& t) { return reinterpret_cast<unsigned long long*>(t.mutable_data_ptr<int64_t>()); };
+  const int64_t most = std::max<int64_t>(0, keys.numel() - keys.numel() / 8 - 1);
+  device.launch_for(flat.numel(), count_ids_kernel, pointer(keys), pointer(counts), pointer(used),
+                    Integers{flat.const_data_ptr(), wide}, flat.numel(), mask, static_cast<uint64_t>(most));
+}
+
+}  // namespace
+}  // namespace embpress::cuda
+
+STABLE_TORCH_LIBRARY_IMPL(embpress, EMBPRESS_CUDA_KEY, m) {
+  m.impl("cache_index", TORCH_BOX(&embpress::cuda::cache_index));
+  m.impl("cache_find", TORCH_BOX(&embpress::cuda::cache_find));
+  m.impl("count_ids", TORCH_BOX(&embpress::cuda::count_ids));
+}
