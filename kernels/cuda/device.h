@@ -170,7 +170,7 @@ void Device::launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_b
   if (shared_bytes > 48 * 1024)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
           "shared memory");
-  kernel<<<grid, block, shared_bytes, stream_> > >(static_cast<P>(args)...);
+  kernel<<<grid, block, shared_bytes, stream_>>>(static_cast<P>(args)...);
   check(cudaGetLastError(), "launch");
 }
 
