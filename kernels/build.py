@@ -62,7 +62,7 @@ def extension(extra: tuple[str, ...] = (), cuda: bool | None = None) -> Any:
     return (CUDAExtension if cuda else CppExtension)(
         NAME,
         sources("cpu/*.cpp", *(["cuda/*.cu"] if cuda else [])),
-        depends=sources("cpu/*.h", "cuda/*.h", "cuda/*.cuh"),
+        depends=sources("*.h", "cpu/*.h", "cuda/*.h", "cuda/*.cuh"),
         extra_compile_args={"cxx": cxx, "nvcc": list(NVCC_FLAGS)} if cuda else cxx,
         extra_link_args=[flag for flag in extra if flag.startswith(("-fsanitize", "--coverage"))],
         py_limited_api=True,

@@ -1,36 +1,15 @@
 // The arguments of one call of the tensor-train op, checked, and what forward and backward share.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
-#include <optional>
 #include <vector>
 
+#include "../tt_arguments.h"
 #include "tt_group.h"
 
 namespace embpress {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 constexpr int64_t kMostScratch = int64_t{64} << 20;  // bytes that a thread keeps from call to call
 constexpr double kWorthThreads = 1 << 19;            // floating-point operations; waking the threads takes about 5 µs
-
-// A call of torch's own takes the better part of a microsecond, also where there is nothing to do.
-inline Tensor in_one_piece(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
-
-// --- arguments -------------------------------------------------------------------------------------------------------
-
-struct Arguments {
-  std::vector<Tensor> cores, caches;
-  Tensor indices;
-  std::optional<Tensor> offsets, weights;
-  std::vector<int64_t> num_embeddings, padding_idx;
-  int64_t num_cores;
-  bool mean, include_last_offset;
-};
 
 template <class I>
 void copy_offsets(const Tensor& offsets, bool include_last, int64_t total, std::vector<int64_t>& bounds) {
@@ -39,45 +18,33 @@ void copy_offsets(const Tensor& offsets, bool include_last, int64_t total, std::
   if (!include_last) bounds.push_back(total);
 }
 
-inline Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor>& keep) {
+// The lookups of checked arguments; what is wrong with the offsets themselves is found here.
+inline Lookups read_lookups(const Arguments& a, std::vector<Tensor>& keep) {
+  const LookupShape shape = lookups_of(a);
   const Tensor indices = in_one_piece(a.indices);
   keep.push_back(indices);
   Lookups l;
-  l.tables = tables;
-  l.total = indices.numel();
-  STD_TORCH_CHECK(l.total < INT32_MAX, "tt_embedding_bag: more than 2^31 lookups in one call");
-  if (indices.scalar_type() == ScalarType::Int)
-    l.narrow = indices.const_data_ptr<int32_t>();
-  else if (indices.scalar_type() == ScalarType::Long)
+  l.tables = shape.tables;
+  l.total = shape.total;
+  l.bags = shape.bags;
+  if (shape.wide)
     l.wide = indices.const_data_ptr<int64_t>();
   else
-    STD_TORCH_CHECK(false, "tt_embedding_bag: indices must be int32 or int64");
+    l.narrow = indices.const_data_ptr<int32_t>();
   if (!a.offsets) {
-    STD_TORCH_CHECK(indices.dim() == 2 && indices.size(1) % tables == 0,
-                    "tt_embedding_bag: indices without offsets must be (B, ", tables, " * L), got ", indices.dim(),
-                    " dimensions and ", l.total, " ids");
-    l.bags = indices.size(0);
-    l.per_bag = indices.size(1) / tables;
+    l.per_bag = shape.per_bag;
     return l;
   }
-  STD_TORCH_CHECK(indices.dim() == 1, "tt_embedding_bag: indices with offsets must be 1-D, got ", indices.dim(),
-                  " dimensions");
   const Tensor offsets = in_one_piece(*a.offsets);
-  STD_TORCH_CHECK(offsets.dim() == 1, "tt_embedding_bag: offsets must be 1-D, got ", offsets.dim(), " dimensions");
-  if (offsets.scalar_type() == ScalarType::Int)
-    copy_offsets<int32_t>(offsets, a.include_last_offset, l.total, l.bounds);
-  else if (offsets.scalar_type() == ScalarType::Long)
+  if (shape.wide_offsets)
     copy_offsets<int64_t>(offsets, a.include_last_offset, l.total, l.bounds);
   else
-    STD_TORCH_CHECK(false, "tt_embedding_bag: offsets must be int32 or int64");
-  const int64_t count = static_cast<int64_t>(l.bounds.size());
-  STD_TORCH_CHECK(count > 0 && (count - 1) % tables == 0, "tt_embedding_bag: ", count, " bounds of bags do not fit ",
-                  tables, " tables");
-  l.bags = (count - 1) / tables;
+    copy_offsets<int32_t>(offsets, a.include_last_offset, l.total, l.bounds);
+  const int64_t count = shape.bounds;
   STD_TORCH_CHECK(l.bounds[0] == 0, "offsets must start at 0, got ", l.bounds[0]);
   STD_TORCH_CHECK(l.bounds[count - 1] == l.total, "the last offset must be the input's length ", l.total, ", got ",
                   l.bounds[count - 1]);
-  bool single = tables == 1;  // one lookup a bag: the same as ids without offsets, and simpler
+  bool single = l.tables == 1;  // one lookup a bag: the same as ids without offsets, and simpler
   for (int64_t i = 1; i < count; ++i) {
     STD_TORCH_CHECK(l.bounds[i] >= l.bounds[i - 1], "offsets must not decrease");
     single &= l.bounds[i] == i;
@@ -86,67 +53,30 @@ inline Lookups lookups_of(const Arguments& a, int64_t tables, std::vector<Tensor
   return l;
 }
 
-// Three tensors a table: index (int32), ids (int64) and values; ones without elements for a table without a cache.
 template <class T>
 void take_cache(const Arguments& a, int64_t t, Table<T>& table, std::vector<Tensor>& keep) {
-  STD_TORCH_CHECK(a.caches.size() == 3 * a.num_embeddings.size(),
-                  "tt_embedding_bag: a cache is three tensors a table, got ", a.caches.size());
-  if (a.caches[3 * t].numel() == 0) {
-    STD_TORCH_CHECK(a.caches[3 * t + 2].numel() == 0, "tt_embedding_bag: the cache of table ", t,
-                    " has values but no index");
-    return;
-  }
   for (int i = 0; i < 3; ++i) keep.push_back(in_one_piece(a.caches[3 * t + i]));
   const Tensor &index = keep[keep.size() - 3], &ids = keep[keep.size() - 2], &values = keep[keep.size() - 1];
-  const int64_t places = index.numel();
-  STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && ids.scalar_type() == ScalarType::Long &&
-                      values.scalar_type() == a.cores[0].scalar_type() && values.dim() == 2 &&
-                      values.size(0) == ids.numel() && values.size(1) == table.dim && (places & (places - 1)) == 0 &&
-                      places > ids.numel(),
-                  "tt_embedding_bag: the cache of table ", t, " does not fit together");
-  table.cache = {index.const_data_ptr<int32_t>(), static_cast<uint64_t>(places) - 1, ids.const_data_ptr<int64_t>()};
+  table.cache = {index.const_data_ptr<int32_t>(), static_cast<uint64_t>(index.numel()) - 1,
+                 ids.const_data_ptr<int64_t>()};
   table.cache_values = values.const_data_ptr<T>();
   table.cached = ids.numel();
 }
 
 template <class T>
 std::vector<Table<T>> tables_of(const Arguments& a, std::vector<Tensor>& keep) {
-  const int64_t d = a.num_cores, count = static_cast<int64_t>(a.num_embeddings.size());
-  STD_TORCH_CHECK(d >= 2 && d <= 4, "tt_embedding_bag: 2 to 4 cores, got ", d);
-  STD_TORCH_CHECK(static_cast<int64_t>(a.cores.size()) == count * d, "tt_embedding_bag: ", count, " tables of ", d,
-                  " cores, got ", a.cores.size(), " tensors");
-  STD_TORCH_CHECK(a.padding_idx.empty() || static_cast<int64_t>(a.padding_idx.size()) == count, "tt_embedding_bag: ",
-                  a.padding_idx.size(), " padding rows for ", count, " tables");
-  std::vector<Table<T>> tables(count);
-  for (int64_t t = 0; t < count; ++t) {
-    Table<T>& table = tables[t];
-    table.num_cores = static_cast<int>(d);
-    table.num_embeddings = a.num_embeddings[t];
-    table.padding_idx = a.padding_idx.empty() ? -1 : a.padding_idx[t];
-    double held = 1;
-    for (int k = 0; k < d; ++k) {
-      const Tensor core = in_one_piece(a.cores[t * d + k]);
-      STD_TORCH_CHECK(core.dim() == 4 && core.scalar_type() == a.cores[0].scalar_type(),
-                      "tt_embedding_bag: cores must be (p, R, q, R') of one dtype");
-      table.p[k] = core.size(0);
-      table.q[k] = core.size(2);
-      if (k == 0) table.rank[0] = core.size(1);
-      STD_TORCH_CHECK(core.size(1) == table.rank[k], "tt_embedding_bag: core ", k, " of table ", t, " takes rank ",
-                      core.size(1), " after rank ", table.rank[k]);
-      table.rank[k + 1] = core.size(3);
-      STD_TORCH_CHECK(core.numel() > 0, "tt_embedding_bag: core ", k, " of table ", t, " is empty");
-      held *= static_cast<double>(table.p[k]);
-      table.core[k] = core.const_data_ptr<T>();
-      keep.push_back(core);
+  std::vector<Table<T>> tables;
+  for (const TableShape& shape : shapes_of(a)) {
+    const int64_t t = static_cast<int64_t>(tables.size());
+    tables.emplace_back();
+    Table<T>& table = tables.back();
+    static_cast<TableShape&>(table) = shape;
+    for (int k = 0; k < shape.num_cores; ++k) {
+      keep.push_back(in_one_piece(a.cores[t * shape.num_cores + k]));
+      table.core[k] = keep.back().const_data_ptr<T>();
     }
-    STD_TORCH_CHECK(table.rank[0] == 1 && table.rank[d] == 1, "tt_embedding_bag: the outer ranks of table ", t,
-                    " must be 1");
-    STD_TORCH_CHECK(held >= static_cast<double>(table.num_embeddings), "tt_embedding_bag: the cores of table ", t,
-                    " hold ", held, " rows, not ", table.num_embeddings);
     table.complete();
-    if (!a.caches.empty()) take_cache(a, t, table, keep);
-    STD_TORCH_CHECK(table.dim == tables[0].dim, "tt_embedding_bag: tables of widths ", tables[0].dim, " and ",
-                    table.dim);
+    if (has_cache(a, t, table.dim)) take_cache(a, t, table, keep);
   }
   return tables;
 }
@@ -171,13 +101,9 @@ struct Call {
 
   explicit Call(const Arguments& a) : mean(a.mean) {
     tables = tables_of<T>(a, keep);
-    lookups = lookups_of(a, static_cast<int64_t>(tables.size()), keep);
+    lookups = read_lookups(a, keep);
     if (a.weights) {
       keep.push_back(in_one_piece(*a.weights));
-      STD_TORCH_CHECK(keep.back().numel() == lookups.total, "tt_embedding_bag: ", keep.back().numel(), " weights for ",
-                      lookups.total, " lookups");
-      STD_TORCH_CHECK(keep.back().scalar_type() == a.cores[0].scalar_type(),
-                      "tt_embedding_bag: the weights must have the cores' dtype");
       weights = keep.back().template const_data_ptr<T>();
     }
     for (size_t t = 0; t < tables.size(); ++t) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../tt_arguments.h"
 #include "id_table.h"
 #include "kernels.h"
 
@@ -21,10 +22,7 @@ struct Stage {
 };
 
 template <class T>
-struct Table {
-  int num_cores;
-  int64_t num_embeddings, padding_idx, dim;
-  int64_t p[4], q[4], rank[5];
+struct Table : TableShape {
   const T* core[4];
   T* grad[4];
   // rows kept as they are, (cached, dim); none: cached = 0
@@ -39,7 +37,6 @@ struct Table {
   bool has_last, has_before;
   LastShape last;
 
-  int64_t slice(int k) const { return rank[k] * q[k] * rank[k + 1]; }
   // the width of a row of the first core's gradient, padded
   int64_t first_padded() const { return round_up(rank[1], kernels->lanes); }
   int64_t first_size() const { return q[0] * first_padded(); }
@@ -59,15 +56,13 @@ struct Table {
     return id % p[grouped.core];
   }
 
-  // Fills what follows from num_cores, p, q and rank.
+  // Fills what follows from the shape.
   void complete() {
     const int d = num_cores, g = d == 2 ? 1 : d - 2;
     has_last = d > 2;
     has_before = d == 4;
     const int64_t width = has_last ? rank[g + 1] : q[g];
     kernels = &best<T>(width);
-    dim = 1;
-    for (int k = 0; k < d; ++k) dim *= q[k];
     grouped.core = g;
     grouped.rows = 1;
     for (int k = 0; k < g; ++k) grouped.rows *= q[k];

@@ -1,8 +1,8 @@
 // embpress::cache_index, cache_find and count_ids on the GPU; schemas and meanings stand in kernels/ops.py.
 #include <torch/csrc/stable/library.h>
 
+#include "cache.cuh"
 #include "device.h"
-#include "id_table.cuh"
 
 namespace embpress::cuda {
 namespace {

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "../in_one_piece.h"
+
 #ifdef EMBPRESS_CUDA_ON_CPU
 #include "cuda_on_cpu.h"
 #define EMBPRESS_CUDA_KEY CPU
@@ -23,6 +25,7 @@
 #include <torch/csrc/stable/c/shim.h>
 
 #include <cub/device/device_radix_sort.cuh>
+#include <cub/device/device_scan.cuh>
 #define EMBPRESS_CUDA_KEY CUDA
 #endif
 
@@ -39,8 +42,6 @@ inline int bits_for(uint64_t n) {
   while (bits < 64 && n > uint64_t{1} << bits) ++bits;
   return bits;
 }
-
-inline Tensor in_one_piece(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 class Device {
  public:
@@ -85,6 +86,9 @@ class Device {
   // Sorts by the lowest `bits` bits of unsigned keys; equal keys keep their order. `in` and `out` must not overlap.
   template <class K, class V>
   void sort_pairs(const K* keys_in, K* keys_out, const V* values_in, V* values_out, int64_t n, int bits);
+
+  // out[i] = in[0] + … + in[i]
+  void running_sums(const int32_t* in, int32_t* out, int64_t n);
 
   // Waits for the GPU. Only for checks that were asked for.
   template <class T>
@@ -138,6 +142,10 @@ void Device::sort_pairs(const K* keys_in, K* keys_out, const V* values_in, V* va
   }
 }
 
+inline void Device::running_sums(const int32_t* in, int32_t* out, int64_t n) {
+  for (int64_t i = 0, sum = 0; i < n; ++i) out[i] = static_cast<int32_t>(sum += in[i]);
+}
+
 template <class T>
 T Device::read(const T* from) {
   return *from;
@@ -170,7 +178,9 @@ void Device::launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_b
   if (shared_bytes > 48 * 1024)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
           "shared memory");
+  // clang-format off
   kernel<<<grid, block, shared_bytes, stream_>>>(static_cast<P>(args)...);
+  // clang-format on
   check(cudaGetLastError(), "launch");
 }
 
@@ -184,12 +194,21 @@ inline void Device::fill(void* to, int byte, int64_t bytes) {
 
 template <class K, class V>
 void Device::sort_pairs(const K* keys_in, K* keys_out, const V* values_in, V* values_out, int64_t n, int bits) {
+  if (n == 0) return;
   size_t bytes = 0;
   check(cub::DeviceRadixSort::SortPairs(nullptr, bytes, keys_in, keys_out, values_in, values_out, n, 0, bits, stream_),
         "sort");
   void* room = scratch<uint8_t>(static_cast<int64_t>(bytes));
   check(cub::DeviceRadixSort::SortPairs(room, bytes, keys_in, keys_out, values_in, values_out, n, 0, bits, stream_),
         "sort");
+}
+
+inline void Device::running_sums(const int32_t* in, int32_t* out, int64_t n) {
+  if (n == 0) return;
+  size_t bytes = 0;
+  check(cub::DeviceScan::InclusiveSum(nullptr, bytes, in, out, n, stream_), "scan");
+  void* room = scratch<uint8_t>(static_cast<int64_t>(bytes));
+  check(cub::DeviceScan::InclusiveSum(room, bytes, in, out, n, stream_), "scan");
 }
 
 template <class T>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "distinct.cuh"
-#include "tile_product.cuh"
+#include "gathered_product.cuh"
 
 namespace embpress::cuda {
 

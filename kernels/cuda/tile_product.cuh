@@ -1,108 +1,58 @@
-// One tiled product of matrices whose rows may lie anywhere: both operands pass through shared memory, 8 x 4 sums stay
-// in a thread's registers. Any shape; what is multiplied and where it goes a `Problem` says.
+// Products of small matrices by one block, on the CUDA cores.
 #pragma once
 
-#include "lookups.cuh"
+#include "common.cuh"
 
 namespace embpress::cuda {
 
-constexpr int kDepth = 16;                         // of a step through shared memory
-constexpr int kRowsEach = 8, kColumnsEach = 4;     // sums of a thread
-constexpr int kProductThreads = 128, kPadding = 4; // elements after a row in shared memory, against bank conflicts
+// Blocks that a multiprocessor is to hold at once, which leaves a thread of 128 its registers without spilling any.
+template <class T>
+constexpr int kBlocksPerSM = sizeof(Compute<T>) == 8 ? 2 : 3;
 
-// The tile of a block: wide for wide products, else long.
-struct ProductTile {
-  int rows, columns;
+// A leading dimension for shared memory: odd, so that both neighbouring rows and neighbouring columns of a matrix lie
+// in different banks.
+__host__ __device__ __forceinline__ int odd(int n) { return n | 1; }
 
-  __host__ __device__ explicit ProductTile(int64_t width)
-      : rows(0), columns(width <= 16 ? 16 : width <= 32 ? 32 : 64) {
-    rows = kProductThreads * kColumnsEach / columns * kRowsEach;
-  }
-  __host__ __device__ int64_t shared() const { return kDepth * (rows + columns + 2 * kPadding); }
-};
-
-template <class C>
-struct alignas(16) Four {
-  C v[4];
-};
-
-// Brings `extent` by kDepth elements to `tile`, depth by depth; zeros where there are none. `at(i, d)` points to an
-// element, or is null; V elements that follow each other along the depth, or along i, are read at once.
-template <int V, bool kAlongDepth, class E, class C, class At>
-__device__ __forceinline__ void load_tile(C* tile, int extent, int64_t first, int64_t count, int64_t depth,
-                                          int64_t end, const At& at) {
-  const int stride = extent + kPadding;
-  for (int unit = threadIdx.x; unit < extent * kDepth / V; unit += kProductThreads) {
-    const int i = kAlongDepth ? unit / (kDepth / V) : unit % (extent / V) * V;
-    const int d = kAlongDepth ? unit % (kDepth / V) * V : unit / (extent / V);
-    const E* from = first + i < count && depth + d < end ? at(first + i, depth + d) : nullptr;
-    Pack<E, V> values;
-    if (from) {
-      values = *reinterpret_cast<const Pack<E, V>*>(from);
-    } else {
+// Each thread makes ROWS x COLUMNS elements at a time, far enough apart that the threads of a warp stand side by side.
+template <int ROWS, int COLUMNS, class C, class A, class B, class Store>
+__device__ __forceinline__ void product_tiles(int m, int n, int depth, A a, B b, Store store) {
+  const int across = (n + COLUMNS - 1) / COLUMNS, down = (m + ROWS - 1) / ROWS;
+  for (int tile = threadIdx.x; tile < across * down; tile += blockDim.x) {
+    const int row = tile / across, column = tile - row * across;
+    int i[ROWS], j[COLUMNS];
 #pragma unroll
-      for (int k = 0; k < V; ++k) values.v[k] = narrow<E>(0);
-    }
+    for (int r = 0; r < ROWS; ++r) i[r] = min(row + r * down, m - 1);
 #pragma unroll
-    for (int k = 0; k < V; ++k)
-      tile[kAlongDepth ? (d + k) * stride + i : d * stride + i + k] = static_cast<C>(widen(values.v[k]));
-  }
-}
-
-template <bool kAlongDepth, class E, class C, class At>
-__device__ __forceinline__ void load_tile(bool packs, C* tile, int extent, int64_t first, int64_t count, int64_t depth,
-                                          int64_t end, const At& at) {
-  if (packs)
-    load_tile<kPack<E>, kAlongDepth, E>(tile, extent, first, count, depth, end, at);
-  else
-    load_tile<1, kAlongDepth, E>(tile, extent, first, count, depth, end, at);
-}
-
-// A Problem has the types A and B of the operands' elements and C of the sums; whether they lie along the depth
-// (kAAlongDepth, kBAlongDepth) and can be read 16 bytes at a time (a_packs, b_packs: what lies together is then a
-// multiple of that); `rows(batch)`, `columns()`, `depth_begin(batch)`, `depth_end(batch)`; `a(batch, i, d)` and
-// `b(batch, j, d)`, pointers to elements; `store(batch, i, j, sum)`. A block is a tile of a batch.
-template <class Problem>
-__global__ void __launch_bounds__(kProductThreads)
-    tile_product_kernel(Problem problem, ProductTile tile, int64_t row_tiles, int64_t column_tiles) {
-  using C = typename Problem::C;
-  DYNAMIC_SHARED(C, left);
-  C* right = left + kDepth * (tile.rows + kPadding);
-  const int64_t batch = blockIdx.x / (row_tiles * column_tiles), place = blockIdx.x % (row_tiles * column_tiles);
-  const int64_t row = place / column_tiles * tile.rows, column = place % column_tiles * tile.columns;
-  const int64_t rows = problem.rows(batch), columns = problem.columns(), end = problem.depth_end(batch);
-  if (row >= rows) return;
-  const int m = threadIdx.x / (tile.columns / kColumnsEach) * kRowsEach;
-  const int n = threadIdx.x % (tile.columns / kColumnsEach) * kColumnsEach;
-  C sum[kRowsEach][kColumnsEach] = {};
-  for (int64_t depth = problem.depth_begin(batch); depth < end; depth += kDepth) {
-    load_tile<Problem::kAAlongDepth, typename Problem::A>(
-        problem.a_packs, left, tile.rows, row, rows, depth, end,
-        [&](int64_t i, int64_t d) { return problem.a(batch, i, d); });
-    load_tile<Problem::kBAlongDepth, typename Problem::B>(
-        problem.b_packs, right, tile.columns, column, columns, depth, end,
-        [&](int64_t j, int64_t d) { return problem.b(batch, j, d); });
-    __syncthreads();
+    for (int c = 0; c < COLUMNS; ++c) j[c] = min(column + c * across, n - 1);
+    C sum[ROWS][COLUMNS] = {};
 #pragma unroll 4
-    for (int d = 0; d < kDepth; ++d) {
-      const C* from = left + d * (tile.rows + kPadding) + m;
-      const Four<C> low = *reinterpret_cast<const Four<C>*>(from), high = *reinterpret_cast<const Four<C>*>(from + 4);
-      const Four<C> b = *reinterpret_cast<const Four<C>*>(right + d * (tile.columns + kPadding) + n);
+    for (int k = 0; k < depth; ++k) {
+      C left[ROWS], right[COLUMNS];
 #pragma unroll
-      for (int r = 0; r < 4; ++r)
+      for (int r = 0; r < ROWS; ++r) left[r] = a(i[r], k);
 #pragma unroll
-        for (int c = 0; c < kColumnsEach; ++c) {
-          sum[r][c] += low.v[r] * b.v[c];
-          sum[r + 4][c] += high.v[r] * b.v[c];
-        }
+      for (int c = 0; c < COLUMNS; ++c) right[c] = b(k, j[c]);
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) sum[r][c] += left[r] * right[c];
     }
-    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+      for (int c = 0; c < COLUMNS; ++c)
+        if (row + r * down < m && column + c * across < n) store(row + r * down, column + c * across, sum[r][c]);
   }
-#pragma unroll
-  for (int r = 0; r < kRowsEach; ++r)
-#pragma unroll
-    for (int c = 0; c < kColumnsEach; ++c)
-      if (row + m + r < rows && column + n + c < columns) problem.store(batch, row + m + r, column + n + c, sum[r][c]);
+}
+
+// store(i, j, sum over k of a(i, k) b(k, j)) for i < m, j < n. The caller puts barriers around it.
+template <class C, class A, class B, class Store>
+__device__ __forceinline__ void product(int m, int n, int depth, A a, B b, Store store) {
+  // the larger tiles read less for each operation, but must leave something for every thread
+  if (((m + 7) / 8) * ((n + 3) / 4) >= static_cast<int>(blockDim.x))
+    product_tiles<8, 4, C>(m, n, depth, a, b, store);
+  else
+    product_tiles<4, 4, C>(m, n, depth, a, b, store);
 }
 
 }  // namespace embpress::cuda

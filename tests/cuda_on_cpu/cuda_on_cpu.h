@@ -210,6 +210,14 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
   return votes;
 }
 inline bool __any_sync(unsigned mask, bool predicate) { return __ballot_sync(mask, predicate) != 0; }
+template <typename T>
+T min(T a, T b) {
+  return std::min(a, b);
+}
+template <typename T>
+T max(T a, T b) {
+  return std::max(a, b);
+}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
