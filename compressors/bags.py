@@ -25,12 +25,15 @@ class Bags(NamedTuple):
     weights: Tensor | None
 
 
-def check_ids(ids: Tensor, num_embeddings: int, what: str = "the table") -> None:
-    """Raises IndexError for an id outside `0 … num_embeddings - 1`.
+def checked(tensor: Tensor) -> bool:
+    """Whether the values of ids and offsets are looked at: on CPU always, on CUDA, where that means waiting for the
+    device, with `EMBPRESS_CHECK=1`."""
+    return tensor.device.type == "cpu" or os.environ.get("EMBPRESS_CHECK") == "1"
 
-    Always on CPU; on CUDA, where looking means waiting for the device, with `EMBPRESS_CHECK=1`.
-    """
-    if ids.numel() == 0 or not (ids.device.type == "cpu" or os.environ.get("EMBPRESS_CHECK") == "1"):
+
+def check_ids(ids: Tensor, num_embeddings: int, what: str = "the table") -> None:
+    """Raises IndexError for an id outside `0 … num_embeddings - 1`, where ids are `checked`."""
+    if ids.numel() == 0 or not checked(ids):
         return
     low, high = (int(x) for x in ids.aminmax())
     if low < 0 or high >= num_embeddings:
@@ -130,7 +133,7 @@ def _bounds(offsets: Tensor, size: int, include_last_offset: bool) -> Tensor:
     """`(B + 1,)` offsets from 0 to `size`."""
     if not include_last_offset:
         offsets = torch.cat([offsets, offsets.new_tensor([size])])
-    if offsets.device.type != "cpu" and os.environ.get("EMBPRESS_CHECK") != "1":
+    if not checked(offsets):
         return offsets
     first, last = int(offsets[0]), int(offsets[-1])
     if first != 0:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import check_ids, integers
+from embpress.compressors.bags import check_ids, checked, integers
 from embpress.compressors.base import Compressor, TableOptions, frozen
 from embpress.compressors.budget import Plan, TableSpec, plan
 from embpress.compressors.full import Full
@@ -135,7 +135,7 @@ class TableCollection(nn.Module):
         return parts[0] if len(parts) == 1 else _Join.apply(self._runs, *parts)
 
     def _check(self, ids: Tensor) -> None:
-        if ids.device.type != "cpu" or not bool(((ids < 0) | (ids >= self._rows)).any()):
+        if not checked(ids) or not bool(((ids < 0) | (ids >= self._rows)).any()):
             return
         row, t = ((ids < 0) | (ids >= self._rows)).nonzero()[0].tolist()
         n = self.specs[t].num_embeddings

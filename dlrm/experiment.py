@@ -160,12 +160,23 @@ def id_frequencies(data: ClickData) -> list[dict[str, Any]]:
     return tables
 
 
+# the op behind each method that has one
+_OPS = {
+    "tt": "tt_embedding_bag",
+    "robe": "robe_lookup",
+    "hash": "compositional_lookup",
+    "qr": "compositional_lookup",
+    "mlet": "mlet_lookup",
+}
+
+
 def backend_of(tables: TableCollection) -> str:
     """What answers the lookups: `fbgemm`, `native`, `reference` (our ops in plain PyTorch) or `torch`."""
     names = {type(table).spec_name for table in tables.tables}
     if "full-tbe" in names:
         return "fbgemm"
-    kinds = {ops.backend(op) for name, op in (("tt", "tt_embedding_bag"), ("robe", "robe_lookup")) if name in names}
+    device = tables.tables[0].device.type
+    kinds = {ops.backend(op, device) for name, op in _OPS.items() if name in names}
     return kinds.pop() if len(kinds) == 1 else ("mixed" if kinds else "torch")
 
 

@@ -63,8 +63,8 @@ __device__ __forceinline__ void load_tile(bool packs, C* tile, int extent, int64
 // multiple of that); `rows(batch)`, `columns()`, `depth_begin(batch)`, `depth_end(batch)`; `a(batch, i, d)` and
 // `b(batch, j, d)`, pointers to elements; `store(batch, i, j, sum)`. A block is a tile of a batch.
 template <class Problem>
-__global__ void __launch_bounds__(kProductThreads)
-    tile_product_kernel(Problem problem, ProductTile tile, int64_t row_tiles, int64_t column_tiles) {
+__global__ void __launch_bounds__(kProductThreads, 3)
+    gathered_product_kernel(Problem problem, ProductTile tile, int64_t row_tiles, int64_t column_tiles) {
   using C = typename Problem::C;
   DYNAMIC_SHARED(C, left);
   C* right = left + kDepth * (tile.rows + kPadding);

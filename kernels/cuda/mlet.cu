@@ -43,20 +43,18 @@ struct Distinct {
 };
 
 Distinct distinct_rows(Device& device, const Lookups& lookups, int64_t rows) {
-  const int64_t n = lookups.count, blocks = divide_up(n, Device::kThreads);
+  const int64_t n = lookups.count;
   const auto limit = static_cast<uint32_t>(rows);
   const auto room = [&](int64_t count) { return device.scratch<uint32_t>(count); };
   uint32_t *found = room(n), *order = room(n), *keys = room(n), *sorted = room(n);
   device.launch_for(n, &row_keys_kernel, lookups, limit, found, order);
   device.sort_pairs(found, keys, order, sorted, n, bits_for(static_cast<uint64_t>(rows) + 1));
-  uint32_t *counts = room(blocks + 1), *distinct = room(n), *numbers = room(n), *ranges = room(2 * lookups.tables.by);
-  const dim3 block(Device::kThreads);
-  const size_t shared = Device::kThreads / 32 * sizeof(uint32_t);
-  device.launch(&count_rows_kernel, dim3(static_cast<unsigned>(blocks)), block, shared, keys, n, limit, counts);
-  device.launch(&sum_counts_kernel, dim3(1), block, shared, counts, blocks);
-  device.launch(&number_rows_kernel, dim3(static_cast<unsigned>(blocks)), block, shared, keys, n, limit, counts,
-                distinct, numbers);
-  device.launch_for(lookups.tables.by, &table_ranges_kernel, distinct, counts + blocks, lookups, ranges);
+  auto *first = device.scratch<int32_t>(n), *sums = device.scratch<int32_t>(n);
+  device.launch_for(n, &first_of_row_kernel, keys, n, limit, first);
+  device.running_sums(first, sums, n);
+  uint32_t *distinct = room(n), *numbers = room(n), *ranges = room(2 * lookups.tables.by);
+  device.launch_for(n, &number_rows_kernel, keys, n, limit, sums, distinct, numbers);
+  device.launch_for(lookups.tables.by, &table_ranges_kernel, distinct, sums + n - 1, lookups, ranges);
   return {{lookups, distinct, ranges}, numbers, sorted};
 }
 
@@ -66,7 +64,7 @@ void multiply(Device& device, const Problem& problem, int64_t batches, int64_t r
   const int64_t row_tiles = divide_up(rows, tile.rows), column_tiles = divide_up(columns, tile.columns);
   const int64_t blocks = batches * row_tiles * column_tiles;
   STD_TORCH_CHECK(blocks < kMost, "mlet_lookup: a product of ", blocks, " tiles is too large for one call");
-  device.launch(&tile_product_kernel<Problem>, dim3(static_cast<unsigned>(blocks)), dim3(kProductThreads),
+  device.launch(&gathered_product_kernel<Problem>, dim3(static_cast<unsigned>(blocks)), dim3(kProductThreads),
                 tile.shared() * sizeof(typename Problem::C), problem, tile, row_tiles, column_tiles);
 }
 

@@ -184,7 +184,7 @@ inline __host__ __device__ int64_t robe_piece_width(int z) {
 
 // Sums of the pieces that can lie in the range of a tile: a warp for 32 positions of a piece.
 template <class T>
-__global__ void __launch_bounds__(256) robe_pieces_kernel(SortedChunks<T> sorted, int64_t pieces, Compute<T>* sums) {
+__global__ void __launch_bounds__(256, 4) robe_pieces_kernel(SortedChunks<T> sorted, int64_t pieces, Compute<T>* sums) {
   const int64_t width = robe_piece_width(sorted.robe.z), groups = width / kTile;
   const int64_t warp = global_thread() / 32, piece = warp / groups, offset = warp % groups * kTile;
   if (piece >= pieces) return;
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(256) robe_pieces_kernel(SortedChunks<T> sorted
 
 // The gradient: a warp a tile.
 template <class T>
-__global__ void __launch_bounds__(256) robe_gather_kernel(SortedChunks<T> sorted, const uint32_t* ranges,
+__global__ void __launch_bounds__(256, 4) robe_gather_kernel(SortedChunks<T> sorted, const uint32_t* ranges,
                                                           const Compute<T>* sums, int64_t tiles, int64_t size, T* out) {
   const int64_t tile = global_thread() / 32, position = tile * kTile + threadIdx.x % 32;
   if (tile >= tiles) return;
