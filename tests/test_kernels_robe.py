@@ -174,6 +174,19 @@ def test_gradient_of_a_batch_that_covers_the_array_many_times(z, hot, device):
     torch.testing.assert_close(got, robe_naive_gradient(grad, ids, THREE, coefficients, 130, z), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("count", [12, 384])
+@pytest.mark.parametrize("z", [1, 4])
+def test_gradient_of_chunks_that_reach_into_32_positions_from_both_ends(z, count, device):
+    """The first and the last place where a chunk can start to reach one of the positions 32 to 63."""
+    memory, coefficients = robe_case(100)
+    start = {robe_hash(x, 0, *coefficients.tolist(), 101 - z): x for x in range(2000)}
+    ids = torch.tensor([[start[33 - z]], [start[63]]]).repeat(count, 1)
+    grad = random_grad(2 * count, 1, z)
+    got = gradient(memory, ids, WHOLE, coefficients, grad, device, z=z, dim=z)
+    want = robe_naive_gradient(grad, ids, WHOLE, coefficients, 100, z)
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("atomics", [False, True])
 @pytest.mark.parametrize("z", [1, 4])
 def test_gradients_of_a_wide_array_are_zero_where_no_row_lies(z, atomics, device):
