@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from embpress.cli.options import AMP, DEVICE, command_line
+
 
 @click.group(name="bench")
 def command() -> None:
@@ -22,6 +24,8 @@ def command() -> None:
 @click.option("--scale", type=float, default=0.1, show_default=True, help="Table sizes as a share of Criteo-Kaggle's.")
 @click.option("--ratio", type=float, help="Full bytes / serving bytes of all tables together.")
 @click.option("--largest", type=int, help="Compress only so many tables, the largest.")
+@DEVICE
+@AMP
 @click.option("--repeats", type=int, default=30, show_default=True, help="Pairs of a step and an sgemm a method.")
 @click.option("--threads", type=int, help="CPU threads. [default: torch's]")
 @click.option("--out", type=click.Path(), metavar="FILE", help="Also write the result as JSON.")
@@ -32,23 +36,26 @@ def train(
     scale: float,
     ratio: float | None,
     largest: int | None,
+    device: str,
+    amp: bool,
     repeats: int,
     threads: int | None,
     out: str | None,
 ) -> None:
-    """Training step of a DLRM against its MLPs' arithmetic at sgemm's speed, measured in the same run.
+    """Training step of a DLRM against its MLPs' arithmetic at sgemm's speed (float32), measured in the same run.
 
     \b
     Examples:
       embpress bench train
       embpress bench train --methods full,full-tbe,tt:rank=32 --largest 7 --scale 1
+      embpress bench train --device cuda --amp
     """
     import torch
 
-    from embpress.cli.options import command_line
     from embpress.cli.show import console, table
     from embpress.compressors import InputError, parse_all
     from embpress.dlrm.bench import bench_train
+    from embpress.dlrm.device import make_current
     from embpress.dlrm.environment import environment
     from embpress.dlrm.record import write_json
     from embpress.dlrm.settings import resolve
@@ -59,7 +66,8 @@ def train(
         raise InputError("--repeats and --batch-size must be at least 1, --scale between 0 and 1")
     if threads:
         torch.set_num_threads(threads)
-    settings = resolve(0, model=model, batch_size=batch_size, ratio=ratio, largest=largest)
+    settings = resolve(0, model=model, batch_size=batch_size, ratio=ratio, largest=largest, device=device, amp=amp)
+    make_current(settings.device)
     quiet = console(stderr=True)
     with quiet.status("starting") as status:
         rows, peak = bench_train(specs, settings, scale, repeats, status.update)
@@ -73,11 +81,13 @@ def train(
         ]
         for r in rows
     ]
+    ran_on = environment(settings.device)
+    where = ran_on.get("gpu") or f"{torch.get_num_threads()} threads"
     shown = console()
     shown.print(table(["method", "tables", "step ms", "arithmetic ms", "step / arithmetic"], cells))
     shown.print(
         f"  {model} model, batch {batch_size}, 26 tables of Criteo-Kaggle's sizes × {scale:g}; "
-        f"sgemm {peak:.0f} GFLOP/s on {torch.get_num_threads()} threads; medians of {repeats} pairs",
+        f"sgemm {peak:.0f} GFLOP/s on {where}; {'bfloat16 MLPs; ' if amp else ''}medians of {repeats} pairs",
         style="dim",
     )
     if out:
@@ -85,7 +95,7 @@ def train(
             "schema": "embpress-bench-train/1",
             "command": command_line(),
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "environment": environment(),
+            "environment": ran_on,
             "sgemm_gflops": peak,
             "settings": asdict(settings),
             "scale": scale,
@@ -101,10 +111,11 @@ def train(
 )
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for the repeats of a case.")
 @click.option("--threads", type=int, help="CPU threads. [default: torch's, all cores]")
+@DEVICE
 @click.option("--quick", is_flag=True, help="Small sizes and two repeats, to see that everything works.")
 @click.option("--list", "only_list", is_flag=True, help="Show the cases and measure nothing.")
 @click.option("--out", type=click.Path(), default="runs/bench-tt", show_default=True, metavar="FOLDER")
-def tt(cases: str, seconds: float, threads: int | None, quick: bool, only_list: bool, out: str) -> None:
+def tt(cases: str, seconds: float, threads: int | None, device: str, quick: bool, only_list: bool, out: str) -> None:
     """TT-Rec's op against its rivals: torch.bmm, tensorly-torch, the full table, whole models; and its memory.
 
     Writes a page with tables and a plot, and the record they are made from.
@@ -117,11 +128,11 @@ def tt(cases: str, seconds: float, threads: int | None, quick: bool, only_list: 
     """
     import torch
 
-    from embpress.cli.options import command_line
     from embpress.cli.show import console, show_bench
     from embpress.compressors import InputError
     from embpress.dlrm.bench_case import QUICK, Context, Size
     from embpress.dlrm.bench_tt import all_cases, backends, chosen, run_cases
+    from embpress.dlrm.device import make_current, resolve_device
     from embpress.dlrm.environment import environment
     from embpress.dlrm.record import write_json
     from embpress.reports.bench_tt import RECORD, write_page
@@ -138,14 +149,17 @@ def tt(cases: str, seconds: float, threads: int | None, quick: bool, only_list: 
         return
     if threads:
         torch.set_num_threads(threads)
-    context = Context(size, 0.01, least=2, block=0.0) if quick else Context(size, seconds)
+    device = resolve_device(device)
+    make_current(device)
+    context = Context(size, 0.01, 2, 0.0, device) if quick else Context(size, seconds, device=device)
     folder = Path(out)
     record: dict[str, Any] = {
         "schema": "embpress-bench-tt/1",
         "command": command_line(),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "environment": environment(),
-        "backend": backends(),
+        "environment": environment(device),
+        "device": device,
+        "backend": backends(device),
         "quick": quick,
         "seconds": seconds,
         "size": asdict(size),

@@ -41,6 +41,7 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
       embpress compare clicks.csv --label click --dense price,age --ratio 64
       embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
+      embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
     """
     from embpress.compressors import parse_all
 
@@ -57,7 +58,9 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
 def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
     """Data, settings and run folder from the options; says at a terminal that it is reading."""
     from embpress.cli.show import console
+    from embpress.dlrm.device import resolve_device
 
+    given["device"] = resolve_device(given["device"])  # before the data are read: a mistake should not wait for them
     with console(stderr=True).status("reading data"):
         data = load_data(given)
     settings = settings_of(data, given)
@@ -76,7 +79,8 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Spec]
     out.print(describe(data), markup=False)
     out.print(
         f"{settings.model} model, width {settings.width}, {settings.optimizer} {settings.learning_rate:g}, "
-        f"batch {settings.batch_size}, {settings.epochs} epoch{'s' if settings.epochs > 1 else ''}; "
+        f"batch {settings.batch_size}, {settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+        f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
         f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
         markup=False,
     )

@@ -25,20 +25,26 @@ def command(build: bool) -> None:
     from embpress.dlrm.environment import environment
     from embpress.kernels import load, ops
 
-    found = environment()
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    found = environment(devices[-1])
     rows = [[name, str(value)] for name, value in found.items() if name != "packages"]
     rows += [[name, version] for name, version in found["packages"].items()]
-    rows.append(["CUDA", "available" if torch.cuda.is_available() else "not available: everything runs on the CPU"])
-    reason = fbgemm()
+    if len(devices) == 1:
+        rows.append(["CUDA", "not available: everything runs on the CPU"])
+    reason = fbgemm(devices[-1])
     rows.append(["FBGEMM", "imports: the method full-tbe works" if reason is None else f"{reason}: full-tbe is off"])
     rows.append(["native ops", f"loaded, with {load.isa()} vectors" if load.missing is None else load.missing])
     for op in ops.NAMES:
-        backend = ops.backend(op)
-        note = " (plain PyTorch)" if backend == "reference" else ""
-        rows.append([f"op {op}", backend + note])
+        answers = {device: ops.backend(op, device) for device in devices}
+        rows.append([f"op {op}", "; ".join(_answer(backend, device, devices) for device, backend in answers.items())])
     rows.append(["methods", ", ".join(available())])
     rows += [[f"plug-in {name}", f"broken: {why}"] for name, why in broken().items()]
     console().print(table(["what", "found"], rows, left=(0, 1)))
+
+
+def _answer(backend: str, device: str, devices: list[str]) -> str:
+    text = "reference (plain PyTorch)" if backend == "reference" else backend
+    return text if len(devices) == 1 else f"{device}: {text}"
 
 
 def _compile() -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEVICE = click.option("--device", default="cpu", show_default=True, help="Where it runs: cpu, cuda or cuda:INDEX.")
+AMP = click.option("--amp", is_flag=True, help="MLPs and interaction in bfloat16; tables and loss stay float32.")
+
 _DATA = [
     click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE]..."),
     click.option("--format", type=str, default="auto", help="auto, criteo, csv, parquet, libfm or synthetic."),
@@ -53,7 +56,8 @@ _TRAINING = [
     click.option("--lr", "learning_rate", type=float, help="Learning rate. [default: 0.02; kaggle: 0.1; terabyte: 1]"),
     click.option("--batch-size", type=int, help="Samples a step. [default: 256, from a million rows on 2048]"),
     click.option("--epochs", type=int, help="Passes over the training part. [default: 1]"),
-    click.option("--device", default="cpu", show_default=True, help="Where to train: cpu."),
+    DEVICE,
+    AMP,
     click.option("--threads", type=int, help="CPU threads. [default: torch's]"),
 ]
 DATA_NAMES = [
@@ -98,10 +102,11 @@ def load_data(given: dict[str, Any]) -> ClickData:
 
 
 def settings_of(data: ClickData, given: dict[str, Any]) -> Settings:
-    """Settings from the options' values; sets the number of threads."""
+    """Settings from the options' values; sets the number of threads and makes their device the current one."""
     import torch
 
     from embpress.compressors.registry import as_bytes, as_ratio
+    from embpress.dlrm.device import make_current
     from embpress.dlrm.settings import resolve
 
     own = {name: value for name, value in given.items() if name not in DATA_NAMES}
@@ -113,16 +118,16 @@ def settings_of(data: ClickData, given: dict[str, Any]) -> Settings:
         if threads < 1:
             raise InputError(f"--threads must be at least 1, got {threads}")
         torch.set_num_threads(threads)
-    if own["device"] != "cpu":
-        raise InputError(f"--device {own['device']}: training runs on the CPU only in this version; use --device cpu")
     rows = len(data.train) + len(data.valid) + len(data.test)
-    return resolve(
+    settings = resolve(
         rows,
         ratio=None if ratio is None else as_ratio(ratio),
         budget=None if budget is None else as_bytes(budget),
         threads=torch.get_num_threads(),
         **own,
     )
+    make_current(settings.device)
+    return settings
 
 
 def command_line() -> str:

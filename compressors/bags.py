@@ -25,15 +25,17 @@ class Bags(NamedTuple):
     weights: Tensor | None
 
 
-def checked(tensor: Tensor) -> bool:
-    """Whether the values of ids and offsets are looked at: on CPU always, on CUDA, where that means waiting for the
-    device, with `EMBPRESS_CHECK=1`."""
-    return tensor.device.type == "cpu" or os.environ.get("EMBPRESS_CHECK") == "1"
+def looks_at(values: Tensor) -> bool:
+    """Whether ids and offsets are checked by their values.
+
+    Always on CPU; on CUDA, where looking means waiting for the device, with `EMBPRESS_CHECK=1`.
+    """
+    return values.device.type == "cpu" or os.environ.get("EMBPRESS_CHECK") == "1"
 
 
 def check_ids(ids: Tensor, num_embeddings: int, what: str = "the table") -> None:
-    """Raises IndexError for an id outside `0 … num_embeddings - 1`, where ids are `checked`."""
-    if ids.numel() == 0 or not checked(ids):
+    """Raises IndexError for an id outside `0 … num_embeddings - 1`, where `looks_at` says so."""
+    if ids.numel() == 0 or not looks_at(ids):
         return
     low, high = (int(x) for x in ids.aminmax())
     if low < 0 or high >= num_embeddings:
@@ -133,7 +135,7 @@ def _bounds(offsets: Tensor, size: int, include_last_offset: bool) -> Tensor:
     """`(B + 1,)` offsets from 0 to `size`."""
     if not include_last_offset:
         offsets = torch.cat([offsets, offsets.new_tensor([size])])
-    if not checked(offsets):
+    if not looks_at(offsets):
         return offsets
     first, last = int(offsets[0]), int(offsets[-1])
     if first != 0:

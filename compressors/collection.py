@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import check_ids, checked, integers
+from embpress.compressors.bags import check_ids, integers, looks_at
 from embpress.compressors.base import Compressor, TableOptions, frozen
 from embpress.compressors.budget import Plan, TableSpec, plan
 from embpress.compressors.full import Full
@@ -50,9 +50,11 @@ class TableCollection(nn.Module):
         self.groups = cast("Sequence[TableGroup]", groups)
         self._maintained = [table for table in tables if hasattr(table, "maintain")]
         self._runs = [_runs_of(own) for own in self.members]
-        self.register_buffer("_rows", torch.tensor([s.num_embeddings for s in specs]), persistent=False)
+        device = tables[0].device
+        rows = torch.tensor([s.num_embeddings for s in specs], device=device)
+        self.register_buffer("_rows", rows, persistent=False)
         for g, own in enumerate(self.members):
-            self.register_buffer(f"_own_{g}", torch.tensor(own), persistent=False)
+            self.register_buffer(f"_own_{g}", torch.tensor(own, device=device), persistent=False)
 
     @classmethod
     def build(
@@ -118,7 +120,7 @@ class TableCollection(nn.Module):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.specs)} tables")
         if all(isinstance(value, Tensor) for value in inputs):
             return self(torch.stack([cast(Tensor, value) for value in inputs], dim=1))
-        bags = [(value, torch.arange(len(value))) if isinstance(value, Tensor) else value for value in inputs]
+        bags = [_bags_of_one(value) if isinstance(value, Tensor) else value for value in inputs]
         for t, (ids, _) in enumerate(bags):
             check_ids(ids, self.specs[t].num_embeddings, self._name(t))
         parts = [group.pooled([bags[t] for t in own]) for own, group in zip(self.members, self.groups)]
@@ -135,7 +137,7 @@ class TableCollection(nn.Module):
         return parts[0] if len(parts) == 1 else _Join.apply(self._runs, *parts)
 
     def _check(self, ids: Tensor) -> None:
-        if not checked(ids) or not bool(((ids < 0) | (ids >= self._rows)).any()):
+        if not looks_at(ids) or not bool(((ids < 0) | (ids >= self._rows)).any()):
             return
         row, t = ((ids < 0) | (ids >= self._rows)).nonzero()[0].tolist()
         n = self.specs[t].num_embeddings
@@ -199,6 +201,10 @@ class TableCollection(nn.Module):
             f"{len(self.specs)} tables, width {self.embedding_dim}, serving_bytes={self.serving_bytes}, "
             f"ratio={self.ratio:.3g}"
         )
+
+
+def _bags_of_one(ids: Tensor) -> tuple[Tensor, Tensor]:
+    return ids, torch.arange(ids.shape[0], device=ids.device)
 
 
 class _Join(torch.autograd.Function):

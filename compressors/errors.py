@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
 
 
@@ -26,6 +27,23 @@ class BudgetError(InputError):
 
     def __reduce__(self) -> tuple[type[BudgetError], tuple[str, int]]:
         return type(self), (str(self), self.smallest)
+
+
+def installed(package: str) -> bool:
+    """Whether a package imports here."""
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+def require(package: str, what: str) -> None:
+    """Raises InputError where a package that `what` cannot do without does not import here."""
+    if not installed(package):
+        raise InputError(
+            f"{what} needs the Python package {package}, which does not import here: pip install {package}"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from embpress.compressors.bags import Bags
 from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.draws import uniform_
 from embpress.compressors.group import TableGroup
 from embpress.compressors.registry import register
 
@@ -68,7 +69,7 @@ class Full(Compressor):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`U(-1/√n, 1/√n)`, DLRM's; the padding row is zero, as in `nn.EmbeddingBag`."""
         weight, bound = self.own_rows("weight"), 1 / math.sqrt(self.num_embeddings)
-        weight.uniform_(-bound, bound, generator=generator)
+        uniform_(weight, -bound, bound, generator)
         if self.padding_idx is not None:
             weight[self.padding_idx] = 0
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.bags import Bags
 from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
@@ -21,12 +22,15 @@ from embpress.compressors.registry import register
 _OPTIMIZERS = {"sgd": "EXACT_SGD", "adagrad": "EXACT_ADAGRAD", "rowwise_adagrad": "EXACT_ROWWISE_ADAGRAD"}
 
 
-def available() -> str | None:
-    """Why `fbgemm_gpu` cannot be used here, or None where it can."""
+def available(device: torch.device | str = "cpu") -> str | None:
+    """Why `fbgemm_gpu` cannot be used on a device, or None where it can."""
     try:
         import fbgemm_gpu.split_table_batched_embeddings_ops_training  # noqa: F401
     except Exception as error:  # a release for another torch fails with OSError and worse
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return f"fbgemm_gpu does not import here ({type(error).__name__}: {error})".splitlines()[0]
+    cuda = torch._C._dispatch_has_kernel_for_dispatch_key("fbgemm::bounds_check_indices", "CUDA")
+    if torch.device(device).type == "cuda" and not cuda:
+        return "the fbgemm_gpu that is installed has no CUDA kernels (fbgemm-gpu-cpu?)"
     return None
 
 
@@ -46,11 +50,12 @@ class _TBE(nn.Module):
 
     def _connect(self) -> None:
         """Makes the TBE; parameters that are here already replace its own."""
-        reason = available()
+        shapes, optimizer, learning_rate, mean, device = self.arguments
+        reason = available(device)
         if reason is not None:
             raise InputError(
-                f"full-tbe needs fbgemm_gpu, which does not import here ({reason}); install embpress[cpu] or "
-                "embpress[cuda] in the release that goes with your torch"
+                f"full-tbe needs FBGEMM, but {reason}; install embpress[cpu] or embpress[cuda] in the release that "
+                "goes with your torch"
             )
         from fbgemm_gpu.split_embedding_configs import EmbOptimType
         from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation, PoolingMode
@@ -59,7 +64,6 @@ class _TBE(nn.Module):
             SplitTableBatchedEmbeddingBagsCodegen,
         )
 
-        shapes, optimizer, learning_rate, mean, device = self.arguments
         cuda = torch.device(device).type == "cuda"
         place = (EmbeddingLocation.DEVICE, ComputeDevice.CUDA) if cuda else (EmbeddingLocation.HOST, ComputeDevice.CPU)
         tbe = SplitTableBatchedEmbeddingBagsCodegen(
@@ -71,16 +75,26 @@ class _TBE(nn.Module):
             device=torch.device(device),
         )
         where = "dev" if cuda else "host"
-        for name, theirs in (("weights", f"weights_{where}"), ("state", f"momentum1_{where}")):
-            found = getattr(tbe, theirs, None)
-            if found is None or found.numel() == 0:
-                continue
+        mine = {"weights": f"weights_{where}"}
+        if optimizer != "sgd":  # of which CUDA's TBE keeps one number that says nothing
+            mine["state"] = f"momentum1_{where}"
+        for name, theirs in mine.items():
+            found = getattr(tbe, theirs)
             if name in self._parameters:
                 setattr(tbe, theirs, self._parameters[name])
             else:
                 parameter = found if isinstance(found, nn.Parameter) else nn.Parameter(found, requires_grad=False)
                 setattr(self, name, parameter)
         object.__setattr__(self, "tbe", tbe)  # not a child: only the two parameters are state
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to` and its kin go through: another device needs another TBE."""
+        before = self.weights.device
+        super()._apply(fn, recurse)
+        if self.weights.device != before:
+            self.arguments = (*self.arguments[:-1], str(self.weights.device))
+            self._connect()
+        return self
 
     def bookkeeping_bytes(self) -> int:
         """Bytes of the TBE's own small tensors."""
@@ -128,7 +142,7 @@ class _TBEGroup(TableGroup):
 
     def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         ids = torch.cat([ids for ids, _ in inputs])
-        starts = torch.tensor([0, *(ids.shape[0] for ids, _ in inputs)]).cumsum(0)
+        starts = torch.tensor([0, *(own.shape[0] for own, _ in inputs)], device=ids.device).cumsum(0)
         offsets = torch.cat([*(own + starts[t] for t, (_, own) in enumerate(inputs)), starts[-1:]])
         return self.kernel(ids, offsets).view(inputs[0][1].shape[0], len(inputs), self.tables[0].embedding_dim)
 
@@ -187,7 +201,7 @@ class FullTBE(Compressor):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`U(-1/√n, 1/√n)`, the padding row zero."""
         bound = 1 / math.sqrt(self.num_embeddings)
-        self.weight.uniform_(-bound, bound, generator=generator)
+        uniform_(self.weight, -bound, bound, generator)
         if self.padding_idx is not None:
             self.weight[self.padding_idx] = 0
 

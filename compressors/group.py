@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from embpress.compressors.base import Compressor
 
@@ -44,6 +45,14 @@ class TableGroup(nn.Module):
             table.adopt(name, stacked, first)
             first += count
         self.register_parameter(name, stacked)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to` and its kin go through: buffers become other tensors, to which the tables then refer."""
+        super()._apply(fn, recurse)
+        for table in self.tables:
+            for name in table._adopted:
+                object.__setattr__(table, name, getattr(self, name))
+        return self
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Checked ids, one a table: `(B, T)` int32 or int64 → `(B, T, D)`."""

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.compositional import Compositional, part_width
+from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.registry import register
 from embpress.kernels.reference import ROBE_PRIME, part_hash
@@ -68,7 +69,7 @@ class HashingTrick(Compositional):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`U(-1/√n, 1/√n)`: the rows start with a full table's variance."""
         bound = 1 / math.sqrt(self.num_embeddings)
-        self.own_rows("weight").uniform_(-bound, bound, generator=generator)
+        uniform_(self.own_rows("weight"), -bound, bound, generator)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.draws import normal_, uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
@@ -87,9 +88,9 @@ class MLET(Compressor):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`table` as a full table, `projection` from N(0, 1/16) or N(0, 1/k)."""
         bound = 1 / math.sqrt(self.num_embeddings)
-        self.own_rows("table").uniform_(-bound, bound, generator=generator)
+        uniform_(self.own_rows("table"), -bound, bound, generator)
         std = 0.25 if self.init == "paper" else 1 / math.sqrt(self.k)
-        self.own_rows("projection").normal_(0, std, generator=generator)
+        normal_(self.own_rows("projection"), 0, std, generator)
 
     def _lookup(self, ids: Tensor) -> Tensor:
         first, rows = (ids.new_full((1,), value) for value in (self.first_row("table"), self.num_embeddings))

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.compositional import Compositional, part_width
+from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.registry import register
 
@@ -76,13 +77,13 @@ class QRTrick(Compositional):
         if self.op == "mult":
             last = sum(self.part_sizes[:-1])
             bound = math.sqrt(3) * _FACTOR_STD
-            weight[:last].uniform_(-bound, bound, generator=generator)
+            uniform_(weight[:last], -bound, bound, generator)
             bound = 1 / (math.sqrt(n) * _FACTOR_STD ** (self.parts - 1))
-            weight[last:].uniform_(-bound, bound, generator=generator)
+            uniform_(weight[last:], -bound, bound, generator)
         else:
             terms = self.parts if self.op == "add" else 1
             bound = 1 / math.sqrt(n * terms)
-            weight.uniform_(-bound, bound, generator=generator)
+            uniform_(weight, -bound, bound, generator)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`(i // c^j) mod k_j`, plus where part j starts."""

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.hashing import draw_coefficients
@@ -110,7 +111,7 @@ class Robe(Compressor):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`U(-1/√n, 1/√n)`; in a model n is the largest table's."""
         bound = 1 / math.sqrt(self.num_embeddings)
-        self.memory.uniform_(-bound, bound, generator=generator)
+        uniform_(self.memory, -bound, bound, generator)
 
     def _lookup(self, ids: Tensor) -> Tensor:
         start, rows = (ids.new_full((1,), value) for value in (self.start, self.num_embeddings))

@@ -53,6 +53,7 @@ class _TTGroup(TableGroup):
             caches=caches,
             num_cores=self.tables[0].num_cores,
             store=self.tables[0].store,
+            math=self.tables[0].math,
         )
         for t, table in enumerate(self.tables):
             if cached[t]:
@@ -73,7 +74,10 @@ class TTRec(Compressor):
             `sampled-gaussian-fbtt`, the published code's scale.
         rows: factors `p` with `prod p >= n`; default: even, with little padding.
         columns: factors `q` with `prod q = D`; default: even, the largest last.
-        store: keep the partial products of a training step's forward for its backward instead of making them again.
+        store: keep the partial products of a training step's forward for its backward instead of making them again; no
+            difference on CUDA, where they stay on the chip.
+        math: on CUDA, how float32 products of large batches are made: `fp32`, or on tensor cores `tf32` (10 bits of
+            mantissa) or `split-tf32` (nearly float32's). The CPU takes `fp32`.
         cache_rows, cache_fraction: keep so many of the most frequent rows, or this share of all (the paper: 0.0001),
             uncompressed; 0: none. Call `maintain` after each backward (`embpress.compressors.maintain` does it for a
             whole model), so that rows which enter start with fresh optimizer state.
@@ -97,6 +101,7 @@ class TTRec(Compressor):
         rows: tuple[int, ...] | None = None,
         columns: tuple[int, ...] | None = None,
         store: bool = False,
+        math: str = "fp32",
         cache_rows: int = 0,
         cache_fraction: float = 0.0,
         warmup: int = 100,
@@ -111,7 +116,9 @@ class TTRec(Compressor):
         if len(given) not in ((1,) if isinstance(rank, int) else (cores - 1,)) or min(given) < 1:
             raise InputError(f"tt: rank={rank} must be one positive rank, or {cores - 1} of them for {cores} cores")
         self.ranks = core_ranks(rank, self.rows, self.columns)
-        self.rank, self.num_cores, self.init, self.store = rank, cores, init, store
+        self.rank, self.num_cores, self.init, self.store, self.math = rank, cores, init, store, math
+        if math not in ops.MATH:
+            raise InputError(f"tt: math={math!r} is not one of {', '.join(ops.MATH)}")
         self.cores = nn.ParameterList(
             torch.empty(
                 p, self.ranks[k], q, self.ranks[k + 1], device=options.get("device"), dtype=options.get("dtype")
@@ -150,6 +157,7 @@ class TTRec(Compressor):
             "rows": self.rows,
             "columns": self.columns,
             **({"store": True} if self.store else {}),
+            **({"math": self.math} if self.math != "fp32" else {}),
             **(
                 {"cache_rows": self.cache_rows, "warmup": self.warmup, "refresh": self.refresh, "evict": self.evict}
                 if self.cache_rows
@@ -198,6 +206,7 @@ class TTRec(Compressor):
                 mean=self.mode == "mean",
                 include_last_offset=self.include_last_offset if last is None else last,
                 store=self.store,
+                math=self.math,
             ).squeeze(1)
         except IndexError as error:
             raise IndexError(str(error).replace("table 0", "the table")) from None
@@ -262,11 +271,18 @@ class TTRec(Compressor):
         return [entry for entry in self._weights() if entry.name not in counting]
 
     def _activation_bytes(self, batch_size: int) -> int:
-        """Rows, the plan of the batch (int32), and with `store` the partial products before the last core."""
+        """Rows, the plan of the batch (int32), and with `store` the partial products before the last core.
+
+        On CUDA partial products stay on the chip. A small batch has no plan there; it is counted all the same.
+        """
         grouped = max(1, self.num_cores - 2)  # the core whose digit groups the lookups
-        plan = 4 * (batch_size * (3 + self.num_cores + (self.cache is not None)) + 2 * self.rows[grouped] + 1)
+        groups = self.rows[grouped]
+        if self.cores[0].is_cuda:
+            plan = 4 * (6 * batch_size + 2 * groups + self.cache_rows + 3)
+        else:
+            plan = 4 * (batch_size * (3 + self.num_cores + (self.cache is not None)) + 2 * groups + 1)
         partial = 0
-        if self.store and self.num_cores > 2:
+        if self.store and self.num_cores > 2 and not self.cores[0].is_cuda:
             widest = 64 // self.itemsize  # elements of a vector: pieces are padded to whole ones, and rows by one more
             pieces = math.prod(self.columns[:grouped])
             padded = -(-self.ranks[-2] // widest) * widest

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+from embpress.compressors.draws import fill
 from embpress.compressors.errors import InputError, nearest
 
 
@@ -70,5 +71,5 @@ def init_cores(cores: Sequence[Tensor], num_embeddings: int, name: str, generato
         target /= math.prod(core.shape[3] for core in cores)
     scale = math.sqrt(target ** (1 / len(cores)) / variance)
     for core in cores:
-        draw(core, generator)
+        fill(core, generator, lambda values: draw(values, generator))
         core.mul_(scale)

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from embpress.compressors import Spec, TableCollection, TableSpec
-from embpress.compressors.maintenance import reset_state
 from embpress.dlrm.bench_pairs import Gemm, seconds_of
+from embpress.dlrm.clock import Clock
+from embpress.dlrm.data import Part
 from embpress.dlrm.experiment import with_optimizer
 from embpress.dlrm.latency import zipf_ids
 from embpress.dlrm.model import DLRM
 from embpress.dlrm.optim import make_optimizers
 from embpress.dlrm.settings import Settings
+from embpress.dlrm.train import train_step
 
 # Criteo-Kaggle's tables (facebookresearch/dlrm on the full data set)
 KAGGLE_ROWS = (
@@ -53,31 +54,21 @@ def mlp_flops(model: DLRM, batch_size: int) -> int:
     return sum(6 * batch_size * layer.in_features * layer.out_features for layer in layers)
 
 
-@dataclass(frozen=True)
-class StepInputs:
-    """Batches that training steps take in turn.
-
-    Attributes:
-        dense: dense features `(B, 13)`.
-        ids: batches of ids `(B, F)`.
-        labels: clicks `(B,)`.
-    """
-
-    dense: Tensor
-    ids: list[Tensor]
-    labels: Tensor
-
-
 def step_inputs(
     sizes: Sequence[int],
     batch_size: int,
     generator: Generator,
     draw: Callable[[Sequence[int], int, Generator], Tensor] = zipf_ids,
-) -> StepInputs:
-    """Random batches for tables of these sizes; `draw(sizes, B, generator)` makes the ids."""
-    ids = [draw(sizes, batch_size, generator) for _ in range(_INPUTS)]
-    dense = torch.rand(batch_size, _DENSE, generator=generator)
-    return StepInputs(dense, ids, torch.rand(batch_size, generator=generator).round())
+    device: torch.device | str = "cpu",
+) -> list[Part]:
+    """Random batches for tables of these sizes, on a device; `draw(sizes, B, generator)` makes the ids.
+
+    They differ in their ids alone.
+    """
+    ids = [draw(sizes, batch_size, generator).to(device) for _ in range(_INPUTS)]
+    dense = torch.rand(batch_size, _DENSE, generator=generator).to(device)
+    labels = torch.rand(batch_size, generator=generator).round().to(device)
+    return [Part(labels, dense, own) for own in ids]
 
 
 def bench_model(sizes: Sequence[int], spec: Spec, settings: Settings, generator: Generator) -> DLRM:
@@ -89,9 +80,10 @@ def bench_model(sizes: Sequence[int], spec: Spec, settings: Settings, generator:
         budget=settings.budget,
         min_rows=settings.min_rows,
         largest=settings.largest,
+        device=settings.device,
         generator=generator,
     )
-    return DLRM(_DENSE, tables, settings.bottom, settings.top, generator)
+    return DLRM(_DENSE, tables, settings.bottom, settings.top, generator, settings.amp)
 
 
 def bench_train(
@@ -115,8 +107,8 @@ def bench_train(
     """
     generator = Generator().manual_seed(0)
     sizes = [max(min(n, 3), int(n * scale)) for n in KAGGLE_ROWS]
-    inputs = step_inputs(sizes, settings.batch_size, generator)
-    gemm = Gemm()
+    inputs = step_inputs(sizes, settings.batch_size, generator, device=settings.device)
+    gemm, clock = Gemm(device=settings.device), Clock(settings.device)
     steps: list[tuple[Spec, DLRM, Callable[[int], object]]] = []
     for spec in methods:
         progress(f"building {spec}")
@@ -127,8 +119,8 @@ def bench_train(
     for repeat in range(-3, repeats):  # three rounds to warm up
         progress(f"round {max(0, repeat)} of {repeats}")
         for own, (_, _, step) in zip(times, steps):
-            peak = seconds_of(gemm)
-            taken = seconds_of(step, repeat)
+            peak = seconds_of(gemm, clock)
+            taken = seconds_of(step, clock, repeat)
             if repeat >= 0:
                 peaks.append(peak)
                 own.append((taken, peak))
@@ -147,16 +139,7 @@ def bench_train(
     return rows, gemm.flops / statistics.median(peaks) / 1e9
 
 
-def training_step(model: DLRM, settings: Settings, inputs: StepInputs) -> Callable[[int], object]:
-    """One step on batch `i` (they are taken in turn): forward, backward, update."""
+def training_step(model: DLRM, settings: Settings, inputs: Sequence[Part]) -> Callable[[int], object]:
+    """One step on batch `i` (they are taken in turn)."""
     optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
-
-    def step(i: int) -> None:
-        logits = model(inputs.dense, inputs.ids[i % len(inputs.ids)])
-        F.binary_cross_entropy_with_logits(logits, inputs.labels).backward()
-        reset_state(model.tables.maintain(i), optimizers)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-
-    return step
+    return lambda i: train_step(model, optimizers, inputs[i % len(inputs)], i)

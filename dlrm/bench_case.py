@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Generator, nn
 
-from embpress.dlrm.bench_pairs import Gemm, Quartiles, Times
+from embpress.dlrm.bench_pairs import Call, Gemm, Quartiles, Times, paired
 from embpress.dlrm.bench_rivals import NotMeasured, full_table
+from embpress.dlrm.clock import Clock
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,14 @@ class Context:
         seconds: time for the repeats of a case.
         least: repeats at least.
         block: as in `paired`.
+        device: of the tables, the rivals and their inputs.
     """
 
-    def __init__(self, size: Size, seconds: float, least: int = 5, block: float = 0.01) -> None:
+    def __init__(
+        self, size: Size, seconds: float, least: int = 5, block: float = 0.01, device: torch.device | str = "cpu"
+    ) -> None:
         self.size, self.seconds, self.least, self.block = size, seconds, least, block
+        self.device = torch.device(device)
         self._key: object = None
         self._held: Any = None
 
@@ -132,8 +137,14 @@ class Context:
     def full_table(self) -> nn.EmbeddingBag:
         """`nn.EmbeddingBag` of the size's rows and width."""
         rows, dim = self.size.rows, self.size.dim
-        made: nn.EmbeddingBag = self.hold(("full", rows, dim), lambda: full_table(rows, dim, self.generator()))
+        made: nn.EmbeddingBag = self.hold(
+            ("full", rows, dim), lambda: full_table(rows, dim, self.generator(), self.device)
+        )
         return made
+
+    def paired(self, calls: Sequence[Call]) -> Times:
+        """`paired` with what this run has settled."""
+        return paired(calls, self.seconds, Clock(self.device), least=self.least, block=self.block)
 
 
 @dataclass(frozen=True)

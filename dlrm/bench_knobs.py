@@ -8,17 +8,30 @@ from torch import Generator, Tensor
 from embpress.compressors.tt import TTRec
 
 
-def stored_and_recomputed(n: int, dim: int, rank: int, generator: Generator) -> tuple[TTRec, TTRec]:
+def stored_and_recomputed(
+    n: int, dim: int, rank: int, generator: Generator, device: torch.device | str = "cpu"
+) -> tuple[TTRec, TTRec]:
     """The same table twice: one keeps the partial products for its backward, the other computes them again."""
-    stored, again = (TTRec(n, dim, rank=rank, store=store, generator=generator) for store in (True, False))
+    stored, again = (
+        TTRec(n, dim, rank=rank, store=store, generator=generator, device=device) for store in (True, False)
+    )
     again.load_state_dict(stored.state_dict())
     return stored, again
 
 
 def cached_table(n: int, dim: int, rank: int, cached_ids: Tensor, generator: Generator) -> TTRec:
-    """A table whose cache holds exactly the rows `cached_ids`, and which stays so while it is measured."""
+    """A table, on their device, whose cache holds exactly the rows `cached_ids` and stays so while it is measured."""
     never = 1 << 62
-    table = TTRec(n, dim, rank=rank, cache_rows=len(cached_ids), warmup=never, refresh=never, generator=generator)
+    table = TTRec(
+        n,
+        dim,
+        rank=rank,
+        cache_rows=len(cached_ids),
+        warmup=never,
+        refresh=never,
+        generator=generator,
+        device=cached_ids.device,
+    )
     table.fill_cache(cached_ids)
     return table
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,13 +29,14 @@ def memory_case(name: str, rows: int, rank: int = 32) -> Case:
 
     def run(context: Context, row: Row) -> None:
         size, generator = context.size, context.generator()
-        table = TTRec(rows, size.dim, rank=rank, generator=generator)
-        inputs = [(uniform(rows, size.batch, generator), torch.arange(size.batch))]
-        grad = torch.randn(size.batch, size.dim, generator=generator)
+        table = TTRec(rows, size.dim, rank=rank, generator=generator, device=context.device)
+        offsets = torch.arange(size.batch, device=context.device)
+        inputs = [(uniform(rows, size.batch, generator).to(context.device), offsets)]
+        grad = torch.randn(size.batch, size.dim, generator=generator).to(context.device)
         step = training(table, inputs, grad)
         step(0)
         table.zero_grad(set_to_none=True)  # so that the measured step makes its gradients, as every step does
-        peak = peak_bytes(lambda: step(0))
+        peak = peak_bytes(lambda: step(0), context.device)
         cores = sum(core.numel() * core.element_size() for core in table.cores)
         row.setting = {
             "rows": rows, "dim": size.dim, "rank": rank, "cores": 3, "batch": size.batch, "ids": "uniform",
@@ -61,7 +63,13 @@ def terabyte_case(name: str, rank: int = 32) -> Case:
 
     def run(context: Context, row: Row) -> None:
         size = context.size
-        asked = {"scale": size.scale, "batch_size": size.samples, "rank": rank, "threads": torch.get_num_threads()}
+        asked: dict[str, Any] = {
+            "scale": size.scale,
+            "batch_size": size.samples,
+            "rank": rank,
+            "threads": torch.get_num_threads(),
+            "device": str(context.device),
+        }
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder) / "answer.json"
             command = [sys.executable, "-m", "embpress.dlrm.bench_terabyte", json.dumps(asked), str(answer)]

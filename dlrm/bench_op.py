@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from embpress.compressors.tt import TTRec
 from embpress.dlrm.bench_case import Case, Context, Row, dtype_name
 from embpress.dlrm.bench_knobs import cached_table, ids_at_hit_rate, stored_and_recomputed
-from embpress.dlrm.bench_pairs import Call, Gemm, paired
+from embpress.dlrm.bench_pairs import Call, Gemm
 from embpress.dlrm.bench_rivals import BmmTable, TensorlyTable, forward_flops
 from embpress.dlrm.latency import zipf_ids
 
@@ -65,16 +65,16 @@ def train_case(
     def run(context: Context, row: Row) -> None:
         size, generator = context.size, context.generator()
         width, bags = dim or size.dim, batch or size.batch
-        table = TTRec(size.rows, width, rank=rank, cores=cores, dtype=dtype, generator=generator)
+        table = TTRec(size.rows, width, rank=rank, cores=cores, dtype=dtype, generator=generator, device=context.device)
         draw = _zipf if zipf else uniform
-        offsets = torch.arange(0, bags * pooling, pooling)
-        inputs = [(draw(size.rows, bags * pooling, generator), offsets) for _ in range(_INPUTS)]
+        offsets = torch.arange(0, bags * pooling, pooling, device=context.device)
+        inputs = [(draw(size.rows, bags * pooling, generator).to(context.device), offsets) for _ in range(_INPUTS)]
         row.setting = {
             "rows": size.rows, "dim": width, "rank": rank, "cores": cores, "batch": bags, "pooling": pooling,
             "ids": f"zipf {ZIPF:g}" if zipf else "uniform", "dtype": dtype_name(dtype), "pass": "forward + backward",
             "p": table.rows, "q": table.columns,
         }  # fmt: skip
-        grad = torch.randn(bags, width, dtype=dtype, generator=generator)
+        grad = torch.randn(bags, width, dtype=dtype, generator=generator).to(context.device)
         distinct = sum(len(ids.unique()) for ids, _ in inputs) / len(inputs)
         row.setting["distinct"] = distinct
         calls = [training(table, inputs, grad), _rival(rival, table, inputs, grad, context)]
@@ -93,8 +93,8 @@ def _rival(
 
 
 def _time(context: Context, row: Row, calls: Sequence[Call], dtype: torch.dtype, flops: float | None) -> None:
-    gemm = Gemm(context.size.gemm, dtype)
-    row.take(paired([*calls, gemm], context.seconds, least=context.least, block=context.block), gemm, flops)
+    gemm = Gemm(context.size.gemm, dtype, context.device)
+    row.take(context.paired([*calls, gemm]), gemm, flops)
 
 
 def recompute_case(name: str, rank: int = 32) -> Case:
@@ -102,10 +102,11 @@ def recompute_case(name: str, rank: int = 32) -> Case:
 
     def run(context: Context, row: Row) -> None:
         size, generator = context.size, context.generator()
-        tables = stored_and_recomputed(size.rows, size.dim, rank, generator)
-        inputs = [(uniform(size.rows, size.batch, generator), torch.arange(size.batch)) for _ in range(_INPUTS)]
+        tables = stored_and_recomputed(size.rows, size.dim, rank, generator, context.device)
+        offsets = torch.arange(size.batch, device=context.device)
+        inputs = [(uniform(size.rows, size.batch, generator).to(context.device), offsets) for _ in range(_INPUTS)]
         row.setting = _setting(context, rank)
-        grad = torch.randn(size.batch, size.dim, generator=generator)
+        grad = torch.randn(size.batch, size.dim, generator=generator).to(context.device)
         _time(
             context,
             row,
@@ -131,18 +132,17 @@ def cache_case(name: str, rate: int, rank: int = 32) -> Case:
     def run(context: Context, row: Row) -> None:
         size, generator = context.size, context.generator()
         cached_ids = torch.randperm(size.rows, generator=generator)[: max(1, int(size.rows * _CACHED_SHARE))]
-        table = cached_table(size.rows, size.dim, rank, cached_ids, generator)
-        offsets = torch.arange(size.batch)
-        inputs = [
-            (ids_at_hit_rate(cached_ids, size.rows, size.batch, rate / 100, generator), offsets) for _ in range(_INPUTS)
-        ]
+        table = cached_table(size.rows, size.dim, rank, cached_ids.to(context.device), generator)
+        offsets = torch.arange(size.batch, device=context.device)
+        ids = [ids_at_hit_rate(cached_ids, size.rows, size.batch, rate / 100, generator) for _ in range(_INPUTS)]
+        inputs = [(own.to(context.device), offsets) for own in ids]
         row.setting = _setting(context, rank) | {
             "cached": len(cached_ids),
             "hits": round(rate / 100 * size.batch),
         }
-        grad = torch.randn(size.batch, size.dim, generator=generator)
+        grad = torch.randn(size.batch, size.dim, generator=generator).to(context.device)
         calls = [training(table, inputs, grad), training(context.full_table(), inputs, grad)]
-        row.take(paired(calls, context.seconds, least=context.least, block=context.block))
+        row.take(context.paired(calls))
 
     return Case(name, "cache", BAG, run)
 
@@ -152,11 +152,12 @@ def latency_case(name: str, batch: int, rank: int = 16) -> Case:
 
     def run(context: Context, row: Row) -> None:
         size, generator = context.size, context.generator()
-        table = TTRec(size.rows, size.dim, rank=rank, generator=generator).fold()
+        table = TTRec(size.rows, size.dim, rank=rank, generator=generator, device=context.device).fold()
         full = context.full_table()
-        offsets = torch.arange(batch)
+        offsets = torch.arange(batch, device=context.device)
         # enough sets of ids that the full table's rows do not lie in the processor's cache from the time before
-        inputs = [uniform(size.rows, batch, generator) for _ in range(min(4096, max(_INPUTS, (1 << 16) // batch)))]
+        sets = min(4096, max(_INPUTS, (1 << 16) // batch))
+        inputs = [uniform(size.rows, batch, generator).to(context.device) for _ in range(sets)]
         row.setting = _setting(context, rank) | {"batch": batch, "pass": "lookup"}
 
         def lookups(module: nn.Module) -> Call:
@@ -166,7 +167,7 @@ def latency_case(name: str, batch: int, rank: int = 16) -> Case:
         full.eval()
         with torch.no_grad():
             calls = [lookups(table), lookups(full)]
-            row.take(paired(calls, context.seconds, least=context.least, block=context.block))
+            row.take(context.paired(calls))
         full.train(was)
 
     return Case(name, "latency", BAG, run)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from embpress.dlrm.clock import Clock
+
 Call = Callable[[int], object]  # gets a running number, to vary its input
 GEMM = 2048
 LEAST, _MOST, _WARM_UP = 5, 1000, 2
@@ -38,9 +40,11 @@ class Gemm:
         flops: floating point operations of one call, `2 · size³`.
     """
 
-    def __init__(self, size: int = GEMM, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, size: int = GEMM, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> None:
         self.flops = 2 * size**3
-        self._a, self._b = torch.rand(size, size, dtype=dtype), torch.rand(size, size, dtype=dtype)
+        self._a, self._b = (torch.rand(size, size, dtype=dtype).to(device) for _ in range(2))
 
     def __call__(self, _: int = 0) -> object:
         """The product."""
@@ -66,20 +70,23 @@ class Times:
         return quartiles([times[of] - times[minus] for times in self.repeats])
 
 
-def seconds_of(call: Call, start: int = 0, count: int = 1) -> float:
-    """Mean seconds of `count` calls in a row."""
-    began = time.perf_counter()
-    for i in range(start, start + count):
-        call(i)
-    return (time.perf_counter() - began) / count
+def seconds_of(call: Call, clock: Clock, start: int = 0, count: int = 1) -> float:
+    """Mean seconds of `count` calls in a row, on the clock's device."""
+
+    def block() -> None:
+        for i in range(start, start + count):
+            call(i)
+
+    return clock.seconds(block) / count
 
 
-def paired(calls: Sequence[Call], seconds: float, *, least: int = LEAST, block: float = 0.01) -> Times:
+def paired(calls: Sequence[Call], seconds: float, clock: Clock, *, least: int = LEAST, block: float = 0.01) -> Times:
     """Times calls in turn: each repeat times every one of them, in an order that turns from repeat to repeat.
 
     Args:
         calls: what to time.
         seconds: repeats go on until this much time is spent, warm-up not counted.
+        clock: of the device that the calls work on.
         least: repeats at least.
         block: a call shorter than this many seconds is timed as a block of several in a row, and counts as their mean.
     """
@@ -88,7 +95,7 @@ def paired(calls: Sequence[Call], seconds: float, *, least: int = LEAST, block: 
         for call in calls:
             for i in range(_WARM_UP):
                 call(i)
-            counts.append(max(1, math.ceil(block / max(seconds_of(call), 1e-7))))
+            counts.append(max(1, math.ceil(block / max(seconds_of(call, clock), 1e-7))))
         repeats: list[tuple[float, ...]] = []
         done = [0] * len(calls)
         end = time.perf_counter() + seconds
@@ -96,7 +103,7 @@ def paired(calls: Sequence[Call], seconds: float, *, least: int = LEAST, block: 
             times = [0.0] * len(calls)
             for k in range(len(calls)):
                 which = (k + len(repeats)) % len(calls)
-                times[which] = seconds_of(calls[which], done[which], counts[which])
+                times[which] = seconds_of(calls[which], clock, done[which], counts[which])
                 done[which] += counts[which]
             repeats.append(tuple(times))
     return Times(repeats)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from embpress.compressors.draws import uniform_
 from embpress.compressors.tt import TTRec
 from embpress.kernels.reference import pool, tt_digits
 
@@ -61,7 +62,7 @@ class TensorlyTable(nn.Module):
             factorization="blocktt",
             rank=tuple(table.ranks),
             dtype=table.cores[0].dtype,
-        )
+        ).to(table.device)
         with torch.no_grad():
             for own, core in zip(self.cores, table.cores):
                 own.copy_(core.transpose(0, 1))
@@ -77,10 +78,16 @@ class TensorlyTable(nn.Module):
         return rows
 
 
-def full_table(num_embeddings: int, embedding_dim: int, generator: Generator | None = None) -> nn.EmbeddingBag:
+def full_table(
+    num_embeddings: int,
+    embedding_dim: int,
+    generator: Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.EmbeddingBag:
     """The whole table as `nn.EmbeddingBag` with sums and sparse gradients, allocated once."""
-    weight = torch.empty(num_embeddings, embedding_dim)
-    weight.uniform_(-1, 1, generator=generator).mul_(num_embeddings**-0.5)
+    weight = torch.empty(num_embeddings, embedding_dim, device=device)
+    uniform_(weight, -1, 1, generator)
+    weight.mul_(num_embeddings**-0.5)
     return nn.EmbeddingBag(num_embeddings, embedding_dim, mode="sum", sparse=True, _weight=weight)
 
 

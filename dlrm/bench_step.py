@@ -11,7 +11,6 @@ from embpress.compressors import parse
 from embpress.dlrm.bench import KAGGLE_ROWS, bench_model, step_inputs, training_step
 from embpress.dlrm.bench_case import Case, Context, Row
 from embpress.dlrm.bench_knobs import cached_spec
-from embpress.dlrm.bench_pairs import paired
 from embpress.dlrm.latency import zipf_ids
 from embpress.dlrm.settings import resolve
 
@@ -31,14 +30,16 @@ def step_case(name: str, rank: int, *, zipf: bool, cache: bool = False) -> Case:
     def run(context: Context, row: Row) -> None:
         size, generator = context.size, context.generator()
         spec = parse(cached_spec(rank, CACHE_FRACTION) if cache else f"tt:rank={rank}")
-        settings = resolve(0, model="kaggle", batch_size=size.samples, min_rows=2, largest=LARGEST)
+        settings = resolve(
+            0, model="kaggle", batch_size=size.samples, min_rows=2, largest=LARGEST, device=str(context.device)
+        )
         sizes = [max(min(n, 3), int(n * size.scale)) for n in KAGGLE_ROWS]
         full = context.hold(
             ("dlrm", size.scale), lambda: bench_model(sizes, parse("full"), settings, context.generator())
         )
         model = bench_model(sizes, spec, settings, generator)
         draw: Callable[[Sequence[int], int, Generator], Tensor] = zipf_ids if zipf else _uniform
-        inputs = step_inputs(sizes, size.samples, generator, draw)
+        inputs = step_inputs(sizes, size.samples, generator, draw, context.device)
         row.setting = {
             "rows": sum(sizes), "tables": len(sizes), "tt_tables": LARGEST, "dim": settings.width, "rank": rank,
             "batch": size.samples, "ids": "zipf 1.05" if zipf else "uniform", "optimizer": settings.optimizer,
@@ -48,7 +49,7 @@ def step_case(name: str, rank: int, *, zipf: bool, cache: bool = False) -> Case:
         if cache:
             for i in range(_SETTLE):
                 steps[0](i)
-        row.take(paired(steps, context.seconds, least=context.least, block=context.block))
+        row.take(context.paired(steps))
         row.figures = {"serving_bytes": model.tables.serving_bytes, "full_bytes": full.tables.serving_bytes}
 
     return Case(name, "dlrm", FULL, run)

@@ -1,6 +1,7 @@
 """Trains a few steps of a DLRM with Criteo-Terabyte's tables; a program of its own, so that its peak memory is its own.
 
-`python -m embpress.dlrm.bench_terabyte '{"scale": 1, "batch_size": 2048, "rank": 32, "threads": 2}' answer.json`
+`python -m embpress.dlrm.bench_terabyte '{"scale": 1, "batch_size": 2048, "rank": 32, "threads": 2}' answer.json`, with
+`"device": "cuda"` on a GPU.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from torch import Generator
 from embpress.compressors import parse
 from embpress.dlrm.bench import bench_model, step_inputs, training_step
 from embpress.dlrm.bench_pairs import seconds_of
+from embpress.dlrm.clock import Clock
+from embpress.dlrm.device import make_current
+from embpress.dlrm.memory import device_peak_bytes
 from embpress.dlrm.record import write_atomic
 from embpress.dlrm.settings import resolve
 
@@ -47,15 +51,18 @@ def peak_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def train_terabyte(scale: float, batch_size: int, rank: int) -> dict[str, Any]:
+def train_terabyte(scale: float, batch_size: int, rank: int, device: str = "cpu") -> dict[str, Any]:
     """Setting and figures of a few training steps (SGD, MLPerf's MLPs, Zipf ids)."""
     before = peak_resident_bytes()
     sizes = [max(min(n, 3), int(n * scale)) for n in TERABYTE_ROWS]
     generator = Generator().manual_seed(0)
-    settings = resolve(0, model="terabyte", batch_size=batch_size, min_rows=max(2, int(LARGE * scale)))
+    settings = resolve(0, model="terabyte", batch_size=batch_size, min_rows=max(2, int(LARGE * scale)), device=device)
+    make_current(settings.device)
+    clock = Clock(settings.device)
     model = bench_model(sizes, parse(f"tt:rank={rank}"), settings, generator)
-    step = training_step(model, settings, step_inputs(sizes, batch_size, generator))
-    times = [seconds_of(step, i) for i in range(_STEPS)]
+    step = training_step(model, settings, step_inputs(sizes, batch_size, generator, device=device))
+    times = [seconds_of(step, clock, i) for i in range(_STEPS)]
+    on_device = device_peak_bytes(settings.device)
     ledger = model.tables.ledger(settings.optimizer, batch_size)
     network = [*model.bottom.parameters(), *model.top.parameters()]
     if not all(bool(p.isfinite().all()) for p in network):
@@ -77,6 +84,7 @@ def train_terabyte(scale: float, batch_size: int, rank: int) -> dict[str, Any]:
             "step_s": statistics.median(times[1:]),
             "resident_bytes": peak_resident_bytes(),
             "resident_before_bytes": before,  # python and torch
+            **({} if on_device is None else {"peak_device_bytes": on_device}),
             "ledger_bytes": ledger.training_bytes,
             "network_bytes": 2 * sum(p.numel() * p.element_size() for p in network),  # and their gradients
             "serving_bytes": ledger.serving_bytes,

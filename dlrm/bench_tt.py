@@ -65,6 +65,6 @@ def run_cases(
         yield measured(case, context)
 
 
-def backends() -> dict[str, str]:
-    """Which implementation of TT-Rec's ops answered."""
-    return {op: ops.backend(op) for op in OPS}
+def backends(device: str = "cpu") -> dict[str, str]:
+    """Which implementation of TT-Rec's ops answers on a device."""
+    return {op: ops.backend(op, torch.device(device).type) for op in OPS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -35,7 +36,7 @@ def processor() -> str:
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Versions, processor, threads, device: JSON-able."""
+    """Versions, processor, threads, and of a CUDA device its GPU, driver and CUDA version: JSON-able."""
     found = {
         "embpress": package("embpress") or "not installed",
         "python": sys.version.split()[0],
@@ -47,6 +48,26 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "packages": {name: found for name in PACKAGES if (found := package(name))},
     }
-    if device.startswith("cuda"):
-        found["gpu"] = torch.cuda.get_device_name(torch.device(device))
-    return found
+    return found | gpu(device) if torch.device(device).type == "cuda" else found
+
+
+def gpu(device: str) -> dict[str, Any]:
+    """Name, compute capability, memory, driver and CUDA version of a CUDA device."""
+    properties = torch.cuda.get_device_properties(torch.device(device))
+    return {
+        "gpu": properties.name,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "gpu_memory_bytes": properties.total_memory,
+        "gpu_driver": driver(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def driver(path: str = "/proc/driver/nvidia/version") -> str | None:
+    """Version of NVIDIA's kernel module, or None where it does not tell."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as lines:
+            found = re.search(r"\s(\d+(?:\.\d+)+)\s", lines.readline())
+    except OSError:
+        return None  # not Linux, or a container that hides it
+    return found[1] if found else None

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_auroc
 
 from embpress.compressors import TableCollection
+from embpress.dlrm.auc import auc
 from embpress.dlrm.data import Part
 from embpress.dlrm.model import DLRM
 
@@ -27,33 +27,23 @@ def inputs_of(part: Part) -> Any:
 
 
 def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
-    """Logits `(N,)` of a part, in eval mode and without gradients."""
-    was = model.training
+    """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU."""
+    was, device = model.training, model.device
     model.eval()
     with torch.inference_mode():
-        logits = [
-            model(batch.dense, inputs_of(batch))
-            for batch in (part.slice(i, min(i + batch_size, len(part))) for i in range(0, len(part), batch_size))
-        ]
+        parts = (part.slice(i, min(i + batch_size, len(part))) for i in range(0, len(part), batch_size))
+        logits = torch.cat([model(batch.dense, inputs_of(batch)) for batch in (own.to(device) for own in parts)])
     model.train(was)
-    return torch.cat(logits).clone()
+    return logits.cpu().clone()
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at 1/2)."""
-    one_class = bool((labels == labels[0]).all())
     return {
-        # on ranks: torchmetrics would squash logits through a float32 sigmoid, which can merge distinct ones
-        "auc": float("nan") if one_class else float(binary_auroc(_ranks(logits), labels.long(), thresholds=None)),
+        "auc": auc(logits, labels),
         "log_loss": float(F.binary_cross_entropy_with_logits(logits.double(), labels.double())),
         "accuracy": float(((logits > 0) == (labels > 0.5)).double().mean()),
     }
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Dense ranks scaled into [0, 1], equal for equal values."""
-    distinct, inverse = torch.unique(values, return_inverse=True)
-    return inverse.double() / max(1, len(distinct) - 1)
 
 
 def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:
@@ -64,6 +54,6 @@ def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:
         if cache is None:
             continue
         ids = part.bags[t].values if t in part.bags else part.ids[:, t]
-        hits += int(cache.holds(ids.long()).sum())
+        hits += int(cache.holds(ids.to(table.device, torch.int64)).sum())
         lookups += ids.numel()
     return hits / lookups if lookups else None

@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from embpress.compressors import BudgetError, InputError, Spec, TableCollection, TableSpec
 from embpress.compressors.budget import sizable
+from embpress.dlrm.clock import Clock
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.environment import environment
 from embpress.dlrm.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.latency import measure
-from embpress.dlrm.memory import peak_bytes, resident_bytes
+from embpress.dlrm.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.model import DLRM
 from embpress.dlrm.optim import make_optimizers
 from embpress.dlrm.record import run_id
@@ -65,7 +66,7 @@ def build_tables(
 def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> DLRM:
     """The model around the tables; its MLPs depend on the seed alone (and on the width, which MLET changes)."""
     generator = Generator().manual_seed(seed)
-    return DLRM(data.train.dense.shape[1], tables, settings.bottom, settings.top, generator)
+    return DLRM(data.train.dense.shape[1], tables, settings.bottom, settings.top, generator, settings.amp)
 
 
 def asked_size(spec: Spec, settings: Settings) -> tuple[float | None, int | None]:
@@ -136,6 +137,7 @@ def describe_run(data: ClickData, spec: Spec, settings: Settings, seed: int, com
             "learning_rate": settings.learning_rate,
             "batch_size": settings.batch_size,
             "epochs": settings.epochs,
+            **({"amp": "bfloat16"} if settings.amp else {}),
         },
         "environment": environment(settings.device),
         "backend": "torch",
@@ -171,11 +173,11 @@ _OPS = {
 
 
 def backend_of(tables: TableCollection) -> str:
-    """What answers the lookups: `fbgemm`, `native`, `reference` (our ops in plain PyTorch) or `torch`."""
+    """What answers the lookups on their device: `fbgemm`, `native`, `reference` (our ops in plain PyTorch), `torch`."""
+    device = tables.tables[0].device.type
     names = {type(table).spec_name for table in tables.tables}
     if "full-tbe" in names:
         return "fbgemm"
-    device = tables.tables[0].device.type
     kinds = {ops.backend(op, device) for name, op in _OPS.items() if name in names}
     return kinds.pop() if len(kinds) == 1 else ("mixed" if kinds else "torch")
 
@@ -235,8 +237,12 @@ def _run(
     }
     record["metrics"] = metrics
     model = build_model(data, tables, settings, seed)
+    reset_device_peak(settings.device)
     trained = train(model, data, settings, seed, progress)
     metrics |= trained.metrics
+    device_peak = device_peak_bytes(settings.device)
+    if device_peak is not None:
+        metrics["peak_device_bytes"] = device_peak
     record["learning_curve"] = trained.curve
     hit_rate = cache_hit_rate(tables, data.test)
     if hit_rate is not None:
@@ -245,6 +251,7 @@ def _run(
         progress(0, 0, "measuring latency")
     start = time.perf_counter()
     folded = tables.fold()
+    Clock(settings.device).wait()
     metrics["fold_seconds"] = time.perf_counter() - start
     metrics |= measure(model, folded, data.train.dense.shape[1], settings.latency_seconds)
     del folded
@@ -259,7 +266,7 @@ def peak_memory(model: DLRM, data: ClickData, settings: Settings) -> int:
     It trains the model on, so it comes after everything else.
     """
     optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
-    batch = data.train.slice(0, min(settings.batch_size, len(data.train)))
+    batch = data.train.slice(0, min(settings.batch_size, len(data.train))).to(model.device)
 
     def step() -> None:
         F.binary_cross_entropy_with_logits(model(batch.dense, inputs_of(batch)), batch.labels).backward()
@@ -268,7 +275,7 @@ def peak_memory(model: DLRM, data: ClickData, settings: Settings) -> int:
             optimizer.zero_grad()
 
     step()  # makes the optimizer state
-    return resident_bytes(model, optimizers) + peak_bytes(step)
+    return resident_bytes(model, optimizers) + peak_bytes(step, model.device)
 
 
 def _scalar(value: Any) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
 from embpress.compressors import TableCollection
+from embpress.dlrm.clock import Clock
 from embpress.dlrm.model import DLRM
 
 BATCHES = (1, 128, 2048)
@@ -25,16 +27,20 @@ def zipf_ids(sizes: Sequence[int], rows: int, generator: Generator, exponent: fl
     return rank.clamp_(min=0).minimum(torch.tensor(sizes) - 1)
 
 
-def percentiles(call: Callable[[int], object], seconds: float) -> dict[str, float]:
-    """Microseconds a call: p50, p95 and p99 after warm-up. `call` gets a running number, to vary its input."""
+def percentiles(call: Callable[[int], object], seconds: float, clock: Clock) -> dict[str, float]:
+    """Microseconds a call: p50, p95 and p99 after warm-up, each call by itself and waited for.
+
+    Args:
+        call: gets a running number, to vary its input.
+        seconds: how long to go on.
+        clock: of the device that the call works on.
+    """
     for i in range(_WARM_UP):
         call(i)
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < _LEAST or (time.perf_counter() < end and len(times) < _MOST):
-        start = time.perf_counter()
-        call(len(times))
-        times.append(time.perf_counter() - start)
+        times.append(clock.seconds(partial(call, len(times))))
     at = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.5, 0.95, 0.99], dtype=torch.float64))
     return {name: 1e6 * float(value) for name, value in zip(("p50", "p95", "p99"), at)}
 
@@ -50,7 +56,9 @@ def _calls(
 
 
 def measure(model: DLRM, tables: TableCollection, num_dense: int, seconds: float) -> dict[str, float]:
-    """Latency metrics of the folded tables and of the model that uses them.
+    """Latency metrics of the folded tables and of the model that uses them, on the tables' device.
+
+    The ids and dense features are there already: what is timed is the answer, not the way to the device and back.
 
     Args:
         model: its MLPs.
@@ -61,7 +69,8 @@ def measure(model: DLRM, tables: TableCollection, num_dense: int, seconds: float
     Returns:
         `lookup_p50_us_b1` … `model_p99_us_b2048` and `inference_samples_per_s` (whole model, batch 2048).
     """
-    generator = Generator().manual_seed(0)
+    generator, device = Generator().manual_seed(0), tables.tables[0].device
+    clock = Clock(device)
     sizes = [spec.num_embeddings for spec in tables.specs]
     found: dict[str, float] = {}
     was = model.training
@@ -69,10 +78,10 @@ def measure(model: DLRM, tables: TableCollection, num_dense: int, seconds: float
     with torch.inference_mode():
         for batch in BATCHES:
             # several inputs in turn, so that not one set of rows stays in the cache
-            ids = [zipf_ids(sizes, batch, generator) for _ in range(16)]
-            dense = torch.rand(batch, num_dense, generator=generator)
+            ids = [zipf_ids(sizes, batch, generator).to(device) for _ in range(16)]
+            dense = torch.rand(batch, num_dense, generator=generator).to(device)
             for name, call in _calls(model, tables, ids, dense).items():
-                for at, value in percentiles(call, seconds).items():
+                for at, value in percentiles(call, seconds, clock).items():
                     found[f"{name}_{at}_us_b{batch}"] = value
     model.train(was)
     found["inference_samples_per_s"] = BATCHES[-1] / found[f"model_p50_us_b{BATCHES[-1]}"] * 1e6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from torch.autograd.profiler import profile
 from torch.optim import Optimizer
@@ -22,11 +23,31 @@ def resident_bytes(model: nn.Module, optimizers: list[Optimizer]) -> int:
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-def peak_bytes(step: Callable[[], object]) -> int:
-    """The most bytes that `step` held beyond what was allocated before it, from the allocator's events.
+def reset_device_peak(device: torch.device | str) -> None:
+    """Lets `device_peak_bytes` start anew."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
-    What the native ops keep for themselves counts: they give back what other calls left before `step` runs.
+
+def device_peak_bytes(device: torch.device | str) -> int | None:
+    """The most bytes that tensors on a CUDA device took at once since `reset_device_peak`; None on the CPU.
+
+    All tensors of the process count, in the blocks that torch's allocator gives out (multiples of 512 bytes).
     """
+    return torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else None
+
+
+def peak_bytes(step: Callable[[], object], device: torch.device | str = "cpu") -> int:
+    """The most bytes that `step` held on a device beyond what was allocated there before it, as its allocator saw it.
+
+    On the CPU what the native ops keep for themselves counts: they give back what other calls left before `step` runs.
+    On CUDA all they take comes from torch's allocator.
+    """
+    if torch.device(device).type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        reset_device_peak(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
     load.release_scratch()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it writes its own lines to stderr
     with profile(profile_memory=True, use_kineto=True) as profiler:

@@ -77,10 +77,9 @@ class DLRM(nn.Module):
         tables: the embedding tables; their width is the bottom MLP's output.
         bottom: hidden widths of the bottom MLP.
         top: hidden widths of the top MLP.
-        generator: source of the MLPs' initial values.
+        generator: source of the MLPs' initial values; on the CPU, so that a seed means the same on every device.
+        amp: MLPs and interaction compute in bfloat16, by autocast; parameters, tables and logits stay float32.
     """
-
-    _pairs: Tensor
 
     def __init__(
         self,
@@ -89,15 +88,24 @@ class DLRM(nn.Module):
         bottom: Sequence[int],
         top: Sequence[int],
         generator: Generator | None = None,
+        amp: bool = False,
     ) -> None:
         super().__init__()
+        self.amp = amp
         width, vectors = tables.embedding_dim, len(tables.specs) + 1
         self.bottom = mlp([num_dense, *bottom, width], generator, last_linear=False)
         self.tables = tables
         self.top = mlp([width + vectors * (vectors - 1) // 2, *top, 1], generator, last_linear=True)
-        below, of_entry = pair_indices(vectors)
-        self.register_buffer("_below", below, persistent=False)
-        self.register_buffer("_of_entry", of_entry, persistent=False)
+        device = tables.tables[0].device
+        for part in (self.bottom, self.top):  # the tables are there already
+            part.to(device)
+        for name, places in zip(("_below", "_of_entry"), pair_indices(vectors)):
+            self.register_buffer(name, places.to(device), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the MLPs, which is the tables'."""
+        return next(self.top.parameters()).device
 
     def forward(self, dense: Tensor, ids: Tensor | Sequence[BagInput]) -> Tensor:
         """Logits `(B,)` of dense features `(B, num_dense)` and ids as in `TableCollection.forward`."""
@@ -105,7 +113,14 @@ class DLRM(nn.Module):
 
     def score(self, dense: Tensor, rows: Tensor) -> Tensor:
         """Logits `(B,)` from looked-up rows `(B, F, D)`."""
+        if not self.amp:
+            return self._score(dense, rows)
+        with torch.autocast(dense.device.type, torch.bfloat16):
+            return self._score(dense, rows).float()
+
+    def _score(self, dense: Tensor, rows: Tensor) -> Tensor:
         bottom = self.bottom(dense)
-        vectors = torch.cat([bottom.unsqueeze(1), rows], dim=1)
+        # autocast would let the wider dtype win, and the interaction stay in float32
+        vectors = torch.cat([bottom.unsqueeze(1), rows.to(bottom.dtype)], dim=1)
         products = PairwiseDots.apply(vectors, self._below, self._of_entry)
         return self.top(torch.cat([bottom, products], dim=1)).squeeze(1)

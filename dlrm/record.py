@@ -136,9 +136,10 @@ def check_comparable(records: list[dict[str, Any]], folder: Path) -> None:
                 "split): give each comparison a folder of its own with --out"
             )
         for part in ("model", "training"):
-            changed = [key for key in first[part] if other[part].get(key) != first[part][key]]
+            changed = [key for key in {**first[part], **other[part]} if other[part].get(key) != first[part].get(key)]
             if changed:
+                values = " and ".join(str(record[part].get(changed[0])) for record in (first, other))
                 raise InputError(
-                    f"{folder} holds runs with another {changed[0].replace('_', ' ')} ({first[part][changed[0]]} and "
-                    f"{other[part].get(changed[0])}): give each comparison a folder of its own with --out"
+                    f"{folder} holds runs with another {changed[0].replace('_', ' ')} ({values}): "
+                    "give each comparison a folder of its own with --out"
                 )

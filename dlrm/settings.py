@@ -7,6 +7,7 @@ from typing import Any
 
 from embpress.compressors import InputError
 from embpress.compressors.errors import nearest
+from embpress.dlrm.device import resolve_device
 
 # below this many rows small batches train better and the steps are cheap
 LARGE = 1_000_000
@@ -28,7 +29,8 @@ class Settings:
         ratio, budget: size asked for all tables together; at most one.
         min_rows: smaller tables stay full, and count.
         largest: compress only so many tables, the largest.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda` or `cuda:1`.
+        amp: MLPs and interaction compute in bfloat16.
         threads: torch threads; 0 for torch's default.
         latency_seconds: time spent on each latency measurement.
     """
@@ -46,6 +48,7 @@ class Settings:
     min_rows: int = 200
     largest: int | None = None
     device: str = "cpu"
+    amp: bool = False
     threads: int = 0
     latency_seconds: float = 0.3
 
@@ -54,6 +57,8 @@ class Settings:
         own = asdict(self)
         for name in ("ratio", "budget", "latency_seconds", "threads"):
             del own[name]
+        if not self.amp:
+            del own["amp"]  # so that runs in plain float32 stay those that they were before there was a choice
         return own
 
 
@@ -88,13 +93,14 @@ def resolve(rows: int, **given: Any) -> Settings:
         **given: fields of `Settings`.
 
     Raises:
-        InputError: an unknown preset or optimizer, or a value out of range.
+        InputError: an unknown preset or optimizer, a value out of range, or a device that is not here.
     """
     own = {name: value for name, value in given.items() if value is not None}
     model = own.get("model", "default")
     if model not in PRESETS:
         raise InputError(f"no model {model!r}{nearest(model, PRESETS)}")
     settings = Settings(**{**PRESETS[model], **own})
+    settings = replace(settings, device=resolve_device(settings.device))
     if settings.optimizer not in OPTIMIZERS:
         raise InputError(f"no optimizer {settings.optimizer!r}{nearest(settings.optimizer, OPTIMIZERS)}")
     for name in ("width", "epochs"):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from embpress.compressors.maintenance import reset_state
+from embpress.dlrm.clock import Clock
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.evaluate import inputs_of, predict, scores
 from embpress.dlrm.model import DLRM
@@ -48,6 +51,27 @@ def batches(part: Part, size: int) -> Iterator[Part]:
         yield part.slice(start, min(start + size, len(part)))
 
 
+def train_step(model: DLRM, optimizers: Sequence[Optimizer], batch: Part, step: int) -> Tensor:
+    """One training step: forward, backward, update of all parameters.
+
+    Args:
+        model: changed in place.
+        optimizers: of `make_optimizers`.
+        batch: on the model's device.
+        step: its number, from 0.
+
+    Returns:
+        The mean loss before the step, a scalar on the device.
+    """
+    loss = F.binary_cross_entropy_with_logits(model(batch.dense, inputs_of(batch)), batch.labels)
+    loss.backward()
+    reset_state(model.tables.maintain(step), optimizers)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.detach()
+
+
 def train(model: DLRM, data: ClickData, settings: Settings, seed: int, progress: Progress | None = None) -> Trained:
     """Trains and scores a model.
 
@@ -58,32 +82,32 @@ def train(model: DLRM, data: ClickData, settings: Settings, seed: int, progress:
         RunFailed: the loss is no finite number.
     """
     order = Generator().manual_seed(seed)
+    device, clock = model.device, Clock(model.device)
     optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
     rows, steps_an_epoch = len(data.train), -(-len(data.train) // settings.batch_size)
     points = {max(1, round(steps_an_epoch * (k + 1) / POINTS)) for k in range(POINTS)}
     result = Trained({})
     best = -1.0
     times: list[float] = []
-    step, seconds, loss_sum, loss_steps = 0, 0.0, torch.zeros(()), 0
+    running: list[Callable[[], float]] = []  # steps whose time is not asked for yet: that would wait for the device
+    step, seconds, loss_sum, loss_steps = 0, 0.0, torch.zeros((), device=device), 0
     model.train()
     for epoch in range(settings.epochs):
         start = time.perf_counter()
         shuffled = data.train.take(torch.randperm(rows, generator=order))
-        seconds += time.perf_counter() - start
-        for index, batch in enumerate(batches(shuffled, settings.batch_size), 1):
-            start = time.perf_counter()
-            loss = F.binary_cross_entropy_with_logits(model(batch.dense, inputs_of(batch)), batch.labels)
-            loss.backward()
-            reset_state(model.tables.maintain(step), optimizers)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-            times.append(time.perf_counter() - start)
-            step, loss_sum, loss_steps = step + 1, loss_sum + loss.detach(), loss_steps + 1
+        for index, part in enumerate(batches(shuffled, settings.batch_size), 1):
+            batch = part.to(device)
+            loss, taken = clock.start(partial(train_step, model, optimizers, batch, step))
+            running.append(taken)
+            step, loss_sum, loss_steps = step + 1, loss_sum + loss, loss_steps + 1
             if progress:
                 progress(epoch * rows + index * settings.batch_size, settings.epochs * rows, "training")
             if index not in points:
                 continue
+            clock.wait()
+            seconds += time.perf_counter() - start
+            times += [taken() for taken in running]
+            running.clear()
             if not torch.isfinite(loss_sum):
                 raise RunFailed(f"the loss is {float(loss_sum)} by step {step}; a smaller learning rate may help")
             valid = scores(predict(model, data.valid), data.valid.labels)
@@ -96,7 +120,8 @@ def train(model: DLRM, data: ClickData, settings: Settings, seed: int, progress:
                     "valid_log_loss": valid["log_loss"],
                 }
             )
-            loss_sum, loss_steps = torch.zeros(()), 0
+            loss_sum, loss_steps = torch.zeros((), device=device), 0
+            start = time.perf_counter()
         # NaN, where validation has one class only, chooses nothing: the last epoch then counts
         improved, last = not valid["auc"] <= best, epoch == settings.epochs - 1
         if improved or last:
@@ -108,7 +133,6 @@ def train(model: DLRM, data: ClickData, settings: Settings, seed: int, progress:
             result.metrics |= {**test, "valid_auc": best, "best_epoch": epoch + 1}
         if last:
             result.metrics["auc_last"] = test["auc"]
-    seconds += sum(times)
     result.metrics |= {
         "step_ms": 1e3 * statistics.median(times),
         "train_seconds": seconds,

@@ -22,15 +22,15 @@ _TT_BAGS = (
 )
 _library.define(
     "tt_embedding_bag(Tensor[] cores, Tensor[] caches, Tensor indices, Tensor? offsets, Tensor? per_sample_weights, "
-    f"{_TT_BAGS}) -> Tensor"
+    f"{_TT_BAGS}, int math=0) -> Tensor"
 )
 _library.define(
     "tt_embedding_bag_train(Tensor[] cores, Tensor[] caches, Tensor indices, Tensor? offsets, "
-    f"Tensor? per_sample_weights, {_TT_BAGS}, bool store) -> (Tensor, Tensor, Tensor)"
+    f"Tensor? per_sample_weights, {_TT_BAGS}, bool store, int math) -> (Tensor, Tensor, Tensor)"
 )
 _library.define(
     "tt_embedding_bag_backward(Tensor grad, Tensor[] cores, Tensor[] caches, Tensor indices, Tensor? offsets, "
-    f"Tensor? per_sample_weights, Tensor plan, Tensor partials, {_TT_BAGS}) -> (Tensor[], Tensor, Tensor[])"
+    f"Tensor? per_sample_weights, Tensor plan, Tensor partials, {_TT_BAGS}, int math=0) -> (Tensor[], Tensor, Tensor[])"
 )
 _library.define("cache_index(Tensor ids, int places) -> Tensor")
 _library.define("cache_find(Tensor index, Tensor ids, Tensor wanted) -> Tensor")
@@ -79,6 +79,9 @@ def backend(op: str, device: str = "cpu") -> str:
 
 # --- TT-Rec -----------------------------------------------------------------------------------------------------------
 
+# how float32 products are made on a GPU, as numbered by the op
+MATH = ("fp32", "tf32", "split-tf32")
+
 
 def tt_embedding_bag(
     cores: Sequence[Tensor],
@@ -93,13 +96,14 @@ def tt_embedding_bag(
     mean: bool = False,
     include_last_offset: bool = True,
     store: bool = False,
+    math: str = "fp32",
 ) -> Tensor:
     """Pooled lookups in `T` tensor-train tables at once (TT-Rec, Equation 4).
 
     Args:
         cores: `T * num_cores` tensors, table after table; core k of a table is `(p_k, R_{k-1}, q_k, R_k)`, i.e. the
             paper's `G_k` with the row digit first, so that a digit's slice is contiguous. The tables' shapes may
-            differ, their width `D = prod q_k` may not. float32 or float64.
+            differ, their width `D = prod q_k` may not. float32 or float64; on CUDA also bfloat16, with sums in float32.
         indices: int32 or int64. Without offsets `(B, T * L)`: the bags of table t are the columns `t L` to
             `(t + 1) L`. With offsets `(N,)`, table after table.
         offsets: int32 or int64, `(T * B + 1,)`: bag b of table t is
@@ -112,7 +116,10 @@ def tt_embedding_bag(
         num_cores: 2, 3 or 4.
         mean: mean instead of sum.
         include_last_offset: False: the offsets lack the last one, which is N.
-        store: keep the partial products of the forward for the backward, instead of making them again.
+        store: keep the partial products of the forward for the backward, instead of making them again. On CUDA they
+            stay on the chip and are always made again.
+        math: how a GPU multiplies float32 in large batches: `fp32`; `tf32` on tensor cores (10 bits of mantissa); or
+            `split-tf32`, three such products for nearly all of float32's bits. Sums are float32. The CPU takes `fp32`.
 
     Returns:
         `(B, T, D)`, differentiable in the cores, the weights and the caches' values; where no gradient is wanted, no
@@ -120,8 +127,12 @@ def tt_embedding_bag(
 
     Raises:
         IndexError: an id out of range, with the table's number. ValueError: offsets that do not start at 0, decrease
-            or end elsewhere than the indices. RuntimeError: shapes that do not fit together.
+            or end elsewhere than the indices, an unknown `math`. RuntimeError: shapes that do not fit together. On CUDA
+            ids and offsets are only checked with the environment variable `EMBPRESS_CHECK=1`, which waits for the GPU;
+            without it an id out of range is left out of its bag.
     """
+    if math not in MATH:
+        raise ValueError(f"math={math!r} is not one of {', '.join(MATH)}")
     arguments = (
         cores,
         caches,
@@ -140,9 +151,9 @@ def tt_embedding_bag(
             or (per_sample_weights is not None and per_sample_weights.requires_grad)
             or any(tensor.requires_grad for tensors in (cores, caches) for tensor in tensors)
         ):
-            out, _, _ = torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store)
+            out, _, _ = torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, MATH.index(math))
             return out
-        return torch.ops.embpress.tt_embedding_bag.default(*arguments)
+        return torch.ops.embpress.tt_embedding_bag.default(*arguments, MATH.index(math))
     except RuntimeError as error:  # compiled ops can raise no other kind
         if found := _OUT_OF_RANGE.search(str(error)):
             raise IndexError(found[0]) from None
@@ -178,6 +189,7 @@ def _(
     num_cores: int,
     mean: bool,
     last: bool,
+    math: int = 0,
 ) -> Tensor:
     return _tt_out(cores, indices, offsets, rows, num_cores, last)
 
@@ -195,6 +207,7 @@ def _(
     mean: bool,
     last: bool,
     store: bool,
+    math: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     # what the forward leaves for the backward is the implementation's business, its size too
     context = torch.library.get_ctx()
@@ -219,7 +232,7 @@ def _(
 
 
 def _tt_setup(ctx: Any, inputs: Any, output: Any) -> None:
-    cores, caches, indices, offsets, weights, *ctx.others, _ = inputs
+    cores, caches, indices, offsets, weights, *ctx.others, _, ctx.math = inputs
     _, plan, partials = output
     ctx.num_tensors = len(cores)
     ctx.save_for_backward(indices, offsets, weights, plan, partials, *cores, *caches)
@@ -234,12 +247,12 @@ def _tt_backward(ctx: Any, grad: Tensor | None, *_: Any) -> Any:
     no_padding: list[Tensor] | None = None if padding_idx else []  # an empty list counts as a list of tensors
     cache_grads: list[Tensor | None] = [None] * len(caches)
     if grad is None:
-        return [None] * len(cores), cache_grads, None, None, None, None, no_padding, *(None,) * 4
+        return [None] * len(cores), cache_grads, None, None, None, None, no_padding, *(None,) * 5
     core_grads, weight_grad, cache_grads[2::3] = torch.ops.embpress.tt_embedding_bag_backward.default(
-        grad, cores, caches, indices, offsets, weights, plan, partials, *ctx.others
+        grad, cores, caches, indices, offsets, weights, plan, partials, *ctx.others, ctx.math
     )
     own = None if weights is None else weight_grad
-    return core_grads, cache_grads, None, None, own, None, no_padding, *(None,) * 4
+    return core_grads, cache_grads, None, None, own, None, no_padding, *(None,) * 5
 
 
 register_autograd("embpress::tt_embedding_bag_train", _tt_backward, setup_context=_tt_setup)

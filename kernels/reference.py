@@ -175,6 +175,7 @@ def tt_embedding_bag(
     num_cores: int,
     mean: bool,
     include_last_offset: bool,
+    math: int = 0,
 ) -> Tensor:
     """See `ops.tt_embedding_bag`. Ids are deduplicated, so that each distinct row is multiplied out once."""
     outputs = []
@@ -197,6 +198,7 @@ def tt_embedding_bag_train(
     mean: bool,
     include_last_offset: bool,
     store: bool,
+    math: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`tt_embedding_bag` and what its backward wants to find again: here nothing, all is made anew."""
     out = tt_embedding_bag(
@@ -219,6 +221,7 @@ def tt_embedding_bag_backward(
     num_cores: int,
     mean: bool,
     include_last_offset: bool,
+    math: int = 0,
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     """Gradients of `tt_embedding_bag` in the cores, the weights and the caches' values (TT-Rec, Equation 3); the
     partial products are recomputed, as in the paper's Algorithm 2. Without weights the second result is empty."""

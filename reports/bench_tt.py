@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embpress.compressors.errors import installed
 from embpress.reports import numerals
 from embpress.reports.markdown_text import bullets, code, escape
 from embpress.reports.markdown_text import table as markdown_table
@@ -38,7 +39,8 @@ def setting(record: Mapping[str, Any]) -> str:
     answered = sorted(set(record["backend"].values()))
     quick = "QUICK: small sizes, few repeats, the numbers mean nothing; " if record["quick"] else ""
     threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
-    return f"{quick}{where['cpu']}, {threads}, torch {where['torch']}; TT-Rec's op: {' and '.join(answered)}"
+    device = f"{where['gpu']}, " if where.get("gpu") else ""
+    return f"{quick}{device}{where['cpu']}, {threads}, torch {where['torch']}; TT-Rec's op: {' and '.join(answered)}"
 
 
 def _of_one_table(record: Mapping[str, Any]) -> str:
@@ -94,13 +96,16 @@ def _sections(rows: Sequence[Row], usual: str, usual_batch: str) -> Iterator[Sec
         ],
         named=False,
     )
+    terabyte = [row for row in memory if row["name"] == "terabyte"]
+    on_gpu = any("peak_device_bytes" in row["figures"] for row in terabyte)
     yield from _section(
         "Criteo-Terabyte's 26 tables in one process",
-        [row for row in memory if row["name"] == "terabyte"],
+        terabyte,
         [
             ("rows", lambda row: f"{row['setting']['rows']:,}" if row["setting"] else numerals.MISSING),
             ("peak resident", _bytes("resident_bytes")),
             ("before", _bytes("resident_before_bytes")),
+            *([("peak on the GPU", _bytes("peak_device_bytes"))] if on_gpu else []),
             ("ledger", _bytes("ledger_bytes")),
             ("MLPs", _bytes("network_bytes")),
             ("full tables", _bytes("full_bytes")),
@@ -108,7 +113,8 @@ def _sections(rows: Sequence[Row], usual: str, usual_batch: str) -> Iterator[Sec
         ],
         [
             "MLPerf's DLRM, tables of ten thousand rows and more as tensor trains of rank 32, a few SGD steps in a "
-            "process of its own; ledger: training bytes of all tables; before: Python and torch; MLPs: with gradients."
+            "process of its own; ledger: training bytes of all tables; resident: in the host's memory; before: Python "
+            "and torch; MLPs: with gradients."
         ],
         named=False,
     )
@@ -223,7 +229,8 @@ _MEANINGS = [
     (
         "Times",
         "medians over the repeats. Every repeat times TT-Rec, the rival and, where there is one, the matrix product "
-        "one after the other, in an order that turns; calls under 10 ms as a block of several.",
+        "one after the other, in an order that turns; calls under 10 ms as a block of several. On CUDA they are taken "
+        "between events on the device, before and after a block on an idle device.",
     ),
     (
         "rival / tt",
@@ -247,9 +254,8 @@ def write_page(folder: Path, record: Mapping[str, Any]) -> Path:
         InputError: the folder cannot be written.
     """
     from embpress.dlrm.record import write_atomic
-    from embpress.reports.plot_bench_tt import bench_plot
 
-    made = bench_plot(record["rows"])
+    made = _plot(record["rows"])
     if made is not None:
         write_atomic(folder / PLOT, lambda file: made.savefig(file, format="png", metadata={"Software": None}))
     else:
@@ -258,6 +264,23 @@ def write_page(folder: Path, record: Mapping[str, Any]) -> Path:
     path = folder / PAGE
     write_atomic(path, lambda file: file.write(text.encode()))
     return path
+
+
+def _gpu(where: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not where.get("gpu"):
+        return []
+    titles = {"compute_capability": "compute capability", "gpu_driver": "driver", "cuda": "CUDA"}
+    versions = [f"{title} {where[name]}" for name, title in titles.items() if where.get(name)]
+    return [("GPU", ", ".join([where["gpu"], numerals.size(where["gpu_memory_bytes"]), *versions]))]
+
+
+def _plot(rows: Sequence[Row]) -> Any:
+    """The figure, None where there is nothing to draw, or nothing to draw with."""
+    if not installed("matplotlib"):
+        return None
+    from embpress.reports.plot_bench_tt import bench_plot
+
+    return bench_plot(rows)
 
 
 def page(record: Mapping[str, Any], with_plot: bool) -> str:
@@ -277,6 +300,7 @@ def page(record: Mapping[str, Any], with_plot: bool) -> str:
         bullets(
             [
                 ("Processor", f"{where['cpu']}, {where['cpu_capability']}"),
+                *_gpu(where),
                 ("Threads", str(where["threads"])),
                 ("Platform", str(where["platform"])),
                 ("Python", str(where["python"])),

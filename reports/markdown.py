@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from embpress.compressors.errors import installed, require
 from embpress.reports import sections, setting
 from embpress.reports.answer import answer
 from embpress.reports.markdown_text import escape
@@ -35,16 +36,26 @@ def write_report(folder: str | os.PathLike[str], records: Iterable[Record], page
         pages: names of `PAGES` to write beside the report, which links them. Pages that an earlier report has written
             are made anew with it, so that none of them tells of other runs than the report.
     """
-    from embpress.reports.plots import write_plots  # matplotlib is slow to import and the terminal needs none
-
     runs = sorted(records, key=lambda run: (str(run.get("created") or ""), str(run.get("id") or "")))
     rows = summary(runs)
     place = Path(folder)
-    plots = write_plots(place / "plots", rows)
+    place.mkdir(parents=True, exist_ok=True)
+    plots = _plots(place / "plots", rows)
     wanted = [name for name in PAGES if name in pages or (place / f"{name}.md").exists()]
+    if wanted:
+        require("matplotlib", f"the page {wanted[0]}")
     for name in wanted:
         _write(place / f"{name}.md", PAGES[name].make(place / "plots", runs))
-    return _write(place / "report.md", _report(runs, rows, [path.name for path in plots], wanted))
+    return _write(place / "report.md", _report(runs, rows, plots, wanted))
+
+
+def _plots(folder: Path, rows: Sequence[Summary]) -> list[str] | None:
+    """File names of the plots; None where there is nothing to draw with."""
+    if not installed("matplotlib"):
+        return None
+    from embpress.reports.plots import write_plots  # matplotlib is slow to import and the terminal needs none
+
+    return [path.name for path in write_plots(folder, rows)]
 
 
 def _write(target: Path, text: str) -> Path:
@@ -54,7 +65,7 @@ def _write(target: Path, text: str) -> Path:
     return target
 
 
-def _report(runs: Sequence[Record], rows: Sequence[Summary], plots: Sequence[str], pages: Sequence[str]) -> str:
+def _report(runs: Sequence[Record], rows: Sequence[Summary], plots: Sequence[str] | None, pages: Sequence[str]) -> str:
     names = dict.fromkeys(str(part(run, "data").get("name") or "") for run in runs)
     title = ", ".join(name for name in names if name)
     intro = (
@@ -62,7 +73,9 @@ def _report(runs: Sequence[Record], rows: Sequence[Summary], plots: Sequence[str
         "nearly all of its bytes. Here the same model is trained on the same data with several methods that make the "
         "tables smaller, and with full (uncompressed) tables to hold them against."
     )
-    images = "\n\n".join("![{0}](plots/{2})\n\n{1}".format(*_CAPTIONS[name], name) for name in plots)
+    images = "\n\n".join("![{0}](plots/{2})\n\n{1}".format(*_CAPTIONS[name], name) for name in plots or ())
+    if plots is None:
+        images = "Left out: matplotlib, which draws them, is not installed where this report was written."
     parts = [
         ("", f"# Compressed embedding tables{f': {escape(title)}' if title else ''}"),
         ("", intro),

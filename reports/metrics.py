@@ -50,7 +50,8 @@ def _latency(part: str, what: str) -> list[Metric]:
             f"{part}_p{percent}_us_b{batch}",
             "µs",
             f"{part.capitalize()} p{percent}, batch {batch}",
-            f"Microseconds for one {what}, batch of {batch}; {percent} % of the calls take at most this long.",
+            f"Microseconds for one {what}, batch of {batch}; {percent} % of the calls take at most this long. On CUDA "
+            "each call is waited for and timed by events on the device.",
         )
         for batch in BATCH_SIZES
         for percent in (50, 95, 99)
@@ -90,13 +91,24 @@ _ALL = [
     _score("log_loss", "lower", "Log loss", "Mean negative log likelihood of the test labels, in nats."),
     _score("accuracy", "higher", "Accuracy", "Share of test labels predicted right at a threshold of 0.5."),
     Metric("best_epoch", "", None, "Best epoch", numerals.plain, "The epoch with the best validation AUC."),
-    _timed("step_ms", "ms", "Step", "Milliseconds for one training step (forward, backward, update)."),
-    _timed("train_seconds", "s", "Training", "Seconds of training, evaluation not counted."),
+    _timed(
+        "step_ms",
+        "ms",
+        "Step",
+        "Milliseconds for one training step (forward, backward, update), median. On the CPU from its start to its "
+        "return, on CUDA between two events on the device, with the batch there already.",
+    ),
+    _timed("train_seconds", "s", "Training", "Seconds of training, with the way of the data, evaluation not counted."),
     _rate("train_samples_per_s", "Training rate", "Examples trained on a second."),
     _bytes(
         "peak_memory_bytes",
         "Peak memory",
-        "Most bytes held at once in a training step of the whole model, as the allocator saw it.",
+        "Most bytes held at once in a training step of the whole model, on its device, as the allocator saw it.",
+    ),
+    _bytes(
+        "peak_device_bytes",
+        "Peak on the GPU",
+        "Most bytes that all tensors on the GPU took at once while the model was trained and evaluated.",
     ),
     *_latency("lookup", "call that looks up all tables at once"),
     *_latency("model", "call of the whole model"),

@@ -13,7 +13,7 @@ from embpress.reports.summaries import Summary
 
 _COLUMNS = [
     *("serving_bytes", "training_bytes", "ratio", "auc", "auc_to_full", "log_loss", "accuracy", "step_ms"),
-    *("lookup_p50_us_b128", "lookup_p99_us_b128"),
+    *("lookup_p50_us_b128", "lookup_p99_us_b128", "peak_device_bytes"),
 ]
 _MOST_TABLES = 30
 _DIFFERENCE = (

@@ -18,6 +18,11 @@ _ENVIRONMENT = {
     "torch": "PyTorch",
     "embpress": "embpress",
     "native_ops": "Native ops",
+    "gpu": "GPU",
+    "compute_capability": "Compute capability",
+    "gpu_memory_bytes": "GPU memory",
+    "gpu_driver": "GPU driver",
+    "cuda": "CUDA",
 }
 
 
@@ -85,7 +90,7 @@ def data_and_protocol(runs: Sequence[Record]) -> str:
 def environment(runs: Sequence[Record]) -> str:
     """Machine and software; what differs among the runs is listed with all its values."""
     known = [records.part(run, "environment") for run in runs]
-    values = [(name, sorted({str(env[name]) for env in known if env.get(name) is not None})) for name in _ENVIRONMENT]
+    values = [(name, sorted({_value(env, name) for env in known} - {""})) for name in _ENVIRONMENT]
     packages = sorted({f"{name} {version}" for env in known for name, version in records.part(env, "packages").items()})
     times = sorted(str(run["created"]) for run in runs if run.get("created"))
     pairs = [(_ENVIRONMENT[name], "; ".join(found)) for name, found in values]
@@ -101,6 +106,12 @@ def command(runs: Sequence[Record]) -> str:
     """The command that makes these runs again."""
     found = _distinct(runs, "command")
     return code("\n".join(found)) if found else ""
+
+
+def _value(env: Mapping[str, Any], name: str) -> str:
+    found = env.get(name)
+    size = records.finite(found) if name.endswith("_bytes") else None
+    return "" if found is None else str(found) if size is None else numerals.size(size)
 
 
 def _data(runs: Sequence[Record]) -> Mapping[str, Any]:

@@ -13,12 +13,13 @@ from embpress.compressors import InputError
 from embpress.compressors.tt import TTRec
 from embpress.dlrm import bench_terabyte
 from embpress.dlrm.bench import KAGGLE_ROWS
-from embpress.dlrm.bench_case import QUICK, Case, Context, Size, measured
+from embpress.dlrm.bench_case import QUICK, Case, Context, Row, Size, measured
 from embpress.dlrm.bench_knobs import ids_at_hit_rate
 from embpress.dlrm.bench_op import training
 from embpress.dlrm.bench_pairs import Gemm, Times, paired, quartiles
 from embpress.dlrm.bench_rivals import BmmTable, NotMeasured, TensorlyTable, forward_flops, full_table
 from embpress.dlrm.bench_tt import all_cases, chosen
+from embpress.dlrm.clock import Clock
 from embpress.reports.bench_tt import sections, write_page
 
 
@@ -145,7 +146,7 @@ def test_pairs_take_ratios_repeat_by_repeat():
 
 def test_pairs_run_at_least_as_often_as_asked_and_in_turn():
     order = []
-    times = paired([lambda i: order.append("a"), lambda i: order.append("b")], 0, least=6, block=0)
+    times = paired([lambda i: order.append("a"), lambda i: order.append("b")], 0, Clock(), least=6, block=0)
     assert len(times.repeats) == 6
     timed = order[-12:]
     assert [sorted(timed[i : i + 2]) for i in range(0, 12, 2)] == [["a", "b"]] * 6
@@ -232,6 +233,21 @@ def record_of(rows):
         "backend": {"tt_embedding_bag": "reference"}, "quick": True, "seconds": 1.0, "size": asdict(QUICK),
         "rows": [asdict(row) for row in rows],
     }  # fmt: skip
+
+
+def test_a_gpu_is_named_on_the_page(tmp_path):
+    row = Row("terabyte", "memory", "own process", setting={"rows": 10, "dtype": "float32"})
+    row.figures = {"resident_bytes": 4e9}
+    record = record_of([row])
+    assert "GPU" not in " ".join(sections(record)[0].headers)
+    row.figures["peak_device_bytes"] = 7e9
+    record = record_of([row])
+    record["environment"] |= {"gpu": "NVIDIA H100", "compute_capability": "9.0", "gpu_memory_bytes": 85e9}
+    record["environment"] |= {"gpu_driver": None, "cuda": "13.0"}
+    text = write_page(tmp_path, record).read_text()
+    assert "peak on the GPU" in text
+    assert "7.0 GB" in text
+    assert "NVIDIA H100, 85.0 GB, compute capability 9.0, CUDA 13.0" in text
 
 
 def test_one_big_table_is_held_at_a_time():

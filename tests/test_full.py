@@ -1,5 +1,6 @@
 """Full tables against `nn.EmbeddingBag`, and FBGEMM's against full tables."""
 
+import copy
 import math
 
 import pytest
@@ -169,3 +170,49 @@ def test_tbe_refuses_what_it_cannot_do():
         create("full-tbe:optimizer=adagard", 10, 8)
     with pytest.raises(InputError, match="float32"):
         create("full-tbe", 10, 8, dtype=torch.float64)
+
+
+@pytest.mark.skipif(available() is not None, reason="fbgemm_gpu does not import")
+def test_tbe_on_cuda_asks_for_tables_in_device_memory_and_shares_its_tensors(monkeypatch):
+    """As far as it goes without CUDA: TBE's own constructor takes what it is given, its tensors are made on the CPU."""
+    import fbgemm_gpu.split_table_batched_embeddings_ops_training as fbgemm
+
+    from embpress.compressors import full_tbe
+
+    real = fbgemm.SplitTableBatchedEmbeddingBagsCodegen
+    here = torch.device("cpu")
+    monkeypatch.setattr(
+        fbgemm, "SplitTableBatchedEmbeddingBagsCodegen", lambda specs, device, **own: real(specs, device=here, **own)
+    )
+    monkeypatch.setattr(full_tbe, "available", lambda device: None)
+    for optimizer, state in (("sgd", None), ("adagrad", 10 * 4 + 7 * 8), ("rowwise_adagrad", 10 + 7)):
+        made = full_tbe._TBE([(10, 4), (7, 8)], optimizer, 0.1, False, "cuda")
+        for own in (made, copy.deepcopy(made)):
+            for _, _, place, compute in own.tbe.embedding_specs:
+                assert (place.name, compute.name) == ("DEVICE", "CUDA")
+            assert own.weights.data_ptr() == own.tbe.weights_dev.data_ptr()
+            assert own.weights.numel() == 10 * 4 + 7 * 8
+            if state is None:
+                assert [name for name, _ in own.named_parameters()] == ["weights"]
+            else:
+                assert own.state.data_ptr() == own.tbe.momentum1_dev.data_ptr()
+                assert own.state.numel() == state
+
+
+@pytest.mark.skipif(available() is not None, reason="fbgemm_gpu does not import")
+def test_tbe_without_cuda_kernels_is_refused_on_cuda(monkeypatch):
+    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda name, key: key == "CPU")
+    assert available("cpu") is None
+    with pytest.raises(InputError, match="no CUDA kernels"):
+        create("full-tbe", N, D, device="cuda")
+
+
+@pytest.mark.skipif(available() is not None, reason="fbgemm_gpu does not import")
+def test_tbe_is_made_anew_for_another_device_only():
+    table = create("full-tbe", N, D, generator=torch.Generator().manual_seed(0))
+    first = table.kernel.tbe
+    table.to("cpu")
+    assert table.kernel.tbe is first
+    table.to("meta")
+    assert table.kernel.tbe is not first
+    assert table.kernel.tbe.current_device.type == table.kernel.tbe.weights_host.device.type == "meta"

@@ -358,7 +358,7 @@ def test_opcheck(kind, store):
     ids.view(-1)[0] = 1
     plain = (cores, caches, ids, offsets, weights, [6, 6], [4, -1], 3, kind == "mean", True)
     opcheck(torch.ops.embpress.tt_embedding_bag.default, plain)
-    out, plan, partials = torch.ops.embpress.tt_embedding_bag_train.default(*plain, store)
+    out, plan, partials = torch.ops.embpress.tt_embedding_bag_train.default(*plain, store, 0)
     backward = (torch.randn_like(out), *plain[:5], plan, partials, *plain[5:])
     opcheck(torch.ops.embpress.tt_embedding_bag_backward.default, backward)
     # room that `store` sets aside for repeated ids stays unwritten, so two runs' partial products cannot be compared
@@ -366,7 +366,7 @@ def test_opcheck(kind, store):
     if not store:
         utils.append("test_aot_dispatch_dynamic")
     learned = [x.clone().requires_grad_() if i % 3 == 2 else x for i, x in enumerate(caches)]
-    arguments = ([core.clone().requires_grad_() for core in cores], learned, *plain[2:], store)
+    arguments = ([core.clone().requires_grad_() for core in cores], learned, *plain[2:], store, 0)
     opcheck(torch.ops.embpress.tt_embedding_bag_train.default, arguments, test_utils=utils)
 
 

@@ -182,10 +182,10 @@ def test_opcheck(kind, store):
     utils = ["test_schema", "test_autograd_registration", "test_faketensor"]
     if not store:
         utils.append("test_aot_dispatch_dynamic")
-    opcheck(torch.ops.embpress.tt_embedding_bag_train.default, (*arguments, store), test_utils=utils)
+    opcheck(torch.ops.embpress.tt_embedding_bag_train.default, (*arguments, store, 0), test_utils=utils)
     plain = ([core.detach() for core in cores], *arguments[1:])
     opcheck(torch.ops.embpress.tt_embedding_bag.default, plain)
-    out, plan, partials = torch.ops.embpress.tt_embedding_bag_train.default(*plain, store)
+    out, plan, partials = torch.ops.embpress.tt_embedding_bag_train.default(*plain, store, 0)
     backward = (torch.randn_like(out), *plain[:5], plan, partials, *plain[5:])
     opcheck(torch.ops.embpress.tt_embedding_bag_backward.default, backward)
 

@@ -9,6 +9,17 @@ import torch
 from torch import Tensor
 
 
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on a device, itself where it is there already.
+
+    It goes to CUDA by way of page-locked memory, so that neither the host nor the work queued before waits for it.
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and tensor.device.type == "cpu" and tensor.numel():
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @dataclass
 class Bags:
     """Jagged ids: row r holds `values[offsets[r]:offsets[r + 1]]`, possibly nothing.
@@ -28,6 +39,10 @@ class Bags:
         """Rows `start` to `stop` (exclusive); `values` is a view, `offsets` start at 0 again."""
         offsets = self.offsets[start : stop + 1]
         return Bags(self.values[int(offsets[0]) : int(offsets[-1])], offsets - offsets[0])
+
+    def to(self, device: torch.device | str) -> Bags:
+        """The same rows on a device; see `moved`."""
+        return Bags(moved(self.values, device), moved(self.offsets, device))
 
     def take(self, index: Tensor) -> Bags:
         """The rows `index`, `(M,)` int64, in that order; rows may repeat."""
@@ -65,6 +80,11 @@ class Part:
         stop = max(start, stop)
         bags = {f: b.slice(start, stop) for f, b in self.bags.items()}
         return Part(self.labels[start:stop], self.dense[start:stop], self.ids[start:stop], bags)
+
+    def to(self, device: torch.device | str) -> Part:
+        """The same rows on a device; see `moved`."""
+        bags = {f: b.to(device) for f, b in self.bags.items()}
+        return Part(moved(self.labels, device), moved(self.dense, device), moved(self.ids, device), bags)
 
     def take(self, index: Tensor) -> Part:
         """The rows `index`, `(M,)` int64 in 0..N-1, in that order, copied."""

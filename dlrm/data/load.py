@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embpress.compressors.errors import InputError, nearest
+from embpress.compressors.errors import InputError, nearest, require
 from embpress.dlrm.data.assemble import DEFAULT_SPLIT, assemble
 from embpress.dlrm.data.base import ClickData
-from embpress.dlrm.data.criteo import NUM_COLUMNS, read_criteo
 from embpress.dlrm.data.files import Paths, check_file, first_line
-from embpress.dlrm.data.libfm import read_libfm
-from embpress.dlrm.data.raw import RawTable
 from embpress.dlrm.data.synthetic import synthetic as make_synthetic
-from embpress.dlrm.data.tabular import read_tabular
 
 FORMATS = ("auto", *DEFAULT_SPLIT)
+CRITEO_COLUMNS = 40  # label, 13 integers, 26 categories
 ENDINGS = {".csv": "csv", ".parquet": "parquet", ".libfm": "libfm", ".svm": "libfm", ".libsvm": "libfm"}
 SYNTHETIC_OPTIONS = ("scale", "structure", "zipf", "seed", "dense")
 # options that only some formats have
@@ -88,6 +85,12 @@ def load(
     if format == "synthetic":
         made: dict[str, Any] = given if rows is None else {"rows": rows, **given}
         return make_synthetic(**made, **common)
+    require("polars", f"reading {paths[0]}")
+    from embpress.dlrm.data.criteo import read_criteo
+    from embpress.dlrm.data.libfm import read_libfm
+    from embpress.dlrm.data.raw import RawTable
+    from embpress.dlrm.data.tabular import read_tabular
+
     raw: RawTable
     if format == "criteo":
         raw = read_criteo(paths, test, rows)
@@ -131,7 +134,7 @@ def _guess_one(path: str | Path) -> str:
     ending = Path(str(path).lower().removesuffix(".gz")).suffix
     if ending in ENDINGS:
         return ENDINGS[ending]
-    if first_line(path).count("\t") == NUM_COLUMNS - 1:
+    if first_line(path).count("\t") == CRITEO_COLUMNS - 1:
         return "criteo"
     raise InputError(
         f"the format of {path} cannot be told from its name or first line; "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import polars as pl
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Ints = NDArray[Any]  # any integer dtype
 
@@ -51,7 +53,9 @@ class RawTable:
 
 def codes_of(values: pl.Series | Ints) -> Ints:
     """Numbers the distinct values 0, 1, … in order of first appearance; null and the empty string become -1."""
-    if isinstance(values, pl.Series):
+    if not isinstance(values, np.ndarray):
+        import polars as pl  # what made the series; data that are made need none
+
         if values.dtype == pl.String:
             values = values.set(values == "", None).rechunk().cast(pl.Categorical).to_physical()
         if values.null_count():
@@ -65,6 +69,8 @@ def codes_of(values: pl.Series | Ints) -> Ints:
 
 def log_dense(columns: list[pl.Series], rows: int) -> NDArray[np.float32]:
     """`log(1 + max(x, 0))` of numeric columns, null and NaN as 0: `(rows, len(columns))` float32."""
+    import polars as pl
+
     out = np.zeros((rows, len(columns)), np.float32)
     for k, column in enumerate(columns):
         x = column.cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()

@@ -347,9 +347,11 @@ auto by_dtype(const std::vector<Tensor>& cores, F f) {
 
 using Ints = std::vector<int64_t>;
 
+// The last argument says how a GPU multiplies.
+
 Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices,
                         std::optional<Tensor> offsets, std::optional<Tensor> weights, Ints num_embeddings,
-                        Ints padding_idx, int64_t num_cores, bool mean, bool include_last_offset) {
+                        Ints padding_idx, int64_t num_cores, bool mean, bool include_last_offset, int64_t) {
   const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
                     std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, false, nullptr); });
@@ -359,7 +361,7 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
                                                           Tensor indices, std::optional<Tensor> offsets,
                                                           std::optional<Tensor> weights, Ints num_embeddings,
                                                           Ints padding_idx, int64_t num_cores, bool mean,
-                                                          bool include_last_offset, bool store) {
+                                                          bool include_last_offset, bool store, int64_t) {
   const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
                     std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   return by_dtype(a.cores, [&](auto zero) {
@@ -373,7 +375,7 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
 std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_backward(
     Tensor grad, std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets,
     std::optional<Tensor> weights, Tensor plan, Tensor partials, Ints num_embeddings, Ints padding_idx,
-    int64_t num_cores, bool mean, bool include_last_offset) {
+    int64_t num_cores, bool mean, bool include_last_offset, int64_t) {
   const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
                     std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   std::vector<Tensor> grads, cache_grads;

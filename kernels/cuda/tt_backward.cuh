@@ -41,14 +41,14 @@ struct TTRowGradients {
 
 // d_slice (depth, NC + 1) += x^T d_product; d_left(l, i, k) is told d_product slice^T
 template <class C, int NC, class DLeft>
-__device__ void tt_slice_and_left(const TTStage& s, int rows, int columns, const C* x, int x_stride, const C* slice,
-                                  const C* d_product, C* d_slice, DLeft d_left) {
+__device__ void tt_slice_and_left(Math math, const TTStage& s, int rows, int columns, const C* x, int x_stride,
+                                  const C* slice, const C* d_product, C* d_slice, DLeft d_left) {
   product<C>(
-      s.depth, columns, rows, [&](int k, int i) { return x[i * x_stride + k]; },
+      math, s.depth, columns, rows, [&](int k, int i) { return x[i * x_stride + k]; },
       [&](int i, int j) { return d_product[i * (NC + 1) + j]; },
       [&](int k, int j, C sum) { d_slice[k * (NC + 1) + j] += sum; });
   product<C>(
-      rows, s.depth, columns, [&](int i, int j) { return d_product[i * (NC + 1) + j]; },
+      math, rows, s.depth, columns, [&](int i, int j) { return d_product[i * (NC + 1) + j]; },
       [&](int j, int k) { return slice[k * (NC + 1) + j]; }, d_left);
 }
 
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
       __syncthreads();
       if (s.last) {
         product<C>(
-            rows, columns, s.depth, [&](int i, int k) { return x[i * tile.x_stride + k]; },
+            plan.math, rows, columns, s.depth, [&](int i, int k) { return x[i * tile.x_stride + k]; },
             [&](int k, int j) { return slice[k * (NC + 1) + j]; },
             [&](int i, int j, C sum) { partial[i * (NC + 1) + j] = sum; });
         __syncthreads();
@@ -122,11 +122,12 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
         }
       }
       __syncthreads();
-      tt_slice_and_left<C, NC>(s, rows, columns, x, tile.x_stride, slice, partial, d_slice, [&](int i, int k, C sum) {
-        const int l = i / s.rows;
-        C* where = to.left + (first + l) * to.left_stride + (i - l * s.rows) * s.depth + k;
-        *where = n0 ? *where + sum : sum;
-      });
+      tt_slice_and_left<C, NC>(plan.math, s, rows, columns, x, tile.x_stride, slice, partial, d_slice,
+                               [&](int i, int k, C sum) {
+                                 const int l = i / s.rows;
+                                 C* where = to.left + (first + l) * to.left_stride + (i - l * s.rows) * s.depth + k;
+                                 *where = n0 ? *where + sum : sum;
+                               });
     }
     __syncthreads();
     for (int e = threadIdx.x; e < s.depth * NC; e += blockDim.x) {

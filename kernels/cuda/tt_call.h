@@ -22,8 +22,10 @@ class TTCall {
  public:
   using C = Compute<T>;
 
-  TTCall(const Arguments& a) : arguments(a), device(a.cores.at(0)), tables(shapes_of(a)) {
+  TTCall(const Arguments& a, int64_t math) : arguments(a), device(a.cores.at(0)), tables(shapes_of(a)) {
     const LookupShape shape = lookups_of(a);
+    STD_TORCH_CHECK(math >= 0 && math <= 2, "tt_embedding_bag: math must be 0, 1 or 2, got ", math);
+    plan.math = static_cast<Math>(math);
     dim = static_cast<int>(tables[0].dim);
     lookups.tables = shape.tables;
     lookups.bags = shape.bags;

@@ -23,8 +23,8 @@ bool fused(int64_t lookups) {
 
 // plan: becomes the grouped route's, for the backward; null where none is wanted.
 template <class T>
-Tensor forward(const Arguments& a, std::optional<Tensor>* kept) {
-  TTCall<T> call(a);
+Tensor forward(const Arguments& a, int64_t math, std::optional<Tensor>* kept) {
+  TTCall<T> call(a, math);
   using C = typename TTCall<T>::C;
   Device& device = call.device;
   const int64_t bags = call.lookups.bags, tables = call.lookups.tables, dim = call.dim;
@@ -63,8 +63,8 @@ struct Gradients {
 };
 
 template <class T>
-Gradients<T> backward(const Arguments& a, const Tensor& grad_out, const Tensor& kept) {
-  TTCall<T> call(a);
+Gradients<T> backward(const Arguments& a, int64_t math, const Tensor& grad_out, const Tensor& kept) {
+  TTCall<T> call(a, math);
   using C = typename TTCall<T>::C;
   Device& device = call.device;
   const int64_t n = call.lookups.total, tables = call.lookups.tables, dim = call.dim, d = a.num_cores;
@@ -172,10 +172,10 @@ using Ints = std::vector<int64_t>;
 
 Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices,
                         std::optional<Tensor> offsets, std::optional<Tensor> weights, Ints num_embeddings,
-                        Ints padding_idx, int64_t num_cores, bool mean, bool include_last_offset) {
+                        Ints padding_idx, int64_t num_cores, bool mean, bool include_last_offset, int64_t math) {
   const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
                     std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
-  return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, nullptr); });
+  return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, math, nullptr); });
 }
 
 // `store` makes no difference: partial products stay on the chip, where the backward makes them again.
@@ -183,12 +183,12 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
                                                           Tensor indices, std::optional<Tensor> offsets,
                                                           std::optional<Tensor> weights, Ints num_embeddings,
                                                           Ints padding_idx, int64_t num_cores, bool mean,
-                                                          bool include_last_offset, bool) {
+                                                          bool include_last_offset, bool, int64_t math) {
   const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
                     std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   return by_dtype(a.cores, [&](auto zero) {
     std::optional<Tensor> plan;
-    Tensor out = forward<decltype(zero)>(a, &plan);
+    Tensor out = forward<decltype(zero)>(a, math, &plan);
     return std::make_tuple(out, *plan, torch::stable::new_empty(out, {0}));
   });
 }
@@ -196,11 +196,11 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
 std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_backward(
     Tensor grad, std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets,
     std::optional<Tensor> weights, Tensor plan, Tensor, Ints num_embeddings, Ints padding_idx, int64_t num_cores,
-    bool mean, bool include_last_offset) {
+    bool mean, bool include_last_offset, int64_t math) {
   const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
                     std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   return by_dtype(a.cores, [&](auto zero) {
-    auto made = backward<decltype(zero)>(a, grad, plan);
+    auto made = backward<decltype(zero)>(a, math, grad, plan);
     return std::make_tuple(std::move(made.cores), made.weights, std::move(made.caches));
   });
 }

@@ -146,11 +146,12 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
               d_before[ends.rows[first + l] * before_stride + (i - l * s.rows) * s.columns + n0 + n];
       }
       __syncthreads();
-      tt_slice_and_left<C, NC>(s, rows, columns, x, tile.x_stride, slice, d_product, d_slice, [&](int i, int k, C sum) {
-        const int l = i / s.rows;
-        C* where = d_first + ends.rows[first + l] * first_stride + (i - l * s.rows) * s.depth + k;
-        *where = n0 ? *where + sum : sum;
-      });
+      tt_slice_and_left<C, NC>(
+          plan.math, s, rows, columns, x, tile.x_stride, slice, d_product, d_slice, [&](int i, int k, C sum) {
+            const int l = i / s.rows;
+            C* where = d_first + ends.rows[first + l] * first_stride + (i - l * s.rows) * s.depth + k;
+            *where = n0 ? *where + sum : sum;
+          });
     }
     __syncthreads();
     for (int e = threadIdx.x; e < s.depth * NC; e += blockDim.x) {

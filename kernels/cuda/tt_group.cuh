@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
       tt_load_slice<T, C, NC>(s, from, n0, columns, slice);
       __syncthreads();
       product<C>(
-          rows, columns, s.depth, [&](int i, int k) { return x[i * tile.x_stride + k]; },
+          plan.math, rows, columns, s.depth, [&](int i, int k) { return x[i * tile.x_stride + k]; },
           [&](int k, int j) { return slice[k * (NC + 1) + j]; },
           [&](int i, int j, C sum) { partial[i * (NC + 1) + j] = sum; });
       __syncthreads();

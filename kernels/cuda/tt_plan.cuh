@@ -4,6 +4,7 @@
 // cache are groups of their own behind all others, and lookups that want nothing come last.
 #pragma once
 
+#include "tile_product.cuh"
 #include "tt_table.cuh"
 
 namespace embpress::cuda {
@@ -21,6 +22,7 @@ struct TTPlan {
   int64_t total;           // lookups
   int32_t groups, cached;
   int32_t rest_bits;
+  Math math;
 
   // memory, in int32
   static int64_t ints(int64_t total, int64_t groups, int64_t cached) {

@@ -80,6 +80,29 @@ def test_without_results_only_words_are_left(lost, run, tmp_path):
     assert list((tmp_path / "plots").iterdir()) == []  # those of the earlier report are gone
 
 
+def test_a_gpu_shows_with_its_memory_and_versions(run, tmp_path):
+    gpu = {"gpu": "NVIDIA H100", "compute_capability": "9.0", "gpu_memory_bytes": 85_000_000_000, "cuda": "13.0"}
+    runs = [run("full"), run("tt")]
+    before = write_report(tmp_path, runs).read_text(encoding="utf-8")
+    for made in runs:
+        made["environment"] |= {**gpu, "gpu_driver": None}
+        made["metrics"]["peak_device_bytes"] = 2_500_000_000
+        made["training"]["amp"] = "bfloat16"
+    text = write_report(tmp_path, runs).read_text(encoding="utf-8")
+    for shown in (
+        "Peak on the GPU",
+        "2.5 GB",
+        "NVIDIA H100",
+        "85.0 GB",
+        "capability:** 9.0",
+        "CUDA:** 13.0",
+        "amp bfloat16",
+    ):
+        assert shown in text
+        assert shown not in before
+    assert "None" not in text
+
+
 def test_no_failures_no_section(run, tmp_path):
     assert "## Failures" not in write_report(tmp_path, [run("full"), run("tt")]).read_text(encoding="utf-8")
 
