@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import as_int64, check_ids, looks_at
+from embpress.compressors.bags import check_ids, integers, looks_at
 from embpress.compressors.base import Compressor, TableOptions, frozen
 from embpress.compressors.budget import Plan, TableSpec, plan
 from embpress.compressors.full import Full
@@ -113,9 +113,9 @@ class TableCollection(nn.Module):
         if isinstance(inputs, Tensor):
             if inputs.dim() != 2 or inputs.shape[1] != len(self.specs):
                 raise ValueError(f"ids must be (B, {len(self.specs)}), got {tuple(inputs.shape)}")
-            ids = as_int64(inputs, "ids")
-            self._check(ids)
-            return self._lookup(ids)
+            integers(inputs, "ids")
+            self._check(inputs)
+            return self._lookup(inputs)
         if len(inputs) != len(self.specs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.specs)} tables")
         if all(isinstance(value, Tensor) for value in inputs):

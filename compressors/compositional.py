@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -15,39 +13,37 @@ from typing_extensions import Unpack
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
-
-# from (..., parts, width) to (..., D); per id, before any pooling
-COMBINE: dict[str, Callable[[Tensor], Tensor]] = {
-    "mult": lambda rows: functools.reduce(operator.mul, rows.unbind(-2)),
-    "add": lambda rows: rows.sum(-2),
-    "concat": lambda rows: rows.flatten(-2),
-}
+from embpress.kernels import ops
+from embpress.kernels.reference import COMBINE, combine_parts
 
 
 class _CompositionalGroup(TableGroup):
-    """One index computation, broadcast over the tables, and one gather."""
+    """One call for all tables."""
 
     tables: Sequence[Compositional]
     first: Tensor
+    rows: Tensor
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
         self.register_constant("first", [table.first_row("weight") for table in self.tables])
+        self.register_constant("rows", [table.num_embeddings for table in self.tables])
         for name in self.tables[0].constants:
             stacked = torch.stack([getattr(table, name) for table in self.tables])
             self.register_buffer(name, stacked, persistent=False)
 
     def lookup(self, ids: Tensor) -> Tensor:
         table = self.tables[0]
-        index = table.part_rows(ids, {name: getattr(self, name) for name in table.constants}) + self.first.unsqueeze(1)
-        return table.combined(F.embedding(index, table.weight, sparse=table.sparse))
+        constants = {name: getattr(self, name) for name in table.constants}
+        return table.rows_of(ids, self.first, self.rows, constants)
 
 
 class Compositional(Compressor):
     """A row is put together, per id, from one row of each of `parts` part tables held in `weight (Σ k_j, width)`.
 
     A subclass says which rows (`part_rows`) by constants `(parts,)` int64 that it registers as buffers and names in
-    `constants`; the same computation serves one table and, with constants `(T, parts)`, all tables of a model.
+    `constants`; the same computation serves one table and, with constants `(T, parts)`, all tables of a model. What
+    `ops.compositional_lookup` needs of them it says in `op_constants`.
     """
 
     tags: ClassVar[frozenset[str]] = frozenset({"sparse"})
@@ -74,19 +70,44 @@ class Compositional(Compressor):
         """`(..., )` ids → `(..., parts)` rows of `weight`; constants broadcast against `ids.unsqueeze(-1)`."""
         raise TypeError(f"{type(self).__name__} does not define part_rows(ids, constants)")
 
-    def combined(self, rows: Tensor) -> Tensor:
-        """`(..., parts, width)` → `(..., D)`."""
-        return COMBINE[self.op](rows)
+    def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Constants of `T` tables as the op takes them: coefficients `(T, ., parts)`, base and sizes `(T, parts)`."""
+        raise TypeError(f"{type(self).__name__} does not define op_constants(constants)")
+
+    def rows_of(self, ids: Tensor, first: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """Rows of checked ids `(N, T)` in `T` tables on this one's weight, `(N, T, D)`.
+
+        `first` and `rows` are `(T,)`: where the tables start in the weight and what they stand for.
+        """
+        if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
+            index = self.part_rows(ids.long(), constants) + first.unsqueeze(1)
+            return combine_parts(F.embedding(index, self.weight, sparse=True), self.op)
+        coefficients, base, sizes = self.op_constants(constants)
+        return ops.compositional_lookup(
+            self.weight,
+            ids,
+            first=first,
+            rows=rows,
+            coefficients=coefficients,
+            base=base,
+            sizes=sizes,
+            combine=self.op,
+        )
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        index = self.part_rows(ids, {name: getattr(self, name) for name in self.constants}) + self.first_row("weight")
-        return self.combined(F.embedding(index, self.weight, sparse=self.sparse))
+        first, rows = (ids.new_full((1,), value) for value in (self.first_row("weight"), self.num_embeddings))
+        constants = {name: getattr(self, name).unsqueeze(0) for name in self.constants}
+        return self.rows_of(ids.unsqueeze(1), first, rows, constants).squeeze(1)
 
     def _activation_bytes(self, batch_size: int) -> int:
-        # row numbers, the parts' rows, and the combined rows with the products of the first parts on the way
-        parts = self.parts * (8 + self.weight.shape[1] * self.itemsize)
-        products = max(1, self.parts - 1) if self.op == "mult" else 1
-        return batch_size * (8 + parts + products * self.embedding_dim * self.itemsize)
+        kept = 8 + self.embedding_dim * self.itemsize  # ids and rows
+        if self.sparse:
+            # row numbers, the parts' rows, and the products of the first parts on the way
+            kept += self.parts * (8 + self.weight.shape[1] * self.itemsize)
+            kept += max(0, self.parts - 2) * self.embedding_dim * self.itemsize if self.op == "mult" else 0
+        elif ops.backend("compositional_lookup_train", self.device.type) == "reference":
+            kept += 8 * self.parts  # row numbers
+        return batch_size * kept
 
     def _gradient_bytes(self, parameter: Tensor, batch_size: int | None) -> int:
         return super()._gradient_bytes(parameter, None if batch_size is None else batch_size * self.parts)

@@ -138,7 +138,7 @@ class _TBEGroup(TableGroup):
 
     def lookup(self, ids: Tensor) -> Tensor:
         offsets = torch.arange(ids.numel() + 1, device=ids.device)
-        return self.kernel(ids.t().reshape(-1), offsets).view(*ids.shape, self.tables[0].embedding_dim)
+        return self.kernel(ids.t().reshape(-1).long(), offsets).view(*ids.shape, self.tables[0].embedding_dim)
 
     def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         ids = torch.cat([ids for ids, _ in inputs])

@@ -55,8 +55,8 @@ class TableGroup(nn.Module):
         return self
 
     def lookup(self, ids: Tensor) -> Tensor:
-        """Checked ids, one a table: `(B, T)` int64 → `(B, T, D)`."""
-        return torch.stack([table._lookup(ids[:, t]) for t, table in enumerate(self.tables)], dim=1)
+        """Checked ids, one a table: `(B, T)` int32 or int64 → `(B, T, D)`."""
+        return torch.stack([table._lookup(ids[:, t].long()) for t, table in enumerate(self.tables)], dim=1)
 
     def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """One pair of ids `(N,)` and offsets `(B,)` a table → `(B, T, D)`."""

@@ -14,7 +14,7 @@ from embpress.compressors.compositional import Compositional, part_width
 from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.registry import register
-from embpress.kernels.reference import ROBE_PRIME
+from embpress.kernels.reference import ROBE_PRIME, part_hash
 
 
 def draw_coefficients(
@@ -73,10 +73,11 @@ class HashingTrick(Compositional):
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""
-        a, b, c, d = constants["coefficients"].unbind(-2)
-        x = (ids.unsqueeze(-1) * a + b) % ROBE_PRIME
-        x = ((x ^ (x >> 15)) * c + d) % ROBE_PRIME
-        return (x ^ (x >> 15)) % constants["slots"] + constants["base"]
+        return part_hash(ids.unsqueeze(-1), constants["coefficients"]) % constants["slots"] + constants["base"]
+
+    def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The hashes' coefficients `(T, 4, parts)`, where the parts start and their size."""
+        return constants["coefficients"], constants["base"], constants["slots"]
 
     @classmethod
     def for_budget(cls, n: int, dim: int, size: int, *, parts: int = 1) -> dict[str, int]:

@@ -18,23 +18,25 @@ from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
 from embpress.compressors.registry import register
+from embpress.kernels import ops
 
 
 class _MLETGroup(TableGroup):
-    """One gather from the stacked inner tables, one batched product with the projections."""
+    """One call for all tables."""
 
     tables: Sequence[MLET]
     first: Tensor
+    rows: Tensor
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
         self.register_constant("first", [table.first_row("table") for table in self.tables])
+        self.register_constant("rows", [table.num_embeddings for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
         first = self.tables[0]
-        inner = F.embedding(ids + self.first, first.table, sparse=first.sparse).transpose(0, 1)
         projections = first.projection.view(len(self.tables), first.k, first.embedding_dim)
-        return torch.bmm(inner, projections).transpose(0, 1)
+        return first.rows_of(ids, projections, self.first, self.rows)
 
 
 @register("mlet")
@@ -91,7 +93,18 @@ class MLET(Compressor):
         normal_(self.own_rows("projection"), 0, std, generator)
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids + self.first_row("table"), self.table, sparse=self.sparse) @ self.own_rows("projection")
+        first, rows = (ids.new_full((1,), value) for value in (self.first_row("table"), self.num_embeddings))
+        return self.rows_of(ids.unsqueeze(1), self.own_rows("projection").unsqueeze(0), first, rows).squeeze(1)
+
+    def rows_of(self, ids: Tensor, projections: Tensor, first: Tensor, rows: Tensor) -> Tensor:
+        """Rows of checked ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.
+
+        `projections` is `(T, k, D)`; `first` and `rows` `(T,)` say where the tables start and what they stand for.
+        """
+        if self.sparse and torch.is_grad_enabled() and self.table.requires_grad:
+            inner = F.embedding(ids + first, self.table, sparse=True).transpose(0, 1)
+            return torch.bmm(inner, projections).transpose(0, 1)
+        return ops.mlet_lookup(self.table, projections, ids, first=first, rows=rows)
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""
@@ -101,7 +114,9 @@ class MLET(Compressor):
         return [Entry("weight", self.num_embeddings * self.embedding_dim * self.itemsize)]
 
     def _activation_bytes(self, batch_size: int) -> int:
-        return batch_size * (8 + (self.k + self.embedding_dim) * self.itemsize)
+        # the native op gathers the inner rows again
+        gathered = self.sparse or ops.backend("mlet_lookup_train", self.device.type) == "reference"
+        return batch_size * (8 + (gathered * self.k + self.embedding_dim) * self.itemsize)
 
     def _gradient_bytes(self, parameter: Tensor, batch_size: int | None) -> int:
         inner = parameter.shape[0] == self.num_embeddings and parameter.shape[1] == self.k

@@ -89,6 +89,10 @@ class QRTrick(Compositional):
         """`(i // c^j) mod k_j`, plus where part j starts."""
         return ids.unsqueeze(-1) // constants["stride"] % constants["sizes"] + constants["base"]
 
+    def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The digits' places `(T, 1, parts)`, where the parts start and their sizes."""
+        return constants["stride"].unsqueeze(1), constants["base"], constants["sizes"]
+
     @classmethod
     def for_budget(cls, n: int, dim: int, size: int, *, op: str = "mult", parts: int = 2) -> dict[str, int]:
         """The smallest c whose tables fit into `size` bytes: more rows in the quotient tell ids apart better."""

@@ -29,6 +29,7 @@ class _RobeGroup(TableGroup):
 
     tables: Sequence[Robe]
     starts: Tensor
+    rows: Tensor
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
@@ -40,13 +41,10 @@ class _RobeGroup(TableGroup):
             table.adopt("memory", memory)
             table.adopt("coefficients", coefficients)
         self.register_constant("starts", [table.start for table in self.tables])
+        self.register_constant("rows", [table.num_embeddings for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
-        first = self.tables[0]
-        rows = ops.robe_lookup(
-            first.memory, (ids + self.starts).reshape(-1), first.coefficients, z=first.z, dim=first.embedding_dim
-        )
-        return rows.view(*ids.shape, first.embedding_dim)
+        return self.tables[0].rows_of(ids, self.starts, self.rows)
 
 
 @register("robe")
@@ -64,6 +62,8 @@ class Robe(Compressor):
         memory: an array to share, `(size,)`.
         coefficients: the hash coefficients that go with it.
         heads: start and rows of all tables that will share the array, which the hash is drawn for; default: this one.
+        atomics: on CUDA, sum the gradient by atomic additions, whose order and so whose rounding differs from run to
+            run; by default gradients are sorted and summed in a fixed order.
     """
 
     tags: ClassVar[frozenset[str]] = frozenset({"shared"})
@@ -83,6 +83,7 @@ class Robe(Compressor):
         memory: nn.Parameter | None = None,
         coefficients: Tensor | None = None,
         heads: Sequence[tuple[int, int]] | None = None,
+        atomics: bool = False,
         **options: Unpack[TableOptions],
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
@@ -95,7 +96,7 @@ class Robe(Compressor):
             size = max(z, num_embeddings * embedding_dim // 10)
         if size < z:
             raise InputError(f"robe: size={size} elements are fewer than the chunk size z={z}")
-        self.size, self.sign, self.start = size, sign, start
+        self.size, self.sign, self.start, self.atomics = size, sign, start, atomics
         device, generator = options.get("device"), options.get("generator")
         if coefficients is None:
             coefficients = _draw(heads or [(0, num_embeddings)], size, z, sign, generator, device)
@@ -113,7 +114,21 @@ class Robe(Compressor):
         uniform_(self.memory, -bound, bound, generator)
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        return ops.robe_lookup(self.memory, ids + self.start, self.coefficients, z=self.z, dim=self.embedding_dim)
+        start, rows = (ids.new_full((1,), value) for value in (self.start, self.num_embeddings))
+        return self.rows_of(ids.unsqueeze(1), start, rows).squeeze(1)
+
+    def rows_of(self, ids: Tensor, starts: Tensor, rows: Tensor) -> Tensor:
+        """Rows of checked ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`; `starts` and `rows` `(T,)`."""
+        return ops.robe_lookup(
+            self.memory,
+            ids,
+            self.coefficients,
+            starts=starts,
+            rows=rows,
+            z=self.z,
+            dim=self.embedding_dim,
+            atomics=self.atomics,
+        )
 
     @classmethod
     def build_tables(

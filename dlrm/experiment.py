@@ -162,14 +162,23 @@ def id_frequencies(data: ClickData) -> list[dict[str, Any]]:
     return tables
 
 
+# the op behind each method that has one
+_OPS = {
+    "tt": "tt_embedding_bag",
+    "robe": "robe_lookup",
+    "hash": "compositional_lookup",
+    "qr": "compositional_lookup",
+    "mlet": "mlet_lookup",
+}
+
+
 def backend_of(tables: TableCollection) -> str:
     """What answers the lookups on their device: `fbgemm`, `native`, `reference` (our ops in plain PyTorch), `torch`."""
     device = tables.tables[0].device.type
     names = {type(table).spec_name for table in tables.tables}
     if "full-tbe" in names:
         return "fbgemm"
-    own = {"tt": "tt_embedding_bag", "robe": "robe_lookup"}
-    kinds = {ops.backend(op, device) for name, op in own.items() if name in names}
+    kinds = {ops.backend(op, device) for name, op in _OPS.items() if name in names}
     return kinds.pop() if len(kinds) == 1 else ("mixed" if kinds else "torch")
 
 

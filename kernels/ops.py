@@ -35,8 +35,21 @@ _library.define(
 _library.define("cache_index(Tensor ids, int places) -> Tensor")
 _library.define("cache_find(Tensor index, Tensor ids, Tensor wanted) -> Tensor")
 _library.define("count_ids(Tensor(a!) keys, Tensor(b!) counts, Tensor(c!) used, Tensor ids) -> ()")
-_library.define("robe_lookup(Tensor memory, Tensor ids, Tensor coefficients, int z, int dim) -> Tensor")
-_library.define("robe_lookup_backward(Tensor grad, Tensor ids, Tensor coefficients, int size, int z) -> Tensor")
+_ROBE = "Tensor memory, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, int z, int dim"
+_library.define(f"robe_lookup({_ROBE}) -> Tensor")
+_library.define(f"robe_lookup_train({_ROBE}, bool atomics) -> Tensor")
+_library.define(
+    "robe_lookup_backward(Tensor grad, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, SymInt size, "
+    "int z, bool atomics) -> Tensor"
+)
+_PARTS = "Tensor ids, Tensor first, Tensor rows, Tensor coefficients, Tensor base, Tensor sizes, int combine"
+_library.define(f"compositional_lookup(Tensor weight, {_PARTS}) -> Tensor")
+_library.define(f"compositional_lookup_train(Tensor weight, {_PARTS}) -> (Tensor, Tensor)")
+_library.define(f"compositional_lookup_backward(Tensor grad, Tensor weight, Tensor index, {_PARTS}) -> Tensor")
+_MLET = "Tensor table, Tensor projections, Tensor ids, Tensor first, Tensor rows"
+_library.define(f"mlet_lookup({_MLET}) -> Tensor")
+_library.define(f"mlet_lookup_train({_MLET}) -> (Tensor, Tensor)")
+_library.define(f"mlet_lookup_backward(Tensor grad, Tensor inner, {_MLET}) -> (Tensor, Tensor)")
 NAMES = (
     "tt_embedding_bag",
     "tt_embedding_bag_train",
@@ -45,7 +58,14 @@ NAMES = (
     "cache_find",
     "count_ids",
     "robe_lookup",
+    "robe_lookup_train",
     "robe_lookup_backward",
+    "compositional_lookup",
+    "compositional_lookup_train",
+    "compositional_lookup_backward",
+    "mlet_lookup",
+    "mlet_lookup_train",
+    "mlet_lookup_backward",
 )
 for _name in NAMES:
     _library.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
@@ -289,50 +309,216 @@ def _(keys: Any, counts: Any, used: Any, ids: Any) -> None:
 # --- ROBE -------------------------------------------------------------------------------------------------------------
 
 
-def robe_lookup(memory: Tensor, ids: Tensor, coefficients: Tensor, *, z: int, dim: int) -> Tensor:
-    """Rows of tables that share one flat array (ROBE-Z).
+def robe_lookup(
+    memory: Tensor,
+    ids: Tensor,
+    coefficients: Tensor,
+    *,
+    starts: Tensor,
+    rows: Tensor,
+    z: int,
+    dim: int,
+    atomics: bool = False,
+) -> Tensor:
+    """Rows of `T` tables that share one flat array (ROBE-Z).
 
-    Chunk j of row x is `memory[h : h + z]` with `h = ((x R3 + j R2 + R1) mod P) mod (size - z + 1)`; the last chunk is
-    cut where `dim` is no multiple of `z`. The backward returns a dense gradient and computes the hashes anew.
+    Chunk j of id i of table t is `memory[h : h + z]` with `h = ((x R3 + j R2 + R1) mod P) mod (size - z + 1)` and
+    `x = starts[t] + i`; the last chunk is cut where `dim` is no multiple of `z`. `z = 1` is HashedNet. The backward
+    returns a dense gradient and computes the hashes anew: no index is stored in either direction.
 
     Args:
         memory: `(size,)`, `size >= z`.
-        ids: `(N,)` int64, global: the rows of the tables before already added; below 2038074743.
+        ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
+            gradient of an id that is not.
         coefficients: `(3,)` int64 `R1, R2, R3`, or `(6,)` where three more hash a random sign for every element.
+        starts: `(T,)` int64, the rows of the tables before; `starts + rows` at most P = 2038074743.
+        rows: `(T,)` int64, the rows of each table.
         z: chunk size, `1 <= z <= dim`.
         dim: row width `D`.
+        atomics: on CUDA, sum the gradient by atomic additions, in no fixed order and without sorting; False sums it in
+            a fixed order, so that equal inputs give equal bits. The CPU's order is always fixed.
 
     Returns:
-        `(N, dim)`, differentiable in `memory`.
+        `(N, T, D)`, differentiable in `memory`; where no gradient is wanted, no autograd is involved.
     """
-    return torch.ops.embpress.robe_lookup.default(memory, ids, coefficients, z, dim)
+    if torch.is_grad_enabled() and memory.requires_grad:
+        return torch.ops.embpress.robe_lookup_train.default(memory, ids, starts, rows, coefficients, z, dim, atomics)
+    return torch.ops.embpress.robe_lookup.default(memory, ids, starts, rows, coefficients, z, dim)
 
 
 @register_fake("embpress::robe_lookup")
-def _(memory: Any, ids: Any, coefficients: Any, z: int, dim: int) -> Tensor:
-    return memory.new_empty(ids.shape[0], dim)
+def _(memory: Any, ids: Any, starts: Any, rows: Any, coefficients: Any, z: int, dim: int) -> Tensor:
+    return memory.new_empty(*ids.shape, dim)
+
+
+@register_fake("embpress::robe_lookup_train")
+def _(memory: Any, ids: Any, starts: Any, rows: Any, coefficients: Any, z: int, dim: int, atomics: bool) -> Tensor:
+    return memory.new_empty(*ids.shape, dim)
 
 
 @register_fake("embpress::robe_lookup_backward")
-def _(grad: Any, ids: Any, coefficients: Any, size: int, z: int) -> Tensor:
+def _(grad: Any, ids: Any, starts: Any, rows: Any, coefficients: Any, size: int, z: int, atomics: bool) -> Tensor:
     return grad.new_empty(size)
 
 
 def _robe_setup(ctx: Any, inputs: Any, output: Any) -> None:
-    memory, ids, coefficients, ctx.z, _ = inputs
+    memory, ids, starts, rows, coefficients, ctx.z, _, ctx.atomics = inputs
     ctx.size = memory.shape[0]
-    ctx.save_for_backward(ids, coefficients)
+    ctx.save_for_backward(ids, starts, rows, coefficients)
 
 
 def _robe_backward(ctx: Any, grad: Tensor) -> Any:
-    ids, coefficients = ctx.saved_tensors
+    memory_grad = torch.ops.embpress.robe_lookup_backward.default(
+        grad, *ctx.saved_tensors, ctx.size, ctx.z, ctx.atomics
+    )
+    return memory_grad, *(None,) * 7
+
+
+register_autograd("embpress::robe_lookup_train", _robe_backward, setup_context=_robe_setup)
+
+
+# --- rows put together from rows of part tables: hashing trick, QR ----------------------------------------------------
+
+
+def compositional_lookup(
+    weight: Tensor,
+    ids: Tensor,
+    *,
+    first: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: str,
+) -> Tensor:
+    """Rows of `T` tables, each put together from one row of each of its `l` part tables.
+
+    Part j of id i of table t is row `first[t] + base[t, j] + h` of `weight`, where `h` is a digit of the id,
+    `i // c mod s` with the coefficient c, or a hash of it: two rounds of `x <- (a x + b) mod P; x <- x xor (x >> 15)`
+    with the coefficients a, b, c, d, then mod s; `s = sizes[t, j]` and `P = 2038074743`. Both directions compute them.
+
+    Args:
+        weight: `(k, width)`, the part tables of all tables.
+        ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
+            gradient of an id that is not. Hashed ones are below 2^31.
+        first: `(T,)` int64, where the rows of a table start in `weight`.
+        rows: `(T,)` int64, the rows that a table stands for.
+        coefficients: int64, `(T, 1, l)` for digits, `(T, 4, l)` for hashes.
+        base: `(T, l)` int64, where a part starts among its table's rows.
+        sizes: `(T, l)` or `(T, 1)` int64, the rows of each part.
+        combine: `mult`, `add` (then `D = width`) or `concat` (`D = l width`).
+
+    Returns:
+        `(N, T, D)`, differentiable in `weight` with a dense gradient, on every device in a fixed order; where no
+        gradient is wanted, no autograd is involved.
+    """
+    how = reference.COMBINE.index(combine)
+    if torch.is_grad_enabled() and weight.requires_grad:
+        out, _ = torch.ops.embpress.compositional_lookup_train.default(
+            weight, ids, first, rows, coefficients, base, sizes, how
+        )
+        return out
+    return torch.ops.embpress.compositional_lookup.default(weight, ids, first, rows, coefficients, base, sizes, how)
+
+
+def _compositional_out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
+    parts = base.shape[1] if reference.COMBINE[combine] == "concat" else 1
+    return weight.new_empty(*ids.shape, parts * weight.shape[1])
+
+
+@register_fake("embpress::compositional_lookup")
+def _(weight: Any, ids: Any, first: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int) -> Tensor:
+    return _compositional_out(weight, ids, base, combine)
+
+
+@register_fake("embpress::compositional_lookup_train")
+def _(
+    weight: Any, ids: Any, first: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
+) -> tuple[Tensor, Tensor]:
+    # what the forward leaves for the backward is the implementation's business
+    index = base.new_empty(torch.library.get_ctx().new_dynamic_size())
+    return _compositional_out(weight, ids, base, combine), index
+
+
+@register_fake("embpress::compositional_lookup_backward")
+def _(grad: Any, weight: Any, *others: Any) -> Tensor:
+    return torch.empty_like(weight, memory_format=torch.contiguous_format)
+
+
+def _compositional_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.combine = inputs
+    _, index = output
+    ctx.save_for_backward(index, *tensors)
+    ctx.mark_non_differentiable(index)
+    ctx.set_materialize_grads(False)
+
+
+def _compositional_backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
+    if grad is None:
+        return (None,) * 8
+    index, weight, *others = ctx.saved_tensors
+    weight_grad = torch.ops.embpress.compositional_lookup_backward.default(grad, weight, index, *others, ctx.combine)
+    return weight_grad, *(None,) * 7
+
+
+register_autograd("embpress::compositional_lookup_train", _compositional_backward, setup_context=_compositional_setup)
+
+
+# --- MLET -------------------------------------------------------------------------------------------------------------
+
+
+def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, *, first: Tensor, rows: Tensor) -> Tensor:
+    """Rows of `T` tables that are products: id i of table t is `table[first[t] + i] @ projections[t]` (MLET).
+
+    Args:
+        table: `(Σ rows, k)`, the inner tables.
+        projections: `(T, k, D)`, of the same dtype.
+        ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
+            gradient of an id that is not.
+        first: `(T,)` int64, where the rows of a table start; in ascending order.
+        rows: `(T,)` int64, the rows of each table.
+
+    Returns:
+        `(N, T, D)`, differentiable in `table` and `projections` with dense gradients, on every device in a fixed order;
+        where no gradient is wanted, no autograd is involved.
+    """
+    if torch.is_grad_enabled() and (table.requires_grad or projections.requires_grad):
+        out, _ = torch.ops.embpress.mlet_lookup_train.default(table, projections, ids, first, rows)
+        return out
+    return torch.ops.embpress.mlet_lookup.default(table, projections, ids, first, rows)
+
+
+@register_fake("embpress::mlet_lookup")
+def _(table: Any, projections: Any, ids: Any, first: Any, rows: Any) -> Tensor:
+    return table.new_empty(*ids.shape, projections.shape[2])
+
+
+@register_fake("embpress::mlet_lookup_train")
+def _(table: Any, projections: Any, ids: Any, first: Any, rows: Any) -> tuple[Tensor, Tensor]:
+    inner = table.new_empty(torch.library.get_ctx().new_dynamic_size())
+    return table.new_empty(*ids.shape, projections.shape[2]), inner
+
+
+@register_fake("embpress::mlet_lookup_backward")
+def _(grad: Any, inner: Any, table: Any, projections: Any, *others: Any) -> tuple[Tensor, Tensor]:
     return (
-        torch.ops.embpress.robe_lookup_backward.default(grad, ids, coefficients, ctx.size, ctx.z),
-        None,
-        None,
-        None,
-        None,
+        torch.empty_like(table, memory_format=torch.contiguous_format),
+        torch.empty_like(projections, memory_format=torch.contiguous_format),
     )
 
 
-register_autograd("embpress::robe_lookup", _robe_backward, setup_context=_robe_setup)
+def _mlet_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    _, inner = output
+    ctx.save_for_backward(inner, *inputs)
+    ctx.mark_non_differentiable(inner)
+    ctx.set_materialize_grads(False)
+
+
+def _mlet_backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
+    if grad is None:
+        return (None,) * 5
+    table_grad, projection_grad = torch.ops.embpress.mlet_lookup_backward.default(grad, *ctx.saved_tensors)
+    return table_grad, projection_grad, None, None, None
+
+
+register_autograd("embpress::mlet_lookup_train", _mlet_backward, setup_context=_mlet_setup)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+import operator
 from collections.abc import Iterator
 
 import torch
@@ -10,8 +13,10 @@ from torch import Tensor
 
 # ROBE's prime (Desai et al., the published implementation): the largest id space is 2038074742.
 ROBE_PRIME = 2038074743
-# Index tensors of the ROBE reference hold at most this many int64 at a time, whatever the batch.
+# Index tensors of the ROBE reference hold about this many int64 at a time, whatever the batch.
 _ROBE_BLOCK = 1 << 16
+# Ways to put a row together from parts, in the numbering of the op.
+COMBINE = ("concat", "add", "mult")
 
 
 def pool(rows: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, mean: bool) -> Tensor:
@@ -328,36 +333,165 @@ def robe_hash(ids: Tensor, chunk: Tensor | int, coefficients: Tensor, slots: int
 
 
 def _robe_blocks(
-    memory_size: int, ids: Tensor, coefficients: Tensor, z: int, dim: int
+    memory_size: int, ids: Tensor, starts: Tensor, coefficients: Tensor, z: int, dim: int
 ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-    """Yields (rows, index `(rows, D)` int64, sign `(rows, D)` or None) in blocks of bounded size."""
+    """Yields (samples, index `(samples, T, D)` int64, sign of that shape or None) in blocks of bounded size."""
     column = torch.arange(dim, device=ids.device)
     chunk, within = column // z, column % z
     chunks = torch.arange(-(-dim // z), device=ids.device)
-    step = max(1, _ROBE_BLOCK // dim)
+    step = max(1, _ROBE_BLOCK // (dim * max(1, ids.shape[1])))
     for start in range(0, ids.shape[0], step):
-        rows = slice(start, min(start + step, ids.shape[0]))
-        x = ids[rows].unsqueeze(-1)
+        samples = slice(start, min(start + step, ids.shape[0]))
+        x = (ids[samples] + starts).unsqueeze(-1)
         base = robe_hash(x, chunks, coefficients, memory_size - z + 1)
         sign = None
         if coefficients.shape[0] == 6:
             sign = 1 - 2 * robe_hash(x, column, coefficients[3:], 2)
-        yield rows, base.index_select(1, chunk) + within, sign
+        yield samples, base.index_select(2, chunk) + within, sign
 
 
-def robe_lookup(memory: Tensor, ids: Tensor, coefficients: Tensor, z: int, dim: int) -> Tensor:
+def robe_lookup(
+    memory: Tensor, ids: Tensor, starts: Tensor, rows: Tensor, coefficients: Tensor, z: int, dim: int
+) -> Tensor:
     """See `ops.robe_lookup`."""
-    out = memory.new_empty(ids.shape[0], dim)
-    for rows, index, sign in _robe_blocks(memory.shape[0], ids, coefficients, z, dim):
-        block = memory.index_select(0, index.flatten()).view(-1, dim)
-        out[rows] = block if sign is None else block * sign
+    out = memory.new_empty(*ids.shape, dim)
+    for samples, index, sign in _robe_blocks(memory.shape[0], ids, starts, coefficients, z, dim):
+        block = memory.index_select(0, index.flatten()).view(index.shape)
+        out[samples] = block if sign is None else block * sign
     return out
 
 
-def robe_lookup_backward(grad: Tensor, ids: Tensor, coefficients: Tensor, size: int, z: int) -> Tensor:
+def robe_lookup_train(
+    memory: Tensor, ids: Tensor, starts: Tensor, rows: Tensor, coefficients: Tensor, z: int, dim: int, atomics: bool
+) -> Tensor:
+    """`robe_lookup`, the op that has a gradient."""
+    return robe_lookup(memory, ids, starts, rows, coefficients, z, dim)
+
+
+def robe_lookup_backward(
+    grad: Tensor, ids: Tensor, starts: Tensor, rows: Tensor, coefficients: Tensor, size: int, z: int, atomics: bool
+) -> Tensor:
     """Dense gradient of `robe_lookup` in the memory, `(size,)`; hashes are computed again instead of stored."""
     out = grad.new_zeros(size)
-    for rows, index, sign in _robe_blocks(size, ids, coefficients, z, grad.shape[1]):
-        block = grad[rows] if sign is None else grad[rows] * sign
+    for samples, index, sign in _robe_blocks(size, ids, starts, coefficients, z, grad.shape[2]):
+        block = grad[samples] if sign is None else grad[samples] * sign
         out.index_add_(0, index.flatten(), block.flatten())
     return out
+
+
+# --- rows put together from rows of part tables: hashing trick, QR ----------------------------------------------------
+
+
+def part_hash(ids: Tensor, coefficients: Tensor) -> Tensor:
+    """Two rounds of a universal hash: ids `(..., 1)` below 2^31, coefficients `(..., 4, l)` → `(..., l)` below 2^31.
+
+    Products stay below 2^62.
+    """
+    a, b, c, d = coefficients.unbind(-2)
+    x = (ids * a + b) % ROBE_PRIME
+    x = ((x ^ (x >> 15)) * c + d) % ROBE_PRIME
+    return x ^ (x >> 15)
+
+
+def combine_parts(rows: Tensor, how: str) -> Tensor:
+    """`(..., l, width)` → `(..., D)`, see `COMBINE`."""
+    if how == "concat":
+        return rows.flatten(-2)
+    return rows.sum(-2) if how == "add" else functools.reduce(operator.mul, rows.unbind(-2))
+
+
+def compositional_lookup(
+    weight: Tensor,
+    ids: Tensor,
+    first: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> Tensor:
+    """See `ops.compositional_lookup`."""
+    out, _ = compositional_lookup_train(weight, ids, first, rows, coefficients, base, sizes, combine)
+    return out
+
+
+def compositional_lookup_train(
+    weight: Tensor,
+    ids: Tensor,
+    first: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> tuple[Tensor, Tensor]:
+    """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
+    x = ids.long().unsqueeze(-1)
+    found = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
+    index = found % sizes + (base + first.unsqueeze(1))
+    return combine_parts(torch.nn.functional.embedding(index, weight), COMBINE[combine]), index.flatten()
+
+
+def compositional_lookup_backward(
+    grad: Tensor,
+    weight: Tensor,
+    index: Tensor,
+    ids: Tensor,
+    first: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> Tensor:
+    """Dense gradient of `compositional_lookup` in the weight."""
+    width, how = weight.shape[1], COMBINE[combine]
+    index = index.view(*ids.shape, base.shape[1])
+    if how == "concat":
+        flow = grad.reshape(*index.shape, width)
+    elif how == "add":
+        flow = grad.unsqueeze(-2).expand(*index.shape, width)
+    else:
+        flow = _product_backward(grad, torch.nn.functional.embedding(index, weight))
+    return torch.ops.aten.embedding_dense_backward(flow, index, weight.shape[0], -1, False)
+
+
+def _product_backward(grad: Tensor, rows: Tensor) -> Tensor:
+    """Gradients of the product over `rows (..., l, width)` in each factor: no division, so that zeros are right."""
+    factors = rows.unbind(-2)
+    before = list(itertools.accumulate(factors[:-1], operator.mul))
+    flow = torch.empty_like(rows)
+    for j in range(len(factors) - 1, 0, -1):
+        torch.mul(grad, before[j - 1], out=flow.select(-2, j))
+        grad = grad * factors[j]
+    flow.select(-2, 0).copy_(grad)
+    return flow
+
+
+# --- MLET -------------------------------------------------------------------------------------------------------------
+
+
+def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, first: Tensor, rows: Tensor) -> Tensor:
+    """See `ops.mlet_lookup`."""
+    out, _ = mlet_lookup_train(table, projections, ids, first, rows)
+    return out
+
+
+def mlet_lookup_train(
+    table: Tensor, projections: Tensor, ids: Tensor, first: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`mlet_lookup` and the inner rows `(N, T, k)`, flat: its backward takes them instead of gathering them again."""
+    inner = torch.nn.functional.embedding(ids + first, table)
+    out = table.new_empty(*ids.shape, projections.shape[2])
+    torch.bmm(inner.transpose(0, 1), projections, out=out.transpose(0, 1))
+    return out, inner.flatten()
+
+
+def mlet_lookup_backward(
+    grad: Tensor, inner: Tensor, table: Tensor, projections: Tensor, ids: Tensor, first: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Dense gradients of `mlet_lookup` in the table and the projections."""
+    flow = grad.transpose(0, 1)
+    inner_grad = torch.bmm(flow, projections.transpose(1, 2))
+    table_grad = torch.ops.aten.embedding_dense_backward(inner_grad, (ids + first).t(), table.shape[0], -1, False)
+    return table_grad, torch.bmm(inner.view(*ids.shape, table.shape[1]).permute(1, 2, 0), flow)

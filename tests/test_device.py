@@ -181,7 +181,8 @@ def test_every_benchmark_keeps_to_its_device():
         "torch.rand(3)[torch.tensor([1], device='pretend')]",
         "torch.cat([torch.arange(3), torch.arange(3, device='pretend')])",
         "torch.empty(3, device='pretend').uniform_(generator=torch.Generator())",
-        "ops.robe_lookup(torch.rand(9, device='pretend'), torch.tensor([1]), torch.ones(3, dtype=int), z=2, dim=4)",
+        "one = torch.ones(1, dtype=int); memory = torch.rand(9, device='pretend'); "
+        "ops.robe_lookup(memory, one.view(1, 1), one.expand(3), starts=one, rows=one, z=2, dim=4)",
     ],
 )
 def test_the_pretended_device_catches_what_was_left_on_the_cpu(mistake):
