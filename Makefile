@@ -39,7 +39,7 @@ EMULATED = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-f
 cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU code with sanitizers; needs no GPU
 	$(BIN)/python kernels/build.py --cuda-on-cpu --sanitize --to build/cuda_on_cpu
 	$(EMULATED) $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
-	$(EMULATED) EMBPRESS_TT_ROUTE=grouped EMBPRESS_SHARED_BYTES=49152 \
+	$(EMULATED) EMBPRESS_TT_ROUTE=grouped EMBPRESS_SHARED_BYTES=49152 EMBPRESS_THREADS=backwards \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_kernels_tt.py tests/test_kernels_cache.py
 
 cuda-report: install ## what nvcc makes of the CUDA kernels, and which of their lines the tests run; needs no GPU

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "../id_arguments.h"
 #include "id_table.h"
 
 namespace embpress {
@@ -13,17 +14,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-const int64_t* longs(const Tensor& t, const char* name) {
-  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Long && t.is_contiguous(), name, " must be contiguous int64");
-  return t.const_data_ptr<int64_t>();
-}
-
-uint64_t mask_of(int64_t places) {
-  STD_TORCH_CHECK(places > 0 && (places & (places - 1)) == 0, "a table of ids needs a power of two of places, got ",
-                  places);
-  return static_cast<uint64_t>(places) - 1;
-}
 
 Tensor cache_index(Tensor ids, int64_t places) {
   const int64_t* id = longs(ids, "ids");
@@ -45,7 +35,7 @@ Tensor cache_index(Tensor ids, int64_t places) {
 Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
   const CacheIndex cache{index.const_data_ptr<int32_t>(), mask_of(index.numel()), longs(ids, "ids")};
-  const Tensor flat = torch::stable::contiguous(wanted);
+  const Tensor flat = in_one_piece(wanted);
   const int64_t* id = longs(flat, "wanted");
   Tensor rows = torch::stable::new_empty(flat, flat.sizes(), ScalarType::Int);
   int32_t* to = rows.mutable_data_ptr<int32_t>();
@@ -70,17 +60,10 @@ int64_t count(int64_t* key, int64_t* number, uint64_t mask, int64_t room, const 
 }
 
 void count_ids(Tensor keys, Tensor counts, Tensor used, Tensor ids) {
-  longs(keys, "keys");
-  longs(counts, "counts");
-  longs(used, "used");
-  STD_TORCH_CHECK(counts.numel() == keys.numel(), "count_ids: ", counts.numel(), " counts for ", keys.numel(),
-                  " places");
-  STD_TORCH_CHECK(used.numel() == 1, "count_ids: used must be one number, got ", used.numel());
-  const uint64_t mask = mask_of(keys.numel());
-  const Tensor flat = torch::stable::contiguous(ids);
+  const uint64_t mask = check_counts(keys, counts, used);
+  const Tensor flat = in_one_piece(ids);
   int64_t* taken = used.mutable_data_ptr<int64_t>();
-  // one place in eight stays free, so that searches end soon
-  const int64_t room = std::max<int64_t>(0, keys.numel() - keys.numel() / 8 - 1 - *taken);
+  const int64_t room = std::max<int64_t>(0, most_taken(keys.numel()) - *taken);
   int64_t* key = keys.mutable_data_ptr<int64_t>();
   int64_t* number = counts.mutable_data_ptr<int64_t>();
   if (flat.scalar_type() == ScalarType::Int)

@@ -1,22 +1,12 @@
 // embpress::cache_index, cache_find and count_ids on the GPU; schemas and meanings stand in kernels/ops.py.
 #include <torch/csrc/stable/library.h>
 
+#include "../id_arguments.h"
 #include "cache.cuh"
 #include "device.h"
 
 namespace embpress::cuda {
 namespace {
-
-const int64_t* longs(const Tensor& t, const char* name) {
-  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Long && t.is_contiguous(), name, " must be contiguous int64");
-  return t.const_data_ptr<int64_t>();
-}
-
-uint64_t mask_of(int64_t places) {
-  STD_TORCH_CHECK(places > 0 && (places & (places - 1)) == 0, "a table of ids needs a power of two of places, got ",
-                  places);
-  return static_cast<uint64_t>(places) - 1;
-}
 
 Tensor cache_index(Tensor ids, int64_t places) {
   const int64_t* id = longs(ids, "ids");
@@ -43,21 +33,15 @@ Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
 }
 
 void count_ids(Tensor keys, Tensor counts, Tensor used, Tensor ids) {
-  longs(keys, "keys");
-  longs(counts, "counts");
-  longs(used, "used");
-  STD_TORCH_CHECK(counts.numel() == keys.numel(), "count_ids: ", counts.numel(), " counts for ", keys.numel(),
-                  " places");
-  STD_TORCH_CHECK(used.numel() == 1, "count_ids: used must be one number, got ", used.numel());
-  const uint64_t mask = mask_of(keys.numel());
+  const uint64_t mask = check_counts(keys, counts, used);
   Device device(ids);
   const Tensor flat = in_one_piece(ids);
   const bool wide = flat.scalar_type() == ScalarType::Long;
   if (!wide && flat.scalar_type() != ScalarType::Int) longs(flat, "ids");
   const auto pointer = [](Tensor& t) { return reinterpret_cast<unsigned long long*>(t.mutable_data_ptr<int64_t>()); };
-  const int64_t most = std::max<int64_t>(0, keys.numel() - keys.numel() / 8 - 1);
   device.launch_for(flat.numel(), count_ids_kernel, pointer(keys), pointer(counts), pointer(used),
-                    Integers{flat.const_data_ptr(), wide}, flat.numel(), mask, static_cast<uint64_t>(most));
+                    Integers{flat.const_data_ptr(), wide}, flat.numel(), mask,
+                    static_cast<uint64_t>(std::max<int64_t>(0, most_taken(keys.numel()))));
 }
 
 }  // namespace

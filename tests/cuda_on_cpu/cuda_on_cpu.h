@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -122,8 +123,13 @@ inline void run_block(dim3 index, dim3 block, size_t shared_bytes) {
     f.context.uc_link = &s.scheduler;
     makecontext(&f.context, run_fibre, 0);
   }
+  // EMBPRESS_THREADS=backwards: a value that is read without a barrier after its writing is caught in one order or the
+  // other
+  const char* order = std::getenv("EMBPRESS_THREADS");
+  const bool backwards = order && std::strcmp(order, "backwards") == 0;
   for (uint64_t idle = 0; s.alive > 0;)
-    for (s.current = 0; s.current < threads; ++s.current) {
+    for (int turn = 0; turn < threads; ++turn) {
+      s.current = backwards ? threads - 1 - turn : turn;
       Fibre& f = s.fibres[s.current];
       if (f.done) continue;
       const int before = s.alive;
