@@ -33,14 +33,15 @@ sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBS
 	  EMBPRESS_LIBRARY=build/sanitize/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_kernels_tt.py tests/test_kernels_cache.py
 
-# the tensor trains' tests twice: small batches by themselves, and all of them through the grouped route in small tiles
+# twice: threads in ascending order and tensor trains of small batches by themselves, then threads in descending order and
+# tensor trains through the grouped route in small tiles
 EMULATED = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
   EMBPRESS_LIBRARY=build/cuda_on_cpu/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU code with sanitizers; needs no GPU
 	$(BIN)/python kernels/build.py --cuda-on-cpu --sanitize --to build/cuda_on_cpu
 	$(EMULATED) $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
 	$(EMULATED) EMBPRESS_TT_ROUTE=grouped EMBPRESS_SHARED_BYTES=49152 EMBPRESS_THREADS=backwards \
-	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_kernels_tt.py tests/test_kernels_cache.py
+	  $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
 
 cuda-report: install ## what nvcc makes of the CUDA kernels, and which of their lines the tests run; needs no GPU
 	$(BIN)/python -m embpress.kernels.cuda_report
