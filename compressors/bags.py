@@ -134,7 +134,7 @@ def canonical(
 def _bounds(offsets: Tensor, size: int, include_last_offset: bool) -> Tensor:
     """`(B + 1,)` offsets from 0 to `size`."""
     if not include_last_offset:
-        offsets = torch.cat([offsets, offsets.new_tensor([size])])
+        offsets = torch.cat([offsets, offsets.new_full((1,), size)])
     if not looks_at(offsets):
         return offsets
     first, last = int(offsets[0]), int(offsets[-1])

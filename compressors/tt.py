@@ -227,7 +227,7 @@ class TTRec(Compressor):
         if self.cache is None or not self._learns():
             return
         if padding and self.padding_idx is not None:
-            ids = ids[ids != self.padding_idx]
+            ids = ids.masked_fill(ids == self.padding_idx, -1)  # which is not counted
         self.cache.count(ids)
 
     def _from_cores(self, ids: Tensor) -> Tensor:

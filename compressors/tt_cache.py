@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from embpress.compressors.errors import InputError
 from embpress.kernels import ops
 
 # places of the table of counts for each cached row, and at least; counts of rare ids are forgotten when it fills up
 _COUNTED, _LEAST_COUNTED = 16, 4096
+_LOOK = 16  # steps between looks at how full that table is, where looking waits for a device
 
 
 def index_places(rows: int) -> int:
@@ -74,9 +76,9 @@ class RowCache(nn.Module):
         self.register_buffer("keys", torch.full((count_places(rows),), -1, device=device))
         self.register_buffer("counts", torch.zeros(count_places(rows), dtype=torch.int64, device=device))
         self.register_buffer("used", torch.zeros((), dtype=torch.int64, device=device))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("filled", torch.full((), -1))
-        self._most_used: int | None = None  # `used` is no larger, known without waiting for its device
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device="cpu"))
+        self.register_buffer("filled", torch.full((), -1, device="cpu"))
+        self._blind = 0  # steps since `used` was looked at
         self._entered: list[Tensor] = []
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -85,10 +87,6 @@ class RowCache(nn.Module):
         super()._apply(fn, recurse)
         self.steps, self.filled = steps, filled
         return self
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self._most_used = None
 
     def tensors(self, weighted: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """What the op takes: index, ids, values.
@@ -115,13 +113,14 @@ class RowCache(nn.Module):
         """Counts the ids of one training step."""
         if self.keys is None or self.counts is None:
             return  # folded
-        places = self.keys.shape[0]
-        if self._most_used is None or 4 * self._most_used > 3 * places:
-            self._most_used = int(self.used)
-            if 4 * self._most_used > 3 * places:
-                self._most_used = self._forget()
+        if ids.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise InputError("tt: a cache that counts cannot be captured in a CUDA graph: call eval() or fold() first")
+        self._blind += 1
+        if not ids.is_cuda or self._blind >= _LOOK:  # a full table counts no new ids: to see it late is safe
+            self._blind = 0
+            if 4 * int(self.used) > 3 * self.keys.shape[0]:
+                self._forget()
         ops.count_ids(self.keys, self.counts, self.used, ids)
-        self._most_used += ids.numel()
         self.steps += 1
 
     def due(self) -> bool:
@@ -131,8 +130,8 @@ class RowCache(nn.Module):
         steps, filled = int(self.steps), int(self.filled)
         return steps >= self.warmup and (filled < 0 or steps - filled >= self.refresh)
 
-    def _forget(self) -> int:
-        """Keeps the most counted quarter of the places; returns how many are taken then."""
+    def _forget(self) -> None:
+        """Keeps the most counted quarter of the places."""
         assert self.keys is not None  # count() has looked
         assert self.counts is not None
         keep = self._ranked(self.keys.shape[0] // 4)
@@ -145,7 +144,6 @@ class RowCache(nn.Module):
         order = self.keys[self.keys >= 0].argsort()
         places = (self.keys >= 0).nonzero().flatten()[order]
         self.counts[places] = counts[ids.argsort()]
-        return len(ids)
 
     def _ranked(self, most: int) -> Tensor:
         """Places of the `most` counted ids, the most frequent first, smaller ids first among equals."""

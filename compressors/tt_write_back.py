@@ -30,5 +30,7 @@ def write_back(cores: Sequence[Tensor], ids: Tensor, values: Tensor) -> None:
     missing = values.view(len(ids), partial.shape[1], last.shape[2]) - partial @ last[digits[-1]].squeeze(-1)
     for digit in digits[-1].unique().tolist():
         own = digits[-1] == digit
-        change = torch.linalg.lstsq(partial[own].flatten(0, 1), missing[own].flatten(0, 1), driver="gelsd").solution
-        last[digit] += change.unsqueeze(-1)
+        # on the CPU: elsewhere lstsq wants full rank, which few rows do not have
+        left, right = partial[own].flatten(0, 1).cpu(), missing[own].flatten(0, 1).cpu()
+        change = torch.linalg.lstsq(left, right, driver="gelsd").solution
+        last[digit] += change.unsqueeze(-1).to(last)

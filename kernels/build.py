@@ -99,18 +99,22 @@ def command(optional: bool = False) -> Any:
         extensions: list[Any]
 
         def run(self) -> None:
+            asked = {name: getattr(self, name) for name in ("build_lib", "build_temp", "inplace", "editable_mode")}
             try:
                 super().run()
             except Exception as error:
                 if not optional:
                     raise
-                self._without(error)
+                self._without(error, asked)
 
-        def _without(self, error: Exception) -> None:
+        def _without(self, error: Exception, asked: dict[str, Any]) -> None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             if any(source.endswith(".cu") for made in self.extensions for source in made.sources):
                 print(f"embpress: no CUDA kernels: {lines[-1]}")
-                self.extensions = [extension(cuda=False)]
+                self.distribution.ext_modules = [extension(cuda=False)]
+                self.initialize_options()  # a run has put its own things in place of the options
+                self.__dict__.update(asked)
+                self.finalize_options()
                 self.run()
                 return
             print(f"embpress: no native kernels, the plain PyTorch ops will answer: {lines[-1]}")

@@ -24,6 +24,7 @@ Tensor cache_index(Tensor ids, int64_t places) {
 Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
   Device device(wanted);
+  device.check_here({index, ids});
   const CacheIndex cache{index.const_data_ptr<int32_t>(), longs(ids, "ids"), mask_of(index.numel())};
   const Tensor flat = in_one_piece(wanted);
   Tensor rows = device.empty(flat.sizes(), ScalarType::Int);
@@ -35,6 +36,7 @@ Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
 void count_ids(Tensor keys, Tensor counts, Tensor used, Tensor ids) {
   const uint64_t mask = check_counts(keys, counts, used);
   Device device(ids);
+  device.check_here({keys, counts, used});
   const Tensor flat = in_one_piece(ids);
   const bool wide = flat.scalar_type() == ScalarType::Long;
   if (!wide && flat.scalar_type() != ScalarType::Int) longs(flat, "ids");

@@ -40,6 +40,7 @@ Parts parts_of(const Tensor& weight, const Lookups& lookups, const Tensor& coeff
 Tensor compositional_lookup(Tensor weight, Tensor ids, Tensor first, Tensor rows, Tensor coefficients, Tensor base,
                             Tensor sizes, int64_t combine) {
   Device device(weight);
+  device.check_here({ids, first, rows, coefficients, base, sizes});
   const Tensor flat = in_one_piece(ids), table = in_one_piece(weight);
   const Parts parts = parts_of(table, lookups_of(flat, first, rows, kOp), coefficients, base, sizes, combine);
   Tensor out = device.empty({ids.size(0), ids.size(1), parts.dim}, weight.scalar_type());
@@ -68,6 +69,7 @@ std::tuple<Tensor, Tensor> compositional_lookup_train(Tensor weight, Tensor ids,
 Tensor compositional_lookup_backward(Tensor grad, Tensor weight, Tensor, Tensor ids, Tensor first, Tensor rows,
                                      Tensor coefficients, Tensor base, Tensor sizes, int64_t combine) {
   Device device(weight);
+  device.check_here({grad, ids, first, rows, coefficients, base, sizes});
   const Tensor flat = in_one_piece(ids), table = in_one_piece(weight), flow = in_one_piece(grad);
   const Parts parts = parts_of(table, lookups_of(flat, first, rows, kOp), coefficients, base, sizes, combine);
   STD_TORCH_CHECK(flow.numel() == parts.lookups.count * parts.dim && flow.scalar_type() == table.scalar_type(),

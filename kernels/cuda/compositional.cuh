@@ -23,9 +23,9 @@ struct Parts {
   __device__ __forceinline__ int64_t row(int64_t id, uint32_t t, int j) const {
     const int64_t size = sizes[one_size ? t : static_cast<int64_t>(t) * parts + j];
     const int64_t* of = coefficients + static_cast<int64_t>(t) * parts * (hashed ? 4 : 1) + j;
-    const uint64_t found =
-        hashed ? hash_twice(static_cast<uint32_t>(id), of[0], of[parts], of[2 * parts], of[3 * parts])
-               : quotient(static_cast<uint64_t>(id), static_cast<uint64_t>(of[0]));
+    const uint64_t found = hashed
+                               ? hash_twice(static_cast<uint32_t>(id), of[0], of[parts], of[2 * parts], of[3 * parts])
+                               : quotient(static_cast<uint64_t>(id), static_cast<uint64_t>(of[0]));
     return lookups.first[t] + base[static_cast<int64_t>(t) * parts + j] +
            static_cast<int64_t>(remainder(found, static_cast<uint64_t>(size)));
   }

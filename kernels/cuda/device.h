@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,9 @@ class Device {
   void launch_for(int64_t elements, void (*kernel)(P...), A... args) {
     if (elements > 0) launch(kernel, dim3(blocks(elements)), dim3(kThreads), 0, args...);
   }
+
+  // That these are where the op runs: a kernel that reads another device's memory ends the process.
+  void check_here(std::initializer_list<Tensor> tensors) const;
 
   // An uninitialised tensor on the device.
   Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType type) const;
@@ -151,6 +155,8 @@ T Device::read(const T* from) {
   return *from;
 }
 
+inline void Device::check_here(std::initializer_list<Tensor>) const {}
+
 inline bool Device::checks() { return true; }
 
 // EMBPRESS_SHARED_BYTES lets tests drive the tilings that little shared memory forces
@@ -167,7 +173,8 @@ inline void check(cudaError_t error, const char* what) {
   STD_TORCH_CHECK(error == cudaSuccess, "embpress: ", what, ": ", cudaGetErrorString(error));
 }
 
-inline Device::Device(const Tensor& like) : like_(like), guard_(like.get_device_index()) {
+inline Device::Device(const Tensor& like) : like_(like), guard_(like.is_cuda() ? like.get_device_index() : 0) {
+  STD_TORCH_CHECK(like.is_cuda(), "embpress: every tensor must be on the same device, one is not on the GPU");
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
   stream_ = static_cast<cudaStream_t>(stream);
@@ -175,8 +182,8 @@ inline Device::Device(const Tensor& like) : like_(like), guard_(like.get_device_
 
 template <class... P, class... A>
 void Device::launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, A... args) {
-  if (shared_bytes > 48 * 1024)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+  if (shared_bytes > 48 * 1024)  // always the same value: it is the kernel's, whichever thread launches
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_limit())),
           "shared memory");
   // clang-format off
   kernel<<<grid, block, shared_bytes, stream_>>>(static_cast<P>(args)...);
@@ -217,6 +224,14 @@ T Device::read(const T* from) {
   check(cudaMemcpyAsync(&value, from, sizeof(T), cudaMemcpyDeviceToHost, stream_), "copy");
   check(cudaStreamSynchronize(stream_), "kernel");
   return value;
+}
+
+inline void Device::check_here(std::initializer_list<Tensor> tensors) const {
+  for (const Tensor& t : tensors)
+    STD_TORCH_CHECK(t.is_cuda() && t.get_device_index() == like_.get_device_index(),
+                    "embpress: every tensor must be on the same device, cuda:", like_.get_device_index(),
+                    ", one is on ",
+                    t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index()) : std::string("another"));
 }
 
 inline bool Device::checks() {

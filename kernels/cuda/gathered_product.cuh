@@ -6,16 +6,15 @@
 
 namespace embpress::cuda {
 
-constexpr int kDepth = 16;                         // of a step through shared memory
-constexpr int kRowsEach = 8, kColumnsEach = 4;     // sums of a thread
-constexpr int kProductThreads = 128, kPadding = 4; // elements after a row in shared memory, against bank conflicts
+constexpr int kDepth = 16;                          // of a step through shared memory
+constexpr int kRowsEach = 8, kColumnsEach = 4;      // sums of a thread
+constexpr int kProductThreads = 128, kPadding = 4;  // elements after a row in shared memory, against bank conflicts
 
 // The tile of a block: wide for wide products, else long.
 struct ProductTile {
   int rows, columns;
 
-  __host__ __device__ explicit ProductTile(int64_t width)
-      : rows(0), columns(width <= 16 ? 16 : width <= 32 ? 32 : 64) {
+  __host__ __device__ explicit ProductTile(int64_t width) : rows(0), columns(width <= 16 ? 16 : width <= 32 ? 32 : 64) {
     rows = kProductThreads * kColumnsEach / columns * kRowsEach;
   }
   __host__ __device__ int64_t shared() const { return kDepth * (rows + columns + 2 * kPadding); }
@@ -29,8 +28,8 @@ struct alignas(16) Four {
 // Brings `extent` by kDepth elements to `tile`, depth by depth; zeros where there are none. `at(i, d)` points to an
 // element, or is null; V elements that follow each other along the depth, or along i, are read at once.
 template <int V, bool kAlongDepth, class E, class C, class At>
-__device__ __forceinline__ void load_tile(C* tile, int extent, int64_t first, int64_t count, int64_t depth,
-                                          int64_t end, const At& at) {
+__device__ __forceinline__ void load_tile(C* tile, int extent, int64_t first, int64_t count, int64_t depth, int64_t end,
+                                          const At& at) {
   const int stride = extent + kPadding;
   for (int unit = threadIdx.x; unit < extent * kDepth / V; unit += kProductThreads) {
     const int i = kAlongDepth ? unit / (kDepth / V) : unit % (extent / V) * V;
@@ -76,12 +75,11 @@ __global__ void __launch_bounds__(kProductThreads, 3)
   const int n = threadIdx.x % (tile.columns / kColumnsEach) * kColumnsEach;
   C sum[kRowsEach][kColumnsEach] = {};
   for (int64_t depth = problem.depth_begin(batch); depth < end; depth += kDepth) {
-    load_tile<Problem::kAAlongDepth, typename Problem::A>(
-        problem.a_packs, left, tile.rows, row, rows, depth, end,
-        [&](int64_t i, int64_t d) { return problem.a(batch, i, d); });
-    load_tile<Problem::kBAlongDepth, typename Problem::B>(
-        problem.b_packs, right, tile.columns, column, columns, depth, end,
-        [&](int64_t j, int64_t d) { return problem.b(batch, j, d); });
+    load_tile<Problem::kAAlongDepth, typename Problem::A>(problem.a_packs, left, tile.rows, row, rows, depth, end,
+                                                          [&](int64_t i, int64_t d) { return problem.a(batch, i, d); });
+    load_tile<Problem::kBAlongDepth, typename Problem::B>(problem.b_packs, right, tile.columns, column, columns, depth,
+                                                          end,
+                                                          [&](int64_t j, int64_t d) { return problem.b(batch, j, d); });
     __syncthreads();
 #pragma unroll 4
     for (int d = 0; d < kDepth; ++d) {

@@ -95,6 +95,7 @@ void look_up(Device& device, const Lookups& lookups, const Shapes& s, const T* t
 
 Tensor mlet_lookup(Tensor table, Tensor projections, Tensor ids, Tensor first, Tensor rows) {
   Device device(table);
+  device.check_here({projections, ids, first, rows});
   const Tensor flat = in_one_piece(ids), inner = in_one_piece(table), factors = in_one_piece(projections);
   const Lookups lookups = lookups_of(flat, first, rows, kOp);
   const Shapes s = shapes_of(inner, factors, lookups);
@@ -124,8 +125,8 @@ void differentiate(Device& device, const Lookups& lookups, const Shapes& s, cons
 
   const int64_t samples = s.lookups / s.tables;
   const bool sums_packs = s.dim % kPack<C> == 0, table_packs = in_packs<T>(table, s.k);
-  const TableGradient<T> by_row{distinct.inner, sums,  projections, table_grad,
-                                s.k,            s.dim, sums_packs,  in_packs<T>(projections, s.dim)};
+  const TableGradient<T> by_row{
+      distinct.inner, sums, projections, table_grad, s.k, s.dim, sums_packs, in_packs<T>(projections, s.dim)};
   multiply(device, by_row, s.tables, samples, s.k);
 
   const ProductTile tile(s.dim);
@@ -134,13 +135,13 @@ void differentiate(Device& device, const Lookups& lookups, const Shapes& s, cons
   C* added = device.scratch<C>(s.tables * parts * s.k * s.dim);
   const ProjectionGradient<T> by_part{distinct.inner, table, sums, added, s.k, s.dim, parts, table_packs, sums_packs};
   multiply(device, by_part, s.tables * parts, s.k, s.dim);
-  device.launch_for(s.tables * s.k * s.dim, &add_parts_kernel<T>, added, s.tables, parts, s.k * s.dim,
-                    projection_grad);
+  device.launch_for(s.tables * s.k * s.dim, &add_parts_kernel<T>, added, s.tables, parts, s.k * s.dim, projection_grad);
 }
 
 std::tuple<Tensor, Tensor> mlet_lookup_backward(Tensor grad, Tensor, Tensor table, Tensor projections, Tensor ids,
                                                 Tensor first, Tensor rows) {
   Device device(table);
+  device.check_here({grad, projections, ids, first, rows});
   const Tensor flat = in_one_piece(ids), inner = in_one_piece(table), factors = in_one_piece(projections);
   const Tensor flow = in_one_piece(grad);
   const Lookups lookups = lookups_of(flat, first, rows, kOp);
@@ -157,8 +158,8 @@ std::tuple<Tensor, Tensor> mlet_lookup_backward(Tensor grad, Tensor, Tensor tabl
   }
   by_type(inner.scalar_type(), kOp, [&](auto type) {
     using T = decltype(type);
-    differentiate(device, lookups, s, pointer<T>(flow), pointer<T>(inner), pointer<T>(factors),
-                  writable<T>(table_grad), writable<T>(projection_grad));
+    differentiate(device, lookups, s, pointer<T>(flow), pointer<T>(inner), pointer<T>(factors), writable<T>(table_grad),
+                  writable<T>(projection_grad));
   });
   return {table_grad, projection_grad};
 }

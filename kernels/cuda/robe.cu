@@ -29,6 +29,7 @@ Tensor robe_lookup(Tensor memory, Tensor ids, Tensor starts, Tensor rows, Tensor
   STD_TORCH_CHECK(memory.dim() == 1, "robe_lookup: memory must be 1-D, got ", memory.dim(), " dimensions");
   const Robe robe = robe_of(coefficients, memory.numel(), z, dim);
   Device device(memory);
+  device.check_here({ids, starts, rows, coefficients});
   const Tensor flat = in_one_piece(ids), array = in_one_piece(memory);
   const Lookups lookups = lookups_of(flat, starts, rows, kOp);
   Tensor out = device.empty({ids.size(0), ids.size(1), dim}, memory.scalar_type());
@@ -59,8 +60,7 @@ void scatter(Device& device, const T* grad, const Lookups& lookups, const Robe& 
   C* sum = same ? reinterpret_cast<C*>(out) : device.scratch<C>(size);
   device.zero(sum, size * sizeof(C));
   const RowGrid grid(lookups.count, robe.dim);
-  if (lookups.count)
-    device.launch(&robe_scatter_kernel<T>, grid.grid, grid.block, 0, grad, lookups, robe, sum);
+  if (lookups.count) device.launch(&robe_scatter_kernel<T>, grid.grid, grid.block, 0, grad, lookups, robe, sum);
   if constexpr (!same) device.launch_for(size, &narrow_kernel<T>, sum, out, size);
 }
 
@@ -88,6 +88,7 @@ Tensor robe_lookup_backward(Tensor grad, Tensor ids, Tensor starts, Tensor rows,
                   "robe_lookup: the gradient must be (N, T, D), got ", grad.dim(), " dimensions");
   const Robe robe = robe_of(coefficients, size, z, grad.size(2));
   Device device(grad);
+  device.check_here({ids, starts, rows, coefficients});
   const Tensor flat = in_one_piece(ids), flow = in_one_piece(grad);
   const Lookups lookups = lookups_of(flat, starts, rows, kOp);
   Tensor out = device.empty({size}, grad.scalar_type());

@@ -1,9 +1,9 @@
 // ROBE-Z on the GPU: hashes are computed where they are needed, in registers, forward and backward; no index is stored.
 //
 // The backward's sum has a fixed order. The chunks that lookups took are sorted by where they start in the array, one
-// key a chunk. A warp owns 32 positions of the array and adds up, in sorted order, all chunks that reach into them: they
-// start in one range of the sorted ones. Where a range is long (a frequent id, a small array), the pieces of kRobePiece
-// sorted chunks that lie in it have been summed before, each by a warp of its own.
+// key a chunk. A warp owns 32 positions of the array and adds up, in sorted order, all chunks that reach into them:
+// they start in one range of the sorted ones. Where a range is long (a frequent id, a small array), the pieces of
+// kRobePiece sorted chunks that lie in it have been summed before, each by a warp of its own.
 #pragma once
 
 #include "hash.cuh"
@@ -70,7 +70,8 @@ __global__ void robe_lookup_kernel(const T* memory, Lookups lookups, Robe robe, 
   }
 }
 
-// --- the gradient, by atomic additions --------------------------------------------------------------------------------
+// --- the gradient, by atomic additions
+// --------------------------------------------------------------------------------
 
 template <class T>
 __global__ void robe_scatter_kernel(const T* grad, Lookups lookups, Robe robe, Compute<T>* sum) {
@@ -93,7 +94,8 @@ __global__ void narrow_kernel(const Compute<T>* from, T* to, int64_t count) {
   if (i < count) to[i] = narrow<T>(from[i]);
 }
 
-// --- the gradient, in a fixed order -----------------------------------------------------------------------------------
+// --- the gradient, in a fixed order
+// -----------------------------------------------------------------------------------
 
 // One key a chunk, where it starts; lookups out of range come last.
 static __global__ void robe_keys_kernel(Lookups lookups, Robe robe, int64_t chunks, uint32_t* keys, uint32_t* numbers) {
@@ -198,8 +200,9 @@ __global__ void __launch_bounds__(256, 4) robe_pieces_kernel(SortedChunks<T> sor
 
 // The gradient: a warp a tile.
 template <class T>
-__global__ void __launch_bounds__(256, 4) robe_gather_kernel(SortedChunks<T> sorted, const uint32_t* ranges,
-                                                          const Compute<T>* sums, int64_t tiles, int64_t size, T* out) {
+__global__ void __launch_bounds__(256, 4)
+    robe_gather_kernel(SortedChunks<T> sorted, const uint32_t* ranges, const Compute<T>* sums, int64_t tiles,
+                       int64_t size, T* out) {
   const int64_t tile = global_thread() / 32, position = tile * kTile + threadIdx.x % 32;
   if (tile >= tiles) return;
   const int64_t begin = ranges[2 * tile], end = ranges[2 * tile + 1];

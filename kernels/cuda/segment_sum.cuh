@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(256) segment_pieces_kernel(Source source, Segm
 
 // Adds up the parts of rows that lie in several pieces; the same grid.
 template <class T>
-__global__ void __launch_bounds__(256) segment_joins_kernel(Segments segments, int64_t width, T* out,
-                                                            const Compute<T>* before, const Compute<T>* after) {
+__global__ void __launch_bounds__(256)
+    segment_joins_kernel(Segments segments, int64_t width, T* out, const Compute<T>* before, const Compute<T>* after) {
   const int64_t piece = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y, begin = piece * kSegmentPiece;
   const int64_t end = begin + kSegmentPiece;
   if (end >= segments.count) return;

@@ -9,9 +9,12 @@ namespace embpress::cuda {
 template <class T>
 constexpr int kBlocksPerSM = sizeof(Compute<T>) == 8 ? 2 : 3;
 
-// A leading dimension for shared memory: odd, so that both neighbouring rows and neighbouring columns of a matrix lie
-// in different banks.
-__host__ __device__ __forceinline__ int odd(int n) { return n | 1; }
+// The distance between the rows of a matrix of `columns` in shared memory. For the CUDA cores it is odd, so that
+// neighbouring rows as well as neighbouring columns lie in different banks; for tensor cores, whose operands are read
+// in pieces of 8 by 4, it is 4 more than a multiple of 8.
+__host__ __device__ __forceinline__ int bank_stride(Math math, int columns) {
+  return math == Math::kFloat ? columns | 1 : (columns + 7) / 8 * 8 + 4;
+}
 
 // Each thread makes ROWS x COLUMNS elements at a time, far enough apart that the threads of a warp stand side by side.
 template <int ROWS, int COLUMNS, class C, class A, class B, class Store>

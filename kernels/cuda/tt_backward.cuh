@@ -20,15 +20,26 @@ struct TTGradient {
     const Compute<T> by = (scale ? scale[bag] : Compute<T>{1}) * lookups.weight<T>(i);
     return by * widen(grad[bag * dim + d]);
   }
+};
 
-  __device__ Compute<T> of_row(const TTLookups& lookups, const TTPlan& plan, int32_t row, int dim, int d) const {
-    Compute<T> sum = 0;
-    const int32_t end = plan.row_begin[row + 1];
-#pragma unroll 4
-    for (int32_t j = plan.row_begin[row]; j < end; ++j) sum += of(lookups, plan, plan.sorted[j], dim, d);
-    return sum;
+// The same as a source of segment_sum.cuh: element `column` of lookup `number`.
+template <class T>
+struct TTGradientSource {
+  TTGradient<T> gradient;
+  TTLookups lookups;
+  TTPlan plan;
+  int dim;
+
+  __device__ Compute<T> operator()(uint32_t number, int64_t column) const {
+    return gradient.of(lookups, plan, static_cast<int32_t>(number), dim, static_cast<int>(column));
   }
 };
+
+// The row of each sorted lookup, above all rows where it wants nothing.
+static __global__ void tt_rows_of_sorted(TTPlan plan, uint32_t* rows) {
+  const int64_t j = global_thread();
+  if (j < plan.total) rows[j] = static_cast<uint32_t>(plan.row_of[plan.sorted[j]]);
+}
 
 // Where the gradients go that belong to rows: (rows, stride) each.
 template <class C>
@@ -39,33 +50,34 @@ struct TTRowGradients {
   int64_t last_stride;
 };
 
-// d_slice (depth, NC + 1) += x^T d_product; d_left(l, i, k) is told d_product slice^T
-template <class C, int NC, class DLeft>
+// d_slice (depth, columns) += x^T d_product; d_left(l, i, k) is told d_product slice^T
+template <class C, class DLeft>
 __device__ void tt_slice_and_left(Math math, const TTStage& s, int rows, int columns, const C* x, int x_stride,
-                                  const C* slice, const C* d_product, C* d_slice, DLeft d_left) {
+                                  const C* slice, int stride, const C* d_product, C* d_slice, DLeft d_left) {
   product<C>(
       math, s.depth, columns, rows, [&](int k, int i) { return x[i * x_stride + k]; },
-      [&](int i, int j) { return d_product[i * (NC + 1) + j]; },
-      [&](int k, int j, C sum) { d_slice[k * (NC + 1) + j] += sum; });
+      [&](int i, int j) { return d_product[i * stride + j]; },
+      [&](int k, int j, C sum) { d_slice[k * stride + j] += sum; });
   product<C>(
-      math, rows, s.depth, columns, [&](int i, int j) { return d_product[i * (NC + 1) + j]; },
-      [&](int j, int k) { return slice[k * (NC + 1) + j]; }, d_left);
+      math, rows, s.depth, columns, [&](int i, int j) { return d_product[i * stride + j]; },
+      [&](int j, int k) { return slice[k * stride + j]; }, d_left);
 }
 
-// parts (segments, part_stride): gradients of the slices of groups with several segments
+// d_rows (rows, dim): the gradients of the plan's rows. parts (segments, part_stride): those of the slices of groups
+// with several segments.
 template <class T, int M, int NC>
 __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
-    tt_group_backward(const TTTable* tables, TTLookups lookups, TTPlan plan, int dim, TTGradient<T> gradient,
+    tt_group_backward(const TTTable* tables, int64_t num_tables, TTPlan plan, int dim, const Compute<T>* d_rows,
                       const Compute<T>* before, int64_t before_stride, TTRowGradients<Compute<T>> to, Compute<T>* parts,
                       int64_t part_stride) {
   using C = Compute<T>;
   DYNAMIC_SHARED(C, shared);
   const TTSegment segment = TTSegment::of(plan.segment_start, plan.group_start, plan.groups, kSegment, blockIdx.x);
   if (segment.group < 0) return;
-  const TTTable& table = tables[tt_table_of_group(tables, lookups.tables, segment.group)];
+  const TTTable& table = tables[tt_table_of_group(tables, num_tables, segment.group)];
   const int g = table.grouped(), digit = segment.group - table.first_group;
   const TTStage s = TTStage::of(table, g);
-  const TTTile<M, NC> tile = TTTile<M, NC>::of(s, dim);
+  const TTTile<M, NC> tile = TTTile<M, NC>::of(s, dim, plan.math);
   const T* from = table.slice_at<T>(g, digit);
   C *x = shared, *slice = x + tile.left, *d_slice = slice + tile.slice, *partial = d_slice + tile.slice,
     *d_row = partial + tile.product;
@@ -73,24 +85,22 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
   const int pieces = s.columns / s.rank;
   for (int n0 = 0; n0 < s.columns; n0 += NC) {
     const int columns = min(NC, s.columns - n0);
-    tt_load_slice<T, C, NC>(s, from, n0, columns, slice);
-    for (int e = threadIdx.x; e < s.depth * (NC + 1); e += blockDim.x) d_slice[e] = 0;
+    tt_load_slice<T, C, NC>(s, from, n0, columns, slice, tile.stride);
+    for (int e = threadIdx.x; e < s.depth * tile.stride; e += blockDim.x) d_slice[e] = 0;
     for (int32_t first = segment.begin; first < segment.end; first += tile.lookups) {
       const int count = min(tile.lookups, segment.end - first), rows = count * s.rows;
       __syncthreads();
       digits.load(table, g, plan, first, count);
       __syncthreads();
       tt_load_left<T>(table, s, digits, first, count, before, before_stride, x, tile.x_stride);
-      for (int e = threadIdx.x; e < count * dim; e += blockDim.x) {
-        const int l = e / dim;
-        d_row[e] = gradient.of_row(lookups, plan, first + l, dim, e - l * dim);
-      }
+      for (int e = threadIdx.x; e < count * dim; e += blockDim.x)
+        d_row[e] = d_rows[static_cast<int64_t>(first) * dim + e];
       __syncthreads();
       if (s.last) {
         product<C>(
             plan.math, rows, columns, s.depth, [&](int i, int k) { return x[i * tile.x_stride + k]; },
-            [&](int k, int j) { return slice[k * (NC + 1) + j]; },
-            [&](int i, int j, C sum) { partial[i * (NC + 1) + j] = sum; });
+            [&](int k, int j) { return slice[k * tile.stride + j]; },
+            [&](int i, int j, C sum) { partial[i * tile.stride + j] = sum; });
         __syncthreads();
         // last core: element (r, j2) sums over the rows i and the pieces j1 whose column j1 rank + r is among these
         const int each = s.rank * s.last;
@@ -102,7 +112,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
           C sum = piece ? *where : C{0};
           for (int j1 = piece; j1 < pieces && j1 * s.rank + r < n0 + columns; ++j1)
             for (int i = 0; i < s.rows; ++i)
-              sum += partial[(l * s.rows + i) * (NC + 1) + j1 * s.rank + r - n0] *
+              sum += partial[(l * s.rows + i) * tile.stride + j1 * s.rank + r - n0] *
                      d_row[l * dim + (i * pieces + j1) * s.last + j2];
           *where = sum;
         }
@@ -116,27 +126,27 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
           const C* d = d_row + l * dim + ((i - l * s.rows) * pieces + j1) * s.last;
           C sum = 0;
           for (int j2 = 0; j2 < s.last; ++j2) sum += d[j2] * widen(last[j2]);
-          partial[i * (NC + 1) + n] = sum;
+          partial[i * tile.stride + n] = sum;
         }
       } else {
         for (int e = threadIdx.x; e < rows * NC; e += blockDim.x) {
           const int i = e / NC, n = e % NC;
-          if (n < columns) partial[i * (NC + 1) + n] = d_row[i * s.columns + n0 + n];
+          if (n < columns) partial[i * tile.stride + n] = d_row[i * s.columns + n0 + n];
         }
       }
       __syncthreads();
-      tt_slice_and_left<C, NC>(plan.math, s, rows, columns, x, tile.x_stride, slice, partial, d_slice,
-                               [&](int i, int k, C sum) {
-                                 const int l = i / s.rows;
-                                 C* where = to.left + (first + l) * to.left_stride + (i - l * s.rows) * s.depth + k;
-                                 *where = n0 ? *where + sum : sum;
-                               });
+      tt_slice_and_left<C>(plan.math, s, rows, columns, x, tile.x_stride, slice, tile.stride, partial, d_slice,
+                           [&](int i, int k, C sum) {
+                             const int l = i / s.rows;
+                             C* where = to.left + (first + l) * to.left_stride + (i - l * s.rows) * s.depth + k;
+                             *where = n0 ? *where + sum : sum;
+                           });
     }
     __syncthreads();
     for (int e = threadIdx.x; e < s.depth * NC; e += blockDim.x) {
       const int k = e / NC, n = e % NC;
       if (n >= columns) continue;
-      const C sum = d_slice[k * (NC + 1) + n];
+      const C sum = d_slice[k * tile.stride + n];
       const int64_t at = static_cast<int64_t>(k) * s.columns + n0 + n;
       if (segment.only)
         static_cast<T*>(table.grad[g])[static_cast<int64_t>(digit) * table.slice(g) + at] = narrow<T>(sum);
@@ -167,16 +177,16 @@ __global__ void tt_sum_slices(const TTTable* tables, int64_t num_tables, TTPlan 
 
 // Gradients of the cached rows; a block each.
 template <class T>
-__global__ void tt_cache_backward(const TTTable* tables, TTLookups lookups, TTPlan plan, int dim,
-                                  TTGradient<T> gradient) {
+__global__ void tt_cache_backward(const TTTable* tables, int64_t num_tables, TTPlan plan, int dim,
+                                  const Compute<T>* d_rows) {
   const auto slot = static_cast<int32_t>(blockIdx.x);
   int t = 0;
-  while (t + 1 < lookups.tables && tables[t + 1].first_cached <= slot) ++t;
+  while (t + 1 < num_tables && tables[t + 1].first_cached <= slot) ++t;
   const int32_t row = plan.group_start[plan.groups + slot];
   const bool wanted = plan.group_start[plan.groups + slot + 1] > row;
   T* to = static_cast<T*>(tables[t].cache_grad) + static_cast<int64_t>(slot - tables[t].first_cached) * dim;
   for (int d = threadIdx.x; d < dim; d += blockDim.x)
-    to[d] = narrow<T>(wanted ? gradient.of_row(lookups, plan, row, dim, d) : Compute<T>{0});
+    to[d] = narrow<T>(wanted ? d_rows[static_cast<int64_t>(row) * dim + d] : Compute<T>{0});
 }
 
 // weight_grad[position] = the lookup's row times its bag's gradient; a warp each. values: as of tt_group_forward.

@@ -175,8 +175,10 @@ class TTCall {
   template <class Elements>
   Tiling tiling(Elements elements, int core = -1) const {
     const auto stage = [&](const TTTable& t) { return TTStage::of(t, core < 0 ? t.grouped() : core); };
-    const int64_t large = most([&](const TTTable& t) { return elements(TTTile<64, 64>::of(stage(t), dim), t); });
-    const int64_t small = most([&](const TTTable& t) { return elements(TTTile<16, 16>::of(stage(t), dim), t); });
+    const int64_t large =
+        most([&](const TTTable& t) { return elements(TTTile<64, 64>::of(stage(t), dim, plan.math), t); });
+    const int64_t small =
+        most([&](const TTTable& t) { return elements(TTTile<16, 16>::of(stage(t), dim, plan.math), t); });
     const auto bytes = [](int64_t elements) { return elements * sizeof(C) + TTDigits::kBytes; };
     const size_t limit = device.shared_limit();
     STD_TORCH_CHECK(bytes(small) <= limit, "tt_embedding_bag: these ranks take ", bytes(small),
@@ -185,6 +187,7 @@ class TTCall {
   }
 
   Tensor keep(const Tensor& t) {
+    device.check_here({t});
     kept.push_back(in_one_piece(t));
     return kept.back();
   }
@@ -244,6 +247,7 @@ class TTCall {
     }
     STD_TORCH_CHECK(rest < 1e15 && groups + cached < INT32_MAX, "tt_embedding_bag: tables that are too large");
     rest_bits = bits_for(static_cast<uint64_t>(rest));
+    STD_TORCH_CHECK(rest_bits + bits_for(groups + cached + 1) <= 64, "tt_embedding_bag: tables that are too large");
     for (TTTable& table : descriptors)
       for (int list = 0; list < std::min(2, d - 1); ++list) {
         table.first_end[list] = static_cast<int32_t>(ends);

@@ -5,6 +5,7 @@
 #include <string>
 #include <tuple>
 
+#include "segment_sum.h"
 #include "tt_bag.cuh"
 #include "tt_call.h"
 #include "tt_ends.cuh"
@@ -69,9 +70,9 @@ Gradients<T> backward(const Arguments& a, int64_t math, const Tensor& grad_out, 
   Device& device = call.device;
   const int64_t n = call.lookups.total, tables = call.lookups.tables, dim = call.dim, d = a.num_cores;
   const ScalarType type = a.cores[0].scalar_type();
-  STD_TORCH_CHECK(
-      grad_out.numel() == call.lookups.bags * tables * dim && (kept.numel() == 0 || kept.numel() == call.plan_ints()),
-      "tt_embedding_bag_backward: the gradient or the plan is not that of these lookups");
+  STD_TORCH_CHECK(grad_out.numel() == call.lookups.bags * tables * dim && grad_out.scalar_type() == type &&
+                      (kept.numel() == 0 || kept.numel() == call.plan_ints()),
+                  "tt_embedding_bag_backward: the gradient or the plan is not that of these lookups");
   const T* grad = reinterpret_cast<const T*>(call.keep(grad_out).const_data_ptr());
   Gradients<T> made{{}, {}, device.empty({0}, type)};
   for (int64_t i = 0; i < tables * d; ++i) {
@@ -97,9 +98,15 @@ Gradients<T> backward(const Arguments& a, int64_t math, const Tensor& grad_out, 
     device.launch_for(n * 32, tt_weight_backward<T>, call.on_device, call.lookups, call.plan, call.dim, grad,
                       gradient.scale, values, reinterpret_cast<T*>(made.weights.mutable_data_ptr()));
   }
+  // one sum for every row, so that one which most lookups share holds nobody up
+  uint32_t* row_numbers = device.template scratch<uint32_t>(n);
+  C* d_rows = device.template scratch<C>(n * dim);
+  device.launch_for(n, tt_rows_of_sorted, call.plan, row_numbers);
+  const Segments by_row{row_numbers, reinterpret_cast<const uint32_t*>(call.plan.sorted), n, ~uint32_t{0}};
+  sum_segments<C>(device, TTGradientSource<T>{gradient, call.lookups, call.plan, call.dim}, by_row, dim, d_rows);
   if (call.cached)
     device.launch(tt_cache_backward<T>, dim3(static_cast<unsigned>(call.cached)), dim3(TTCall<T>::kGroupThreads), 0,
-                  call.on_device, call.lookups, call.plan, call.dim, gradient);
+                  call.on_device, tables, call.plan, call.dim, d_rows);
 
   // what each row gives to the cores beside the grouped one
   const auto left_size = [](const TTTable& t) { return t.rows(t.grouped()) * t.rank[t.grouped()]; };
@@ -114,8 +121,8 @@ Gradients<T> backward(const Arguments& a, int64_t math, const Tensor& grad_out, 
   if (n) {
     const Tiling tiling = call.backward_tiling();
     const auto kernel = tiling.small ? tt_group_backward<T, 16, 16> : tt_group_backward<T, 64, 64>;
-    device.launch(kernel, segments, dim3(TTCall<T>::kGroupThreads), tiling.bytes, call.on_device, call.lookups,
-                  call.plan, call.dim, gradient, before, call.before_stride(), rows, parts, part_stride);
+    device.launch(kernel, segments, dim3(TTCall<T>::kGroupThreads), tiling.bytes, call.on_device, tables, call.plan,
+                  call.dim, d_rows, before, call.before_stride(), rows, parts, part_stride);
   }
   device.launch(tt_sum_slices<T>, dim3(static_cast<unsigned>(call.groups)), dim3(Device::kThreads), 0, call.on_device,
                 tables, call.plan, parts, part_stride);

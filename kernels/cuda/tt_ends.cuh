@@ -49,13 +49,13 @@ struct TTEnd {
   int table, list, core, digit;
 
   __device__ static TTEnd of(const TTTable* tables, int64_t num_tables, int lists, int32_t number) {
-    TTEnd found{0, 0, 0, 0};
-    for (int t = 0; t < num_tables; ++t)
-      for (int list = 0; list < lists; ++list) {
-        const int core = tt_end_core(tables[t], list), digit = number - tables[t].first_end[list];
-        if (digit >= 0 && digit < tables[t].p[core]) found = {t, list, core, digit};
-      }
-    return found;
+    int low = 0, high = static_cast<int>(num_tables);  // numbers ascend table after table
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      (tables[middle].first_end[0] <= number ? low : high) = middle;
+    }
+    const int list = lists > 1 && tables[low].first_end[1] <= number ? 1 : 0;
+    return {low, list, tt_end_core(tables[low], list), number - tables[low].first_end[list]};
   }
 };
 
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
   const TTTable& table = tables[t];
   const int digit = number - table.first_end[2];
   const TTStage s = TTStage::of(table, 1);
-  const TTTile<M, NC> tile = TTTile<M, NC>::of(s, 1);
+  const TTTile<M, NC> tile = TTTile<M, NC>::of(s, 1, plan.math);
   const T* from = table.slice_at<T>(1, digit);
   T* to = static_cast<T*>(table.grad[1]) + static_cast<int64_t>(digit) * table.slice(1);
   C *x = shared, *slice = x + tile.left, *d_slice = slice + tile.slice, *d_product = d_slice + tile.slice;
@@ -130,8 +130,8 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
   const int32_t begin = ends.start[number], end = ends.start[number + 1];
   for (int n0 = 0; n0 < s.columns; n0 += NC) {
     const int columns = min(NC, s.columns - n0);
-    tt_load_slice<T, C, NC>(s, from, n0, columns, slice);
-    for (int e = threadIdx.x; e < s.depth * (NC + 1); e += blockDim.x) d_slice[e] = 0;
+    tt_load_slice<T, C, NC>(s, from, n0, columns, slice, tile.stride);
+    for (int e = threadIdx.x; e < s.depth * tile.stride; e += blockDim.x) d_slice[e] = 0;
     for (int32_t first = begin; first < end; first += tile.lookups) {
       const int count = min(tile.lookups, end - first), rows = count * s.rows, size = s.rows * s.depth;
       __syncthreads();
@@ -146,21 +146,21 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
       for (int e = threadIdx.x; e < rows * NC; e += blockDim.x) {
         const int i = e / NC, n = e % NC, l = i / s.rows;
         if (n < columns)
-          d_product[i * (NC + 1) + n] =
+          d_product[i * tile.stride + n] =
               d_before[ends.rows[first + l] * before_stride + (i - l * s.rows) * s.columns + n0 + n];
       }
       __syncthreads();
-      tt_slice_and_left<C, NC>(
-          plan.math, s, rows, columns, x, tile.x_stride, slice, d_product, d_slice, [&](int i, int k, C sum) {
-            const int l = i / s.rows;
-            C* where = d_first + ends.rows[first + l] * first_stride + (i - l * s.rows) * s.depth + k;
-            *where = n0 ? *where + sum : sum;
-          });
+      tt_slice_and_left<C>(plan.math, s, rows, columns, x, tile.x_stride, slice, tile.stride, d_product, d_slice,
+                           [&](int i, int k, C sum) {
+                             const int l = i / s.rows;
+                             C* where = d_first + ends.rows[first + l] * first_stride + (i - l * s.rows) * s.depth + k;
+                             *where = n0 ? *where + sum : sum;
+                           });
     }
     __syncthreads();
     for (int e = threadIdx.x; e < s.depth * NC; e += blockDim.x) {
       const int k = e / NC, n = e % NC;
-      if (n < columns) to[static_cast<int64_t>(k) * s.columns + n0 + n] = narrow<T>(d_slice[k * (NC + 1) + n]);
+      if (n < columns) to[static_cast<int64_t>(k) * s.columns + n0 + n] = narrow<T>(d_slice[k * tile.stride + n]);
     }
     __syncthreads();
   }

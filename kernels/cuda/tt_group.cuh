@@ -26,16 +26,18 @@ struct TTStage {
 // Shared memory of a block: M rows of left operands at a time, NC columns of the slice at a time.
 template <int M, int NC>
 struct TTTile {
-  int lookups, rows;                        // at a time; rows = lookups * stage.rows
-  int x_stride, left, slice, product, row;  // elements
+  int lookups, rows;              // at a time; rows = lookups * stage.rows
+  int x_stride, stride;           // between rows: of left operands, of slices and products
+  int left, slice, product, row;  // elements
 
-  __host__ __device__ static TTTile of(const TTStage& s, int dim) {
+  __host__ __device__ static TTTile of(const TTStage& s, int dim, Math math) {
     constexpr int kMostRowElements = 64 * M;
     int lookups = s.rows > M ? 1 : M / s.rows;
     const int fit = kMostRowElements / dim < 1 ? 1 : kMostRowElements / dim;
     lookups = fit < lookups ? fit : lookups;
     const int rows = lookups * s.rows;
-    return {lookups, rows, odd(s.depth), rows * odd(s.depth), s.depth * (NC + 1), rows * (NC + 1), lookups * dim};
+    const int x_stride = bank_stride(math, s.depth), stride = bank_stride(math, NC);
+    return {lookups, rows, x_stride, stride, rows * x_stride, s.depth * stride, rows * stride, lookups * dim};
   }
   __host__ __device__ int forward_elements() const { return left + slice + product + row; }
   __host__ __device__ int backward_elements() const { return left + 2 * slice + product + row; }
@@ -79,10 +81,10 @@ __device__ void tt_load_left(const TTTable& table, const TTStage& s, const TTDig
 
 // Columns [first, first + columns) of a slice.
 template <class T, class C, int NC>
-__device__ void tt_load_slice(const TTStage& s, const T* from, int first, int columns, C* slice) {
+__device__ void tt_load_slice(const TTStage& s, const T* from, int first, int columns, C* slice, int stride) {
   for (int e = threadIdx.x; e < s.depth * NC; e += blockDim.x) {
     const int k = e / NC, n = e % NC;
-    if (n < columns) slice[k * (NC + 1) + n] = widen(from[static_cast<int64_t>(k) * s.columns + first + n]);
+    if (n < columns) slice[k * stride + n] = widen(from[static_cast<int64_t>(k) * s.columns + first + n]);
   }
 }
 
@@ -104,7 +106,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
   const TTTable& table = tables[tt_table_of_group(tables, num_tables, segment.group)];
   const int g = table.grouped();
   const TTStage s = TTStage::of(table, g);
-  const TTTile<M, NC> tile = TTTile<M, NC>::of(s, dim);
+  const TTTile<M, NC> tile = TTTile<M, NC>::of(s, dim, plan.math);
   const T* from = table.slice_at<T>(g, segment.group - table.first_group);
   C *x = shared, *slice = x + tile.left, *partial = slice + tile.slice, *row = partial + tile.product;
   const TTDigits digits = TTDigits::at(row + tile.row);
@@ -117,17 +119,17 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
     for (int e = threadIdx.x; e < lookups * dim; e += blockDim.x) row[e] = 0;
     for (int n0 = 0; n0 < s.columns; n0 += NC) {
       const int columns = min(NC, s.columns - n0);
-      tt_load_slice<T, C, NC>(s, from, n0, columns, slice);
+      tt_load_slice<T, C, NC>(s, from, n0, columns, slice, tile.stride);
       __syncthreads();
       product<C>(
           plan.math, rows, columns, s.depth, [&](int i, int k) { return x[i * tile.x_stride + k]; },
-          [&](int k, int j) { return slice[k * (NC + 1) + j]; },
-          [&](int i, int j, C sum) { partial[i * (NC + 1) + j] = sum; });
+          [&](int k, int j) { return slice[k * tile.stride + j]; },
+          [&](int i, int j, C sum) { partial[i * tile.stride + j] = sum; });
       __syncthreads();
       if (!s.last) {
         for (int e = threadIdx.x; e < rows * columns; e += blockDim.x) {
           const int i = e / columns, n = e - i * columns;
-          row[i * s.columns + n0 + n] = partial[i * (NC + 1) + n];
+          row[i * s.columns + n0 + n] = partial[i * tile.stride + n];
         }
       } else {
         // the pieces of these columns, whole or in part, times the last core's slices
@@ -138,7 +140,7 @@ __global__ void __launch_bounds__(128, kBlocksPerSM<T>)
           const int i = inside / (s.last * count), j1 = piece0 + piece;
           const int low = max(0, n0 - j1 * s.rank), high = min(s.rank, n0 + columns - j1 * s.rank);
           const T* last = table.slice_at<T>(g + 1, digits.last[l]);
-          const C* left = partial + (l * s.rows + i) * (NC + 1) + j1 * s.rank - n0;
+          const C* left = partial + (l * s.rows + i) * tile.stride + j1 * s.rank - n0;
           C sum = 0;
           for (int r = low; r < high; ++r) sum += left[r] * widen(last[r * s.last + j2]);
           row[l * dim + (i * pieces + j1) * s.last + j2] += sum;
