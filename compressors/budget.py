@@ -106,7 +106,13 @@ def plan(
         return Plan([None if k else dict(spec.knobs) for k in keep], width, full_bytes)
     if all(keep):
         if ratio > 1:
-            raise _unreachable(spec, ratio, full_bytes, full_bytes, f" (no table has {min_rows} rows)")
+            raise _unreachable(
+                spec,
+                ratio,
+                full_bytes,
+                full_bytes,
+                f" (no table has {min_rows} rows: a smaller min_rows compresses smaller ones)",
+            )
         return Plan([None] * len(tables), width, full_bytes)
     small = sum(4 * n * dim for (n, dim, _), k in zip(tables, keep) if k)
     chosen = [t for t, k in enumerate(keep) if not k]

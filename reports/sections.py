@@ -99,7 +99,7 @@ def table_sizes(rows: Sequence[Summary]) -> str:
     headers = ["Feature", "Rows", "Width", *(escape(row.label) for row in shown)]
     notes = ["Bytes to serve, first seed. Memory that tables share is divided among them in proportion to their size."]
     if left_full:
-        notes.append("† The method leaves this table full.")
+        notes.append("† Left a plain table, of the width that the method trains the model at.")
     return f"{table(headers, body)}\n\n{' '.join(notes)}"
 
 

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -70,6 +71,15 @@ def test_values_and_guessed_columns(tmp_path):
         # falling frequency, ties in order of first appearance
         known = [v for v, _ in Counter(v for v in column[:44] if v is not None).most_common()]
         assert everything(data, "ids")[:, f].tolist() == [known.index(v) + 1 if v in known else 0 for v in column]
+
+
+def test_the_index_of_a_data_frame_is_no_feature(tmp_path):
+    pd.DataFrame(frame().to_dict(as_series=False)).to_csv(tmp_path / "index.csv")
+    for given in ({}, {"label": "click", "dense": ["price"]}):
+        data = load([tmp_path / "index.csv"], split="order", min_count=1, **given)
+        assert data.about["columns"]["sparse"] == ["user", "stadt"]
+    named = load([tmp_path / "index.csv"], split="order", min_count=1, label="click", sparse=[""])
+    assert named.about["columns"]["sparse"] == [""]
 
 
 def test_csv_gzip_parquet_and_several_files_agree(tmp_path):

@@ -33,7 +33,8 @@ def choose_columns(
     """Takes the roles given and guesses the others.
 
     The label is the column named like one, else the only one with just 0 and 1; floats are dense, all others sparse.
-    Where only `dense` is given all others are sparse; where only `sparse` is given the others are not used.
+    Where only `dense` is given all others are sparse; where only `sparse` is given the others are not used. A column
+    without a name is not used.
 
     Raises:
         InputError: no such column, a column in two roles, or no single candidate for the label.
@@ -51,7 +52,8 @@ def choose_columns(
             taken[column] = role
     if label is None:
         label = _guess_label(frame, name, taken)
-    free = [c for c in frame.columns if c != label and c not in taken]
+    # a column without a name is the index of somebody's data frame
+    free = [c for c in frame.columns if c != label and c not in taken and c.strip()]
     if dense is None and sparse is None:
         dense = [c for c in free if _looks_float(frame[c])]
         sparse = [c for c in free if c not in dense]
