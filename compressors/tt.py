@@ -278,7 +278,7 @@ class TTRec(Compressor):
         grouped = max(1, self.num_cores - 2)  # the core whose digit groups the lookups
         groups = self.rows[grouped]
         if self.cores[0].is_cuda:
-            plan = 4 * (6 * batch_size + 2 * groups + self.cache_rows + 3)
+            plan = 4 * (5 * batch_size + 2 * groups + self.cache_rows + 2)
         else:
             plan = 4 * (batch_size * (3 + self.num_cores + (self.cache is not None)) + 2 * groups + 1)
         partial = 0

@@ -89,8 +89,7 @@ class TTCall {
     plan.sorted = ints + 2 * n;
     plan.bag = ints + 3 * n;
     plan.row_of = ints + 4 * n;
-    plan.row_begin = ints + 5 * n;
-    plan.group_start = plan.row_begin + n + 1;
+    plan.group_start = ints + 5 * n;
     plan.segment_start = plan.group_start + groups + cached + 1;
   }
 

@@ -22,7 +22,7 @@ bool fused(int64_t lookups) {
   return route && *route ? std::string(route) == "fused" : lookups <= kFused;
 }
 
-// plan: becomes the grouped route's, for the backward; null where none is wanted.
+// kept: becomes the plan of the grouped route, for the backward; null where none is wanted.
 template <class T>
 Tensor forward(const Arguments& a, int64_t math, std::optional<Tensor>* kept) {
   TTCall<T> call(a, math);

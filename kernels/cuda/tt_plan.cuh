@@ -16,7 +16,6 @@ struct TTPlan {
   int32_t* sorted;         // lookups, sorted by key
   int32_t* bag;            // of each lookup as (bag, table) of the output, -1 where there is none
   int32_t* row_of;         // the row of each lookup, -1 where it wants nothing
-  int32_t* row_begin;      // rows + 1: its lookups among the sorted ones
   int32_t* group_start;    // groups + cached + 1: rows
   int32_t* segment_start;  // groups + 1: blocks of at most kSegment rows
   int64_t total;           // lookups
@@ -26,7 +25,7 @@ struct TTPlan {
 
   // memory, in int32
   static int64_t ints(int64_t total, int64_t groups, int64_t cached) {
-    return 6 * total + 1 + (groups + cached + 1) + (groups + 1);
+    return 5 * total + (groups + cached + 1) + (groups + 1);
   }
 
   __host__ __device__ int32_t nothing() const { return groups + cached; }
@@ -100,13 +99,7 @@ static __global__ void tt_plan_rows(TTPlan plan, const uint64_t* keys, const int
   const bool wants = plan.group(keys[j]) < plan.nothing();
   const int32_t row = running[j] - 1;
   plan.row_of[plan.sorted[j]] = wants ? row : -1;
-  if (!wants) return;
-  if (j == 0 || keys[j] != keys[j - 1]) {
-    plan.row_begin[row] = static_cast<int32_t>(j);
-    plan.row_key[row] = keys[j];
-  }
-  if (j + 1 == plan.total || plan.group(keys[j + 1]) >= plan.nothing())
-    plan.row_begin[row + 1] = static_cast<int32_t>(j + 1);
+  if (wants && (j == 0 || keys[j] != keys[j - 1])) plan.row_key[row] = keys[j];
 }
 
 static __global__ void tt_plan_groups(TTPlan plan, const int32_t* running) {
