@@ -1,8 +1,12 @@
-"""The native ops only; everything else stands in pyproject.toml."""
+"""What pyproject.toml cannot say: folder `X/` is installed as `embpress.X`, and the native ops are compiled."""
 
 import runpy
 
-from setuptools import setup
+from setuptools import find_packages, setup
+
+# the folders lie at the top; installed they are embpress.X, so that they never meet other people's `kernels` or `cli`
+FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli")
+packages = [name for folder in FOLDERS for name in (folder, *(f"{folder}.{own}" for own in find_packages(folder)))]
 
 build = runpy.run_path("kernels/build.py")
 try:
@@ -14,4 +18,4 @@ try:
 except ImportError as error:
     print(f"embpress: no native kernels, the plain PyTorch ops will answer: {error}")
     extra = {}
-setup(**extra)
+setup(packages=["embpress", *(f"embpress.{name}" for name in packages)], package_dir={"embpress": "."}, **extra)

@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli")
 PROBE = """
-import kernels, embpress.kernels, embpress.compressors, embpress.dlrm.data, embpress.reports, embpress.cli.main
+import kernels, embpress, embpress.kernels, embpress.compressors, embpress.dlrm.data, embpress.reports, embpress.cli.main
 assert kernels.WHOSE == "somebody else's"
 from embpress.kernels import ops
+assert embpress.__version__ == "0.1.0" and embpress.create("hash", 100, 8).num_embeddings == 100
 print(embpress.kernels.__file__, embpress.compressors.available(), ops.backend("tt_embedding_bag"))
 """
 
@@ -29,7 +30,7 @@ def source(tmp_path):
     """A copy of what is installed from, so that building leaves nothing in the checkout."""
     copy = tmp_path / "source"
     copy.mkdir()
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "__init__.py", "py.typed"):
         shutil.copy(ROOT / name, copy)
     for name in FOLDERS:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
