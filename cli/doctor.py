@@ -21,7 +21,7 @@ def command(build: bool) -> None:
 
     from embpress.cli.show import console, table
     from embpress.compressors import available, broken
-    from embpress.compressors.full_tbe import available as fbgemm
+    from embpress.compressors.methods.full_tbe import available as fbgemm
     from embpress.dlrm.environment import environment
     from embpress.kernels import load, ops
 

@@ -44,10 +44,10 @@ def register(name: str) -> Callable[[T], T]:
 
 @cache
 def _discover() -> None:
-    """Imports every module of this package once: a method's file registers itself, no list names it."""
-    package = importlib.import_module("embpress.compressors")
+    """Imports every module of `methods/` once: a method's file registers itself, no list names it."""
+    package = importlib.import_module("embpress.compressors.methods")
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"embpress.compressors.{module.name}")
+        importlib.import_module(f"{package.__name__}.{module.name}")
 
 
 def _plug_ins() -> dict[str, EntryPoint]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from embpress.compressors.hashing import draw_coefficients
-from embpress.compressors.robe import Robe
+from embpress.compressors.methods.hashing import draw_coefficients
+from embpress.compressors.methods.robe import Robe
 from embpress.dlrm.bench_cuda_case import CudaCase, CudaContext, CudaRow
 from embpress.dlrm.floor_cases import ROBE_DIM, ROBE_RATIO, ROBE_Z, robe_size
 from embpress.dlrm.floors import robe_backward, robe_forward

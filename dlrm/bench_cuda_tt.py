@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from embpress.compressors import parse
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.bench import KAGGLE_ROWS, bench_model, step_inputs, training_step
 from embpress.dlrm.bench_cuda_case import INPUTS, CudaCase, CudaContext, CudaRow
 from embpress.dlrm.bench_knobs import cached_table, ids_at_hit_rate

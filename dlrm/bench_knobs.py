@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt.table import TTRec
 
 
 def stored_and_recomputed(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.bench_case import Case, Context, Row
 from embpress.dlrm.bench_op import training, uniform
 from embpress.dlrm.bench_rivals import NotMeasured

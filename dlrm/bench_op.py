@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.bench_case import Case, Context, Row, dtype_name
 from embpress.dlrm.bench_knobs import cached_table, ids_at_hit_rate, stored_and_recomputed
 from embpress.dlrm.bench_pairs import Call, Gemm

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embpress.compressors.draws import uniform_
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.floors import product_flops
 from embpress.kernels.reference import pool, tt_digits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from embpress.compressors.qr import partition_sizes
+from embpress.compressors.methods.qr import partition_sizes
 from embpress.dlrm.floors import (
     TTShape,
     Work,

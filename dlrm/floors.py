@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embpress.compressors.tt_shapes import core_ranks, factor_rows, factor_width
+from embpress.compressors.methods.tt.shapes import core_ranks, factor_rows, factor_width
 from embpress.dlrm.peaks import Peak
 
 VALUE, ID = 4, 8  # bytes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from embpress.compressors import create
-from embpress.compressors.tt_init import init_cores
+from embpress.compressors.methods.tt.init import init_cores
 from embpress.reports import records
 from embpress.reports.records import Record
 

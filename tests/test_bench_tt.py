@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from embpress.cli.main import main
 from embpress.compressors import InputError
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt import TTRec
 from embpress.dlrm import bench_terabyte
 from embpress.dlrm.bench import KAGGLE_ROWS
 from embpress.dlrm.bench_case import QUICK, Case, Context, Row, Size, measured

@@ -1,7 +1,7 @@
 """Every registered method passes the public conformance suite, with several knobs."""
 
 from embpress.compressors import available, broken
-from embpress.compressors.full_tbe import available as fbgemm
+from embpress.compressors.methods.full_tbe import available as fbgemm
 from embpress.compressors.testing import parametrize_with_checks
 
 VARIANTS = [

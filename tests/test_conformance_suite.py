@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from embpress.compressors import BudgetError, Compressor
-from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
-from embpress.compressors.hashing import HashingTrick
 from embpress.compressors.ledger import Entry
-from embpress.compressors.mlet import MLET
+from embpress.compressors.methods.full import Full
+from embpress.compressors.methods.hashing import HashingTrick
+from embpress.compressors.methods.mlet import MLET
 from embpress.compressors.testing import CHECKS, Subject, parametrize_with_checks
 
 BROKEN: dict[str, type[Compressor]] = {}

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from embpress.cli.main import main
 from embpress.compressors import available, create
-from embpress.compressors.full_tbe import available as fbgemm
+from embpress.compressors.methods.full_tbe import available as fbgemm
 from embpress.compressors.testing import parametrize_with_checks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from op_calls import METHODS, table_calls
 
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt import TTRec
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="CUDA graphs need a GPU, and torch sees none here"

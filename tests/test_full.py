@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from embpress.compressors import InputError, create
-from embpress.compressors.full import Full
-from embpress.compressors.full_tbe import available
+from embpress.compressors.methods.full import Full
+from embpress.compressors.methods.full_tbe import available
 
 N, D = 50, 8
 IDS = torch.tensor([3, 3, 49, 0, 7, 7, 7])
@@ -177,7 +177,7 @@ def test_tbe_on_cuda_asks_for_tables_in_device_memory_and_shares_its_tensors(mon
     """As far as it goes without CUDA: TBE's own constructor takes what it is given, its tensors are made on the CPU."""
     import fbgemm_gpu.split_table_batched_embeddings_ops_training as fbgemm
 
-    from embpress.compressors import full_tbe
+    from embpress.compressors.methods import full_tbe
 
     real = fbgemm.SplitTableBatchedEmbeddingBagsCodegen
     here = torch.device("cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from embpress.compressors import BudgetError, InputError, create
-from embpress.compressors.hashing import HashingTrick
+from embpress.compressors.methods.hashing import HashingTrick
 
 PRIME = 2038074743
 SEEDS = range(20)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from embpress.compressors.tt_init import INITS
+from embpress.compressors.methods.tt.init import INITS
 from embpress.reports.init_draws import (
     Shape,
     density,

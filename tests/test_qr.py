@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embpress.compressors import BudgetError, InputError, create
-from embpress.compressors.qr import QRTrick
+from embpress.compressors.methods.qr import QRTrick
 
 
 def rows_of(table, ids):

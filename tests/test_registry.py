@@ -17,7 +17,7 @@ from embpress.compressors import (
     register,
     registry,
 )
-from embpress.compressors.full import Full
+from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import as_bytes, as_ratio
 
 

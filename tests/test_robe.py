@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from embpress.compressors import BudgetError, InputError, TableCollection, TableSpec, create
-from embpress.compressors.robe import Robe
+from embpress.compressors.methods.robe import Robe
 
 PRIME = 2038074743
 SHAPES = [(700, 10), (300, 10), (1500, 10)]

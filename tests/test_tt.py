@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from embpress.compressors import BudgetError, InputError, create
-from embpress.compressors.tt import TTRec
-from embpress.compressors.tt_init import INITS, init_cores
-from embpress.compressors.tt_shapes import factor_rows, factor_width
+from embpress.compressors.methods.tt import TTRec
+from embpress.compressors.methods.tt.init import INITS, init_cores
+from embpress.compressors.methods.tt.shapes import factor_rows, factor_width
 from embpress.kernels import reference
 
 # TT-Rec, Table 2: rows, p, parameters and reduction at R = 16, 32, 64; D = 16, q = 2 x 2 x 4

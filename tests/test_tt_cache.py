@@ -18,8 +18,8 @@ from torch import nn
 import embpress.compressors as ec
 from embpress.cli.main import main
 from embpress.compressors import BudgetError, InputError, TableCollection, TableSpec, compress_model, create
-from embpress.compressors.tt import TTRec
-from embpress.compressors.tt_cache import count_places
+from embpress.compressors.methods.tt import TTRec
+from embpress.compressors.methods.tt.cache import count_places
 from embpress.dlrm.data.base import Bags, Part
 from embpress.dlrm.evaluate import cache_hit_rate
 from embpress.dlrm.optim import TableAdagrad
@@ -706,7 +706,7 @@ def test_a_collection_counts_each_tables_own_ids_and_serves_the_same():
 RUN = """
 import sys, torch
 import embpress.compressors as ec
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.tt import TTRec
 from embpress.kernels import ops
 table = TTRec(500, 8, rank=3, cache_rows=10, warmup=3, refresh=4, evict="write-back", dtype=torch.float64,
               generator=torch.Generator().manual_seed(0))

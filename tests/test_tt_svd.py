@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from embpress.compressors import BudgetError, InputError, compress_model
-from embpress.compressors.full import Full
-from embpress.compressors.tt import TTRec
+from embpress.compressors.methods.full import Full
+from embpress.compressors.methods.tt import TTRec
 
 SHAPES = {2: ((8, 9), (2, 4)), 3: ((8, 9, 10), (2, 2, 4)), 4: ((5, 6, 7, 8), (2, 2, 2, 2))}
 RANKS = {2: (5,), 3: (4, 6), 4: (3, 7, 5)}
@@ -218,7 +218,7 @@ def test_a_mapped_table_is_read_in_slices(tmp_path, goal, monkeypatch):
     np.save(tmp_path / "table.npy", noise(n, dim, torch.float32).numpy())
     mapped = np.load(tmp_path / "table.npy", mmap_mode="r")
     whole, error = TTRec.from_dense(np.array(mapped), **goal)
-    monkeypatch.setattr("embpress.compressors.tt_svd._BLOCK", 1 << 15)
+    monkeypatch.setattr("embpress.compressors.methods.tt.svd._BLOCK", 1 << 15)
     watched = Watched(mapped)
     tracemalloc.start()
     table, again = TTRec.from_dense(watched, **goal)
@@ -246,7 +246,7 @@ def test_no_tensor_is_as_large_as_the_table(monkeypatch):
                     self.numel = max(self.numel, value.numel())
             return out
 
-    monkeypatch.setattr("embpress.compressors.tt_svd._BLOCK", 1 << 15)
+    monkeypatch.setattr("embpress.compressors.methods.tt.svd._BLOCK", 1 << 15)
     weight = noise(200_000, 16, torch.float32).numpy()
     with Largest() as seen:
         TTRec.from_dense(weight, rank=8)
@@ -259,7 +259,7 @@ def test_blocks_do_not_change_what_comes_out(cores, monkeypatch):
     for goal in ({"rank": 6}, {"budget": 20_000}):
         one, _ = TTRec.from_dense(weight, cores=cores, **goal)
         with monkeypatch.context() as small:
-            small.setattr("embpress.compressors.tt_svd._BLOCK", 1)
+            small.setattr("embpress.compressors.methods.tt.svd._BLOCK", 1)
             other, _ = TTRec.from_dense(weight, cores=cores, **goal)
         assert one.ranks == other.ranks
         torch.testing.assert_close(one.to_dense(), other.to_dense(), rtol=1e-9, atol=1e-9)

@@ -14,16 +14,16 @@ from embpress.compressors.bags import Bags, check_form, check_ids, integers
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.dense import DenseRows, relative_error
 from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
+from embpress.compressors.methods.full import Full
+from embpress.compressors.methods.tt.cache import RowCache, serving_bytes
+from embpress.compressors.methods.tt.init import check_init, init_cores
+from embpress.compressors.methods.tt.ranks import goal
+from embpress.compressors.methods.tt.shapes import core_ranks, factor_rows, factor_width, num_parameters
+from embpress.compressors.methods.tt.svd import balanced, decompose
+from embpress.compressors.methods.tt.write_back import write_back
 from embpress.compressors.registry import register
-from embpress.compressors.tt_cache import RowCache, serving_bytes
-from embpress.compressors.tt_init import check_init, init_cores
-from embpress.compressors.tt_ranks import goal
-from embpress.compressors.tt_shapes import core_ranks, factor_rows, factor_width, num_parameters
-from embpress.compressors.tt_svd import balanced, decompose
-from embpress.compressors.tt_write_back import write_back
 from embpress.kernels import ops
 
 EVICT = ("drop", "write-back")

@@ -14,9 +14,9 @@ from embpress.compressors.bags import Bags
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import InputError, nearest
-from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry, tensors_of
+from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
 
 _OPTIMIZERS = {"sgd": "EXACT_SGD", "adagrad": "EXACT_ADAGRAD", "rowwise_adagrad": "EXACT_ROWWISE_ADAGRAD"}

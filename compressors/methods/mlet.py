@@ -14,9 +14,9 @@ from typing_extensions import Unpack
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.draws import normal_, uniform_
 from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.full import Full
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
+from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
 from embpress.kernels import ops
 

@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 from typing_extensions import Unpack
 
 from embpress.compressors.base import TableOptions
-from embpress.compressors.compositional import Compositional, part_width
 from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.methods.compositional import Compositional, part_width
 from embpress.compressors.registry import register
 from embpress.kernels.reference import ROBE_PRIME, part_hash
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from embpress.compressors.dense import DenseRows
 from embpress.compressors.errors import InputError
-from embpress.compressors.tt_ranks import best, best_of_four, counts, counts_of_four, left_out
-from embpress.compressors.tt_shapes import core_ranks, num_parameters
+from embpress.compressors.methods.tt.ranks import best, best_of_four, counts, counts_of_four, left_out
+from embpress.compressors.methods.tt.shapes import core_ranks, num_parameters
 
 # a block has about this many numbers, or as many as its unfoldings are wide, whichever is more
 _BLOCK = 1 << 22

@@ -15,7 +15,7 @@ from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
-from embpress.compressors.hashing import draw_coefficients
+from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.registry import register
 from embpress.kernels import ops
 from embpress.kernels.reference import robe_hash
