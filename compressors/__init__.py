@@ -4,13 +4,13 @@ if __name__ != "embpress.compressors":  # a bare `import compressors` from the c
     raise ImportError("import embpress.compressors (install the project first: make install)")
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.budget import TableSpec, plan
-from embpress.compressors.collection import TableCollection
-from embpress.compressors.convert import compress_model, optimizer_groups
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import maintain
 from embpress.compressors.registry import Spec, available, broken, create, method, parse, parse_all, register
+from embpress.compressors.tables.budget import TableSpec, plan
+from embpress.compressors.tables.collection import TableCollection
+from embpress.compressors.tables.convert import compress_model, optimizer_groups
 
 __all__ = [
     "BudgetError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.draws import uniform_
+from embpress.compressors.init import uniform_
 from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.floors import product_flops
 from embpress.kernels.reference import pool, tt_digits

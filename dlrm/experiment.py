@@ -13,7 +13,7 @@ from torch import Generator
 from torch.nn import functional as F
 
 from embpress.compressors import BudgetError, InputError, Spec, TableCollection, TableSpec
-from embpress.compressors.budget import sizable
+from embpress.compressors.tables.budget import sizable
 from embpress.dlrm.clock import Clock
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.environment import environment

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embpress.compressors import TableCollection
-from embpress.compressors.collection import BagInput
+from embpress.compressors.tables.collection import BagInput
 
 
 def mlp(sizes: Sequence[int], generator: Generator | None, last_linear: bool) -> nn.Sequential:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embpress.compressors import BudgetError, InputError, TableCollection, TableSpec, parse, plan
-from embpress.compressors.budget import kept_full
+from embpress.compressors.tables.budget import kept_full
 
 KAGGLE = [1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27]
 KAGGLE += [14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572]

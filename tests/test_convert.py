@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from embpress.compressors import BudgetError, Compressor, InputError, compress_model, create, optimizer_groups
-from embpress.compressors.budget import TableSpec
-from embpress.compressors.collection import TableCollection
+from embpress.compressors.tables.budget import TableSpec
+from embpress.compressors.tables.collection import TableCollection
 
 COLUMNS = ["module", "num_embeddings", "embedding_dim", "method", "bytes_before", "bytes_after", "ratio", "note"]
 IDS = torch.tensor([0, 5, 5, 499, 7])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from embpress.compressors import TableCollection, TableSpec, available, create
-from embpress.compressors.draws import normal_, uniform_
+from embpress.compressors.init import normal_, uniform_
 
 OTHERS = [name for name in available() if name != "full-tbe"]
 

@@ -13,8 +13,8 @@ from typing_extensions import Unpack
 
 from embpress.compressors.bags import Bags
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.draws import uniform_
 from embpress.compressors.group import TableGroup
+from embpress.compressors.init import uniform_
 from embpress.compressors.registry import register
 
 

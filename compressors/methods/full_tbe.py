@@ -12,9 +12,9 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.bags import Bags
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.group import TableGroup
+from embpress.compressors.init import uniform_
 from embpress.compressors.ledger import Entry, tensors_of
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register

@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 from typing_extensions import Unpack
 
 from embpress.compressors.base import TableOptions
-from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.init import uniform_
 from embpress.compressors.methods.compositional import Compositional, part_width
 from embpress.compressors.registry import register
 from embpress.kernels.reference import ROBE_PRIME, part_hash

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.draws import normal_, uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
+from embpress.compressors.init import normal_, uniform_
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register

@@ -12,9 +12,9 @@ from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.draws import uniform_
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
+from embpress.compressors.init import uniform_
 from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.registry import register
 from embpress.kernels import ops

@@ -12,7 +12,8 @@ import traceback
 import torch
 from pretend_device import NAME, PretendTensor, install
 
-from embpress.compressors import collection, parse
+from embpress.compressors import parse
+from embpress.compressors.tables import collection
 from embpress.dlrm import latency
 from embpress.dlrm.data import Bags, load
 from embpress.dlrm.evaluate import cache_hit_rate, inputs_of

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from embpress.compressors.draws import fill
 from embpress.compressors.errors import InputError, nearest
+from embpress.compressors.init import fill
 
 
 def _gaussian(core: Tensor, generator: Generator | None) -> None:

@@ -22,10 +22,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from embpress.compressors.dense import DenseRows
 from embpress.compressors.errors import InputError
 from embpress.compressors.methods.tt.ranks import best, best_of_four, counts, counts_of_four, left_out
 from embpress.compressors.methods.tt.shapes import core_ranks, num_parameters
+from embpress.compressors.trained_table import DenseRows
 
 # a block has about this many numbers, or as many as its unfoldings are wide, whichever is more
 _BLOCK = 1 << 22

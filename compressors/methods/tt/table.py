@@ -12,7 +12,6 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.bags import Bags, check_form, check_ids, integers
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.dense import DenseRows, relative_error
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
@@ -24,6 +23,7 @@ from embpress.compressors.methods.tt.shapes import core_ranks, factor_rows, fact
 from embpress.compressors.methods.tt.svd import balanced, decompose
 from embpress.compressors.methods.tt.write_back import write_back
 from embpress.compressors.registry import register
+from embpress.compressors.trained_table import DenseRows, relative_error
 from embpress.kernels import ops
 
 EVICT = ("drop", "write-back")

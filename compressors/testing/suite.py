@@ -15,9 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from embpress.compressors import checks_lookup, checks_pooling, checks_serving, checks_tables, checks_training
 from embpress.compressors.base import Compressor
-from embpress.compressors.checks_subject import Subject, subject_of
+from embpress.compressors.testing import lookup as checks_lookup
+from embpress.compressors.testing import pooling as checks_pooling
+from embpress.compressors.testing import serving as checks_serving
+from embpress.compressors.testing import tables as checks_tables
+from embpress.compressors.testing import training as checks_training
+from embpress.compressors.testing.subject import Subject, subject_of
 
 __all__ = ["CHECKS", "Subject", "parametrize_with_checks", "subject_of"]
 

@@ -9,10 +9,10 @@ import pandas as pd
 from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.budget import TableSpec, kept_full, plan
 from embpress.compressors.errors import InputError
 from embpress.compressors.registry import Spec, available, parse
 from embpress.compressors.registry import method as method_named
+from embpress.compressors.tables.budget import TableSpec, kept_full, plan
 
 
 class CompressedEmbedding(nn.Module):

@@ -9,10 +9,10 @@ import torch
 from torch import Generator
 
 from embpress.compressors.base import TableOptions
-from embpress.compressors.budget import TableSpec
-from embpress.compressors.checks_subject import D, N, Subject, close, rejects
-from embpress.compressors.collection import TableCollection
 from embpress.compressors.ledger import held_bytes
+from embpress.compressors.tables.budget import TableSpec
+from embpress.compressors.tables.collection import TableCollection
+from embpress.compressors.testing.subject import D, N, Subject, close, rejects
 
 
 def _tables(subject: Subject, sizes: Sequence[int], dtype: torch.dtype | None = None) -> TableCollection:

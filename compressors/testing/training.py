@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from embpress.compressors.base import Compressor
-from embpress.compressors.checks_subject import D, N, Subject, bags, close, gradients, touch
+from embpress.compressors.testing.subject import D, N, Subject, bags, close, gradients, touch
 
 
 def check_gradients(subject: Subject) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from embpress.compressors.checks_subject import D, N, Subject, bags, close, gradients, rejects
+from embpress.compressors.testing.subject import D, N, Subject, bags, close, gradients, rejects
 
 
 def _pooled(subject: Subject, mode: str, weights: Tensor | None, **options: Any) -> tuple[Tensor, Tensor]:

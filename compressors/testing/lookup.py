@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from embpress.compressors.checks_subject import SHAPES, D, N, Subject, bags, close, rejects
+from embpress.compressors.testing.subject import SHAPES, D, N, Subject, bags, close, rejects
 
 
 def check_construction(subject: Subject) -> None:

@@ -10,12 +10,12 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.bags import check_ids, integers, looks_at
 from embpress.compressors.base import Compressor, TableOptions, frozen
-from embpress.compressors.budget import Plan, TableSpec, plan
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import Spec, parse
+from embpress.compressors.tables.budget import Plan, TableSpec, plan
 
 # gradients of plain tables are sparse where all rows together are more than this
 SPARSE_ROWS = 100_000

@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from embpress.compressors.checks_subject import SHAPES, D, N, Subject, bags, close, rejects
 from embpress.compressors.errors import BudgetError
 from embpress.compressors.ledger import OPTIMIZERS, held_bytes, tensors_of
 from embpress.compressors.registry import for_budget, smallest_bytes
+from embpress.compressors.testing.subject import SHAPES, D, N, Subject, bags, close, rejects
 
 
 def check_state_dict(subject: Subject) -> None:
