@@ -59,11 +59,11 @@ def train(
 
     from embpress.cli.show import console, table
     from embpress.compressors import InputError, parse_all
-    from embpress.dlrm.bench import bench_train
-    from embpress.dlrm.device import make_current
-    from embpress.dlrm.environment import environment
-    from embpress.dlrm.record import write_json
-    from embpress.dlrm.settings import resolve
+    from embpress.dlrm.bench.step import bench_train
+    from embpress.dlrm.measure.device import make_current
+    from embpress.dlrm.measure.environment import environment
+    from embpress.dlrm.runs.record import write_json
+    from embpress.dlrm.training.settings import resolve
     from embpress.reports.metrics import show
 
     specs = parse_all(methods)
@@ -135,11 +135,11 @@ def tt(cases: str, seconds: float, threads: int | None, device: str, quick: bool
 
     from embpress.cli.show import console, show_bench
     from embpress.compressors import InputError
-    from embpress.dlrm.bench_case import QUICK, Context, Size
-    from embpress.dlrm.bench_tt import all_cases, backends, chosen, run_cases
-    from embpress.dlrm.device import make_current, resolve_device
-    from embpress.dlrm.environment import environment
-    from embpress.dlrm.record import write_json
+    from embpress.dlrm.bench.case import QUICK, Context, Size
+    from embpress.dlrm.bench.suite_tt import all_cases, backends, chosen, run_cases
+    from embpress.dlrm.measure.device import make_current, resolve_device
+    from embpress.dlrm.measure.environment import environment
+    from embpress.dlrm.runs.record import write_json
     from embpress.reports.bench_tt import RECORD, write_page
 
     if not 0 < seconds < 1e6:

@@ -34,13 +34,13 @@ def command(cases: str, device: str, repeats: int, quick: bool, only_list: bool,
 
     from embpress.cli.show import console, show_sections
     from embpress.compressors import InputError
-    from embpress.dlrm.bench_cuda import backends, cuda_cases, run_cuda_cases
-    from embpress.dlrm.bench_cuda_case import QUICK_CUDA, CudaContext, CudaSize
-    from embpress.dlrm.bench_replay import Timer
-    from embpress.dlrm.bench_tt import chosen
-    from embpress.dlrm.device import make_current, resolve_device
-    from embpress.dlrm.environment import environment
-    from embpress.dlrm.record import write_json
+    from embpress.dlrm.bench.case_cuda import QUICK_CUDA, CudaContext, CudaSize
+    from embpress.dlrm.bench.replay import Timer
+    from embpress.dlrm.bench.suite_cuda import backends, cuda_cases, run_cuda_cases
+    from embpress.dlrm.bench.suite_tt import chosen
+    from embpress.dlrm.measure.device import make_current, resolve_device
+    from embpress.dlrm.measure.environment import environment
+    from embpress.dlrm.runs.record import write_json
     from embpress.reports.bench_cuda import RECORD, sections, setting, write_page
 
     if repeats < 1:

@@ -21,7 +21,7 @@ def command(out: str | None) -> None:
 
     from embpress.cli.show import console, table
     from embpress.compressors import InputError
-    from embpress.dlrm.floor_cases import floor_cases
+    from embpress.dlrm.bench.roofline_cases import floor_cases
     from embpress.reports.floors import SHORT_HEADERS, SHOWN, short_cells, write
 
     cases, shown = floor_cases(), console()

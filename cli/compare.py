@@ -13,7 +13,7 @@ from embpress.compressors.errors import InputError
 if TYPE_CHECKING:
     from embpress.compressors import Spec
     from embpress.dlrm.data import ClickData
-    from embpress.dlrm.settings import Settings
+    from embpress.dlrm.training.settings import Settings
 
 
 @click.command(name="compare")
@@ -58,7 +58,7 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
 def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
     """Data, settings and run folder from the options; says at a terminal that it is reading."""
     from embpress.cli.show import console
-    from embpress.dlrm.device import resolve_device
+    from embpress.dlrm.measure.device import resolve_device
 
     given["device"] = resolve_device(given["device"])  # before the data are read: a mistake should not wait for them
     with console(stderr=True).status("reading data"):
@@ -70,9 +70,9 @@ def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Setting
 def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Spec], seeds: list[int]) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
     from embpress.cli.show import RunProgress, console, show_result
-    from embpress.dlrm.compare import compare
     from embpress.dlrm.data import describe
-    from embpress.dlrm.record import read_all
+    from embpress.dlrm.runs.compare import compare
+    from embpress.dlrm.runs.record import read_all
 
     check_reachable(data, specs, settings)
     out = console()
@@ -101,7 +101,7 @@ def check_reachable(data: ClickData, specs: list[Spec], settings: Settings) -> N
         InputError: a knob with a value that does not fit these tables, or a size that none of the methods can reach.
     """
     from embpress.compressors import BudgetError
-    from embpress.dlrm.experiment import build_tables
+    from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
     sized = [spec for spec in specs if spec.name != "full" and "fused" not in spec.cls.tags]

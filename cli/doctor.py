@@ -22,7 +22,7 @@ def command(build: bool) -> None:
     from embpress.cli.show import console, table
     from embpress.compressors import available, broken
     from embpress.compressors.methods.full_tbe import available as fbgemm
-    from embpress.dlrm.environment import environment
+    from embpress.dlrm.measure.environment import environment
     from embpress.kernels import load, ops
 
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

@@ -14,7 +14,7 @@ from embpress.compressors.errors import InputError
 
 if TYPE_CHECKING:
     from embpress.dlrm.data import ClickData
-    from embpress.dlrm.settings import Settings
+    from embpress.dlrm.training.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,8 +106,8 @@ def settings_of(data: ClickData, given: dict[str, Any]) -> Settings:
     import torch
 
     from embpress.compressors.registry import as_bytes, as_ratio
-    from embpress.dlrm.device import make_current
-    from embpress.dlrm.settings import resolve
+    from embpress.dlrm.measure.device import make_current
+    from embpress.dlrm.training.settings import resolve
 
     own = {name: value for name, value in given.items() if name not in DATA_NAMES}
     ratio, budget = own.pop("ratio"), own.pop("budget")
@@ -141,7 +141,7 @@ def out_folder(given: str | None, data: ClickData, settings: Settings) -> Path:
     Raises:
         InputError: it cannot be written.
     """
-    from embpress.dlrm.record import fingerprint, write_atomic
+    from embpress.dlrm.runs.record import fingerprint, write_atomic
 
     name = f"{data.name}-{fingerprint([data.fingerprint, settings.protocol()])[:6]}"
     folder = Path(given) if given else Path("runs") / name

@@ -38,7 +38,7 @@ def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
       embpress report runs/kaggle --format csv > runs.csv
       embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
     """
-    from embpress.dlrm.record import read_all
+    from embpress.dlrm.runs.record import read_all
 
     if pages and form != "markdown":
         raise InputError(f"--page {pages[0]} is written in markdown and does not go with --format {form}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embpress.dlrm.bench_cuda_robe import PAPER_BANDWIDTH
+from embpress.dlrm.bench.robe import PAPER_BANDWIDTH
 from embpress.reports import markdown, numerals
 from embpress.reports.bench_tt import Row, Section
 from embpress.reports.markdown_text import bullets, code, escape, table

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from embpress.dlrm.floor_cases import ROWS, FloorCase
-from embpress.dlrm.peaks import A100, H200, Peak
+from embpress.dlrm.bench.peaks import A100, H200, Peak
+from embpress.dlrm.bench.roofline_cases import ROWS, FloorCase
 from embpress.reports.markdown import write_page
 from embpress.reports.markdown_text import bullets, code, escape, table
 from embpress.reports.numerals import plain

@@ -34,7 +34,7 @@ class HotTable:
 
 @dataclass(frozen=True)
 class HotRows:
-    """The field `hot_rows` of a record's data, see `embpress.dlrm.hot_rows`."""
+    """The field `hot_rows` of a record's data, see `embpress.dlrm.data.hot_rows`."""
 
     num_tables: int
     min_rows: int

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from embpress.cli.main import main
 from embpress.compressors import TableCollection, TableSpec, parse
 from embpress.dlrm.data import load
-from embpress.dlrm.experiment import build_model, build_tables, identity, run
-from embpress.dlrm.model import DLRM
-from embpress.dlrm.settings import Settings, resolve
+from embpress.dlrm.models.dlrm import DLRM
+from embpress.dlrm.runs.experiment import build_model, build_tables, identity, run
+from embpress.dlrm.training.settings import Settings, resolve
 
 SMALL = ["--rows", "4000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
 

@@ -11,15 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from embpress.cli.main import main
 from embpress.compressors import InputError
 from embpress.compressors.methods.tt import TTRec
-from embpress.dlrm import bench_terabyte
-from embpress.dlrm.bench import KAGGLE_ROWS
-from embpress.dlrm.bench_case import QUICK, Case, Context, Row, Size, measured
-from embpress.dlrm.bench_knobs import ids_at_hit_rate
-from embpress.dlrm.bench_op import training
-from embpress.dlrm.bench_pairs import Gemm, Times, paired, quartiles
-from embpress.dlrm.bench_rivals import BmmTable, NotMeasured, TensorlyTable, forward_flops, full_table
-from embpress.dlrm.bench_tt import all_cases, chosen
-from embpress.dlrm.clock import Clock
+from embpress.dlrm.bench import terabyte as bench_terabyte
+from embpress.dlrm.bench.baselines import BmmTable, NotMeasured, TensorlyTable, forward_flops, full_table
+from embpress.dlrm.bench.case import QUICK, Case, Context, Row, Size, measured
+from embpress.dlrm.bench.inputs import ids_at_hit_rate
+from embpress.dlrm.bench.step import KAGGLE_ROWS
+from embpress.dlrm.bench.suite_tt import all_cases, chosen
+from embpress.dlrm.bench.timing import Gemm, Times, paired, quartiles
+from embpress.dlrm.bench.tt import training
+from embpress.dlrm.measure.clock import Clock
 from embpress.reports.bench_tt import sections, write_page
 
 
@@ -226,7 +226,7 @@ def test_cases_of_the_cache_and_of_what_is_stored(tmp_path):
 def record_of(rows):
     from dataclasses import asdict
 
-    from embpress.dlrm.environment import environment
+    from embpress.dlrm.measure.environment import environment
 
     return {
         "command": "embpress bench tt", "created": "2024-01-01T00:00:00+00:00", "environment": environment(),

@@ -107,8 +107,8 @@ def test_seeds_are_paired(run_folder):
     """Seed s fixes data order and MLPs for all methods: at equal width the same seed gives the same dense start."""
     from embpress.compressors import parse
     from embpress.dlrm.data import load
-    from embpress.dlrm.experiment import build_model, build_tables
-    from embpress.dlrm.settings import resolve
+    from embpress.dlrm.runs.experiment import build_model, build_tables
+    from embpress.dlrm.training.settings import resolve
 
     data, settings = load(**DATA), resolve(4000, ratio=5.0)
     models = [build_model(data, build_tables(data, parse(m), settings, 1), settings, 1) for m in ("full", "tt", "robe")]

@@ -5,9 +5,9 @@ import time
 import pytest
 import torch
 
-from embpress.dlrm.bench_pairs import paired, seconds_of
-from embpress.dlrm.clock import Clock
-from embpress.dlrm.latency import percentiles
+from embpress.dlrm.bench.timing import paired, seconds_of
+from embpress.dlrm.measure.clock import Clock
+from embpress.dlrm.measure.latency import percentiles
 
 
 class Played:

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from embpress.cli.main import main
 from embpress.compressors import InputError, available
-from embpress.dlrm import memory
-from embpress.dlrm.device import make_current, resolve_device
-from embpress.dlrm.environment import driver, environment
-from embpress.dlrm.settings import resolve
+from embpress.dlrm.measure import memory
+from embpress.dlrm.measure.device import make_current, resolve_device
+from embpress.dlrm.measure.environment import driver, environment
+from embpress.dlrm.training.settings import resolve
 
 PRETEND = Path(__file__).parent / "pretend_device"
 PLAIN = [name for name in available() if name != "full-tbe"]  # TBE's kernels look where a tensor's memory is

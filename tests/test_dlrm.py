@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from embpress.compressors import TableCollection, TableSpec
-from embpress.dlrm.evaluate import scores
-from embpress.dlrm.latency import zipf_ids
-from embpress.dlrm.model import DLRM, PairwiseDots, mlp, pair_indices
-from embpress.dlrm.optim import TableAdagrad, make_optimizers
+from embpress.dlrm.measure.latency import zipf_ids
+from embpress.dlrm.models.dlrm import DLRM, PairwiseDots, mlp, pair_indices
+from embpress.dlrm.training.evaluate import scores
+from embpress.dlrm.training.optim import TableAdagrad, make_optimizers
 
 SIZES = [50, 3, 20]
 

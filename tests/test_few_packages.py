@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from embpress.dlrm.auc import auc, auc_by_counts
+from embpress.dlrm.training.auc import auc, auc_by_counts
 
 ABSENT = ["torchmetrics", "matplotlib", "polars", "safetensors", "hypothesis", "fbgemm_gpu", "setuptools", "tltorch"]
 WITHOUT = f"""

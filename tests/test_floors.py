@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from embpress.cli.main import main
-from embpress.dlrm.floor_cases import BATCHES, ROWS, floor_cases, robe_size
-from embpress.dlrm.floors import (
+from embpress.dlrm.bench.peaks import A100, H100, H200, peak_of
+from embpress.dlrm.bench.roofline import (
     TTShape,
     Work,
     expected_distinct,
@@ -25,7 +25,7 @@ from embpress.dlrm.floors import (
     tt_backward,
     tt_forward,
 )
-from embpress.dlrm.peaks import A100, H100, H200, peak_of
+from embpress.dlrm.bench.roofline_cases import BATCHES, ROWS, floor_cases, robe_size
 from embpress.kernels import reference
 
 

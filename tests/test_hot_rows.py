@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from embpress.dlrm.data import load
-from embpress.dlrm.hot_rows import CACHE_FRACTIONS, FRACTIONS, hits, hot_rows, rows_of, stability
+from embpress.dlrm.data.hot_rows import CACHE_FRACTIONS, FRACTIONS, hits, hot_rows, rows_of, stability
 
 
 def slow_top(ids, k, tie):

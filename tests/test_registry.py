@@ -217,7 +217,7 @@ def test_a_mistyped_plug_in_is_suggested(plug_ins):
 
 
 def test_a_taken_or_odd_name_is_refused():
-    with pytest.raises(InputError, match=r"taken by embpress\.compressors\.full"):
+    with pytest.raises(InputError, match=r"taken by embpress\.compressors\.methods\.full"):
         register("full")(Doubled)
     for name in ("Upper", "", "a b", "a:b"):
         with pytest.raises(InputError, match="lower-case"):

@@ -21,8 +21,8 @@ from embpress.compressors import BudgetError, InputError, TableCollection, Table
 from embpress.compressors.methods.tt import TTRec
 from embpress.compressors.methods.tt.cache import count_places
 from embpress.dlrm.data.base import Bags, Part
-from embpress.dlrm.evaluate import cache_hit_rate
-from embpress.dlrm.optim import TableAdagrad
+from embpress.dlrm.training.evaluate import cache_hit_rate
+from embpress.dlrm.training.optim import TableAdagrad
 
 N, D = 60, 8
 

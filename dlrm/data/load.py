@@ -9,7 +9,7 @@ from typing import Any
 from embpress.compressors.errors import InputError, nearest, require
 from embpress.dlrm.data.assemble import DEFAULT_SPLIT, assemble
 from embpress.dlrm.data.base import ClickData
-from embpress.dlrm.data.files import Paths, check_file, first_line
+from embpress.dlrm.data.formats.files import Paths, check_file, first_line
 from embpress.dlrm.data.synthetic import synthetic as make_synthetic
 
 FORMATS = ("auto", *DEFAULT_SPLIT)
@@ -86,10 +86,10 @@ def load(
         made: dict[str, Any] = given if rows is None else {"rows": rows, **given}
         return make_synthetic(**made, **common)
     require("polars", f"reading {paths[0]}")
-    from embpress.dlrm.data.criteo import read_criteo
-    from embpress.dlrm.data.libfm import read_libfm
+    from embpress.dlrm.data.formats.criteo import read_criteo
+    from embpress.dlrm.data.formats.libfm import read_libfm
+    from embpress.dlrm.data.formats.tabular import read_tabular
     from embpress.dlrm.data.raw import RawTable
-    from embpress.dlrm.data.tabular import read_tabular
 
     raw: RawTable
     if format == "criteo":

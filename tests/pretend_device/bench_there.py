@@ -9,11 +9,12 @@ import torch
 from pretend_device import NAME, install
 
 from embpress.compressors import parse
-from embpress.dlrm import bench_step, bench_terabyte
-from embpress.dlrm.bench import bench_train
-from embpress.dlrm.bench_case import QUICK, Context
-from embpress.dlrm.bench_tt import all_cases, run_cases
-from embpress.dlrm.settings import resolve
+from embpress.dlrm.bench import step_cases as bench_step
+from embpress.dlrm.bench import terabyte as bench_terabyte
+from embpress.dlrm.bench.case import QUICK, Context
+from embpress.dlrm.bench.step import bench_train
+from embpress.dlrm.bench.suite_tt import all_cases, run_cases
+from embpress.dlrm.training.settings import resolve
 
 
 def main():

@@ -14,12 +14,12 @@ from pretend_device import NAME, PretendTensor, install
 
 from embpress.compressors import parse
 from embpress.compressors.tables import collection
-from embpress.dlrm import latency
 from embpress.dlrm.data import Bags, load
-from embpress.dlrm.evaluate import cache_hit_rate, inputs_of
-from embpress.dlrm.experiment import build_model, build_tables
-from embpress.dlrm.settings import Settings
-from embpress.dlrm.train import train
+from embpress.dlrm.measure import latency
+from embpress.dlrm.runs.experiment import build_model, build_tables
+from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
+from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.train import train
 
 
 def trained(data, spec, optimizer, device):

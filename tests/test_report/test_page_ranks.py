@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from embpress.cli.main import main
-from embpress.dlrm.record import save
+from embpress.dlrm.runs.record import save
 from embpress.reports import write_report
 from embpress.reports.page_ranks import lacks, page
 from embpress.reports.plot_ranks import auc_over_rank

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from embpress.cli.main import main
 from embpress.cli.report import command
 from embpress.dlrm.data import load
-from embpress.dlrm.hot_rows import hot_rows
+from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.reports import PAGES, write_report
 from embpress.reports.hot_record import cache_points
 

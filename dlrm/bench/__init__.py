@@ -1,0 +1,1 @@
+"""Speed: cases, timers, what they are held against, and the least possible times."""

@@ -1,0 +1,1 @@
+"""File formats of click data, one file each."""

@@ -1,0 +1,1 @@
+"""Training a click model: settings, optimizers, the loop, evaluation."""

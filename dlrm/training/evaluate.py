@@ -1,0 +1,59 @@
+"""Predictions and what is measured on them: exact AUC, log loss, accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from embpress.compressors import TableCollection
+from embpress.dlrm.data import Part
+from embpress.dlrm.models.dlrm import DLRM
+from embpress.dlrm.training.auc import auc
+
+BATCH = 16384
+
+
+def inputs_of(part: Part) -> Any:
+    """A part's ids as `TableCollection` takes them: a tensor, or a list with pairs where features are multi-hot."""
+    if not part.bags:
+        return part.ids
+    columns: list[Any] = list(part.ids.unbind(1))
+    for feature, bags in part.bags.items():
+        columns[feature] = (bags.values, bags.offsets[:-1])
+    return columns
+
+
+def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
+    """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU."""
+    was, device = model.training, model.device
+    model.eval()
+    with torch.inference_mode():
+        parts = (part.slice(i, min(i + batch_size, len(part))) for i in range(0, len(part), batch_size))
+        logits = torch.cat([model(batch.dense, inputs_of(batch)) for batch in (own.to(device) for own in parts)])
+    model.train(was)
+    return logits.cpu().clone()
+
+
+def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at 1/2)."""
+    return {
+        "auc": auc(logits, labels),
+        "log_loss": float(F.binary_cross_entropy_with_logits(logits.double(), labels.double())),
+        "accuracy": float(((logits > 0) == (labels > 0.5)).double().mean()),
+    }
+
+
+def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:
+    """The share of lookups in tables with a cache that the cached rows answer; None where no table has one."""
+    hits = lookups = 0
+    for t, table in enumerate(tables.tables):
+        cache = getattr(table, "cache", None)
+        if cache is None:
+            continue
+        ids = part.bags[t].values if t in part.bags else part.ids[:, t]
+        hits += int(cache.holds(ids.to(table.device, torch.int64)).sum())
+        lookups += ids.numel()
+    return hits / lookups if lookups else None
