@@ -44,11 +44,11 @@ cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU 
 	  $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
 
 cuda-report: install ## what nvcc makes of the CUDA kernels, and which of their lines the tests run; needs no GPU
-	$(BIN)/python -m embpress.kernels.cuda_report
+	PYTHONPATH=tests/tools $(BIN)/python -m cuda_report
 
 # installs nothing: on a machine with a GPU its own Python has torch with CUDA, and what is downloaded is nothing
 gpu-check: ## everything that only a GPU can show: build, tests, compute-sanitizer, benchmarks; writes runs/gpu-check
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu_check
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/tools/gpu_check
 
 lint: install ## style
 	$(BIN)/ruff check .

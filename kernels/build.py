@@ -1,7 +1,7 @@
 """Compiles the native ops: used by setup.py, by `embpress doctor --build` and for builds that tests need.
 
     python kernels/build.py --sanitize --to FOLDER        CPU kernels with AddressSanitizer and UBSan
-    python kernels/build.py --cuda-on-cpu --to FOLDER     the CUDA kernels as CPU code (tests/cuda_on_cpu)
+    python kernels/build.py --cuda-on-cpu --to FOLDER     the CUDA kernels as CPU code (tests/tools/cuda_on_cpu)
     python kernels/build.py --cuda-on-cpu --coverage --to FOLDER     and with gcov's counters
 
 CUDA kernels are part of the library where torch is a CUDA build and nvcc is there; `EMBPRESS_CUDA=0` leaves them out.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-EMULATION = HERE.parent / "tests" / "cuda_on_cpu"
+EMULATION = HERE.parent / "tests" / "tools" / "cuda_on_cpu"
 NAME = "embpress.kernels._C"
 # the stable ABI of torch 2.11: one build serves this and later releases
 ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent / "cuda_on_cpu"
+HERE = Path(__file__).parent / "tools" / "cuda_on_cpu"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 
 PROGRAM = """

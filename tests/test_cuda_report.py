@@ -5,12 +5,13 @@ import shutil
 import subprocess
 
 import pytest
+from cuda_report import compile as compile_report
+from cuda_report import coverage as coverage_report
+from cuda_report import report as cuda_report
+from cuda_report.compile import CompilerError, nvcc, usage_of
+from cuda_report.coverage import Coverage, merge
+from cuda_report.ptxas import Usage, demangle, parse, readable, shorten, spilling
 from rich.console import Console
-
-from embpress.kernels import compile_report, coverage_report, cuda_report
-from embpress.kernels.compile_report import CompilerError, nvcc, usage_of
-from embpress.kernels.coverage_report import Coverage, merge
-from embpress.kernels.ptxas import Usage, demangle, parse, readable, shorten, spilling
 
 # of nvcc 13.0: two kernels, one calling a function that is not inlined, on two architectures
 SAID = """\

@@ -16,7 +16,7 @@ from embpress.dlrm.measure.device import make_current, resolve_device
 from embpress.dlrm.measure.environment import driver, environment
 from embpress.dlrm.training.settings import resolve
 
-PRETEND = Path(__file__).parent / "pretend_device"
+PRETEND = Path(__file__).parent / "tools" / "pretend_device"
 PLAIN = [name for name in available() if name != "full-tbe"]  # TBE's kernels look where a tensor's memory is
 RUNS = [
     *(f"{name}/adagrad" for name in PLAIN),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
-CHECK = ROOT / "tests" / "gpu_check"
+CHECK = ROOT / "tests" / "tools" / "gpu_check"
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 // The host's side of one op call on a GPU: launches on the current stream, memory for the length of the call, sorting.
 //
 // Nothing here waits for the GPU but `read`, so that an op made of these can be captured in a CUDA graph. The same ops
-// are compiled for the CPU with EMBPRESS_CUDA_ON_CPU, where tests/cuda_on_cpu/ stands in for the GPU.
+// are compiled for the CPU with EMBPRESS_CUDA_ON_CPU, where tests/tools/cuda_on_cpu/ stands in for the GPU.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from embpress.kernels.ptxas import Usage, parse, readable
+from cuda_report.ptxas import Usage, parse, readable
 
 ARCHITECTURES = ("80", "90")  # A100; H100 and H200
 _JOBS = 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from runner import Part
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 WORK = ROOT / "build" / "gpu-check"
 LIBRARY = WORK / "library"
 TOOLS = ("memcheck", "racecheck", "initcheck")

@@ -1,7 +1,7 @@
 """Everything that only a GPU can show, in one command and one folder of results.
 
-    python tests/gpu_check --out runs/gpu-check                the whole check, within ten minutes
-    python tests/gpu_check --device cpu --parts agreement,training     parts of it, on the emulated device code
+    python tests/tools/gpu_check --out runs/gpu-check                the whole check, within ten minutes
+    python tests/tools/gpu_check --device cpu --parts agreement,training     parts of it, on the emulated device code
 
 Needs torch (a CUDA build, nvcc beside it), numpy, pandas, click, rich and pytest; installs and downloads nothing. Exit
 status 0: no part failed; 1: one did; 2: it cannot run here.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 NEEDED = ("torch", "numpy", "pandas", "click", "rich", "pytest")
-FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli")
+FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli", "__init__.py")
 TOTAL_S = 585.0
 
 

@@ -1,6 +1,6 @@
 """One tool of compute-sanitizer over a call of every op; only what our own library launches counts.
 
-python tests/gpu_check/sanitizer.py COMPUTE_SANITIZER TOOL
+python tests/tools/gpu_check/sanitizer.py COMPUTE_SANITIZER TOOL
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner import SKIP_STATUS
 
-CALLS = Path(__file__).parents[1] / "support" / "op_calls.py"
+CALLS = Path(__file__).parents[2] / "support" / "op_calls.py"
 _OURS = re.compile(r"embpress|_C\.abi3\.so")
 _ERROR = re.compile(
     r"========= (Invalid|Program hit|Uninitialized|Error: (?!No attachable)|.*[Rr]ace|Misaligned|Barrier|Out-of)"

@@ -1,6 +1,6 @@
 """What can be known of the CUDA kernels without a GPU: what the compiler makes of them, and which lines tests run.
 
-    python -m embpress.kernels.cuda_report [--floor 90] [--only compile|coverage]
+    python -m cuda_report [--floor 90] [--only compile|coverage]
 
 Compiles every source for sm_80 and sm_90 (registers, shared memory, stack, spills), then runs the kernels' tests on the
 device code as CPU code and counts the lines that they reach. Exit status 1 where one of our kernels spills or a file's
@@ -10,19 +10,18 @@ coverage lies under the floor. Where nvcc is missing, it says so and that half i
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from embpress.kernels import compile_report, coverage_report
-from embpress.kernels.coverage_report import Coverage
-from embpress.kernels.ptxas import Usage, spilling
+from cuda_report import compile, coverage
+from cuda_report.coverage import Coverage
+from cuda_report.ptxas import Usage, spilling
 
 FLOOR = 90.0  # per cent of a file's lines
-_FOLDER = coverage_report.ROOT / "build" / "coverage"
+_FOLDER = coverage.ROOT / "build" / "coverage"
 _WIDTH = 100
 
 
@@ -65,13 +64,13 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def compile_half(out: Console) -> list[str]:
     """Prints the compiler's half and returns what is wrong, one sentence each."""
-    compiler = compile_report.nvcc()
+    compiler = compile.nvcc()
     if compiler is None:
         out.print("SKIPPED: nvcc is not installed here, so no CUDA source was compiled", style="yellow")
         return []
     try:
-        found = compile_report.usage(sorted(coverage_report.HERE.glob("cuda/*.cu")), compiler)
-    except compile_report.CompilerError as error:
+        found = compile.usage(sorted(coverage.KERNELS.glob("cuda/*.cu")), compiler)
+    except compile.CompilerError as error:
         return [str(error)]
     out.print(usage_table(found))
     library = [usage for usages in found.values() for usage in usages if usage.library]
@@ -90,7 +89,7 @@ def compile_half(out: Console) -> list[str]:
 def coverage_half(out: Console, floor: float) -> list[str]:
     """Prints the tests' half and returns what is wrong, one sentence each."""
     try:
-        found = coverage_report.measure(_FOLDER, coverage_report.kernel_tests())
+        found = coverage.measure(_FOLDER, coverage.kernel_tests())
     except RuntimeError as error:
         return [f"the kernels' tests on the emulated device code: {error}"]
     out.print(coverage_table(found))
@@ -123,7 +122,3 @@ def _table(*headers: str, left: int) -> Table:
     for i, header in enumerate(headers):
         made.add_column(header, justify="left" if i < left else "right", overflow="fold")
     return made
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """A short training run of every method through the command line; fails where a method's run does.
 
-python tests/gpu_check/train.py DEVICE FOLDER
+python tests/tools/gpu_check/train.py DEVICE FOLDER
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = Path(__file__).resolve().parents[3]
+KERNELS = ROOT / "kernels"
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ def measure(folder: Path, tests: Iterable[str]) -> list[Coverage]:
     if gcov is None:
         raise RuntimeError("gcov, which comes with gcc, is not installed")
     shutil.rmtree(folder, ignore_errors=True)
-    build = [sys.executable, str(HERE / "build.py"), "--cuda-on-cpu", "--coverage", "--to", str(folder)]
+    build = [sys.executable, str(KERNELS / "build.py"), "--cuda-on-cpu", "--coverage", "--to", str(folder)]
     _run(build, dict(os.environ))
     (library,) = folder.glob("_C*.so")
     environment = {**os.environ, "EMBPRESS_LIBRARY": str(library.resolve())}
     _run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], environment)
-    return merge(reports(folder, gcov), HERE / "cuda")
+    return merge(reports(folder, gcov), KERNELS / "cuda")
 
 
 def kernel_tests() -> list[str]:

@@ -1,0 +1,1 @@
+"""What can be known of the CUDA kernels without a GPU."""
