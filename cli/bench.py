@@ -140,7 +140,7 @@ def tt(cases: str, seconds: float, threads: int | None, device: str, quick: bool
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
     from embpress.dlrm.runs.record import write_json
-    from embpress.reports.bench_tt import RECORD, write_page
+    from embpress.reports.bench.tt import RECORD, write_page
 
     if not 0 < seconds < 1e6:
         raise InputError(f"--seconds must be positive, got {seconds:g}")

@@ -20,7 +20,7 @@ from typing_extensions import Self
 from embpress.compressors.errors import InputError
 
 if TYPE_CHECKING:
-    from embpress.reports.bench_tt import Section
+    from embpress.reports.bench.tt import Section
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
@@ -59,7 +59,8 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path, pages: Sequence
     Raises:
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
     """
-    from embpress.reports import answer, write_report
+    from embpress.reports import write_report
+    from embpress.reports.comparison import headline as answer
 
     try:
         report = write_report(folder, records, pages)
@@ -76,7 +77,7 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path, pages: Sequence
 
 def show_bench(record: dict[str, Any], page: Path) -> None:
     """Prints the tables of an op benchmark and where its page is."""
-    from embpress.reports.bench_tt import sections, setting
+    from embpress.reports.bench.tt import sections, setting
 
     show_sections(setting(record), sections(record), page)
 

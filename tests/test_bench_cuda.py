@@ -13,7 +13,7 @@ from embpress.dlrm.bench.replay import HOST, Timer
 from embpress.dlrm.bench.robe import PAPER_MILLIONS, PAPER_MS, paper_seconds
 from embpress.dlrm.bench.roofline import TTShape, Work, tt_backward, tt_forward
 from embpress.dlrm.bench.suite_cuda import LIMITS_US, cuda_cases
-from embpress.reports.bench_cuda import page, sections
+from embpress.reports.bench.cuda import page, sections
 
 
 def context(device="cpu"):

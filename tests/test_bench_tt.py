@@ -20,7 +20,7 @@ from embpress.dlrm.bench.suite_tt import all_cases, chosen
 from embpress.dlrm.bench.timing import Gemm, Times, paired, quartiles
 from embpress.dlrm.bench.tt import training
 from embpress.dlrm.measure.clock import Clock
-from embpress.reports.bench_tt import sections, write_page
+from embpress.reports.bench.tt import sections, write_page
 
 
 def generator(seed=0):

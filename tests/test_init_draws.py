@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embpress.compressors.methods.tt.init import INITS
-from embpress.reports.init_draws import (
+from embpress.reports.pages.initialisation.data import (
     Shape,
     density,
     entries,

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from embpress.cli.main import main
 from embpress.dlrm.runs.record import save
 from embpress.reports import write_report
-from embpress.reports.page_ranks import lacks, page
-from embpress.reports.plot_ranks import auc_over_rank
-from embpress.reports.rank_lines import against_size, rank_lines, without_cache
+from embpress.reports.pages.ranks.data import against_size, rank_lines, without_cache
+from embpress.reports.pages.ranks.page import lacks, page
+from embpress.reports.pages.ranks.plot import auc_over_rank
 
 PLOT = "auc_over_rank.png"
 # by seed; differences of 0.010 ± 0.001 from 4 to 16, none beyond chance from 16 to 64

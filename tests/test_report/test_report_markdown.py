@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embpress.reports import write_report
-from embpress.reports.markdown_text import code, escape
+from embpress.reports.text import code, escape
 
 SECTIONS = [
     "Answer",

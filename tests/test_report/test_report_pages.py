@@ -12,7 +12,7 @@ from embpress.cli.report import command
 from embpress.dlrm.data import load
 from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.reports import PAGES, write_report
-from embpress.reports.hot_record import cache_points
+from embpress.reports.pages.hot_rows.data import cache_points
 
 SMALL = ["--rows", "4000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
 PLOTS = {

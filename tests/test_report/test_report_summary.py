@@ -5,9 +5,9 @@ import pytest
 
 from embpress.reports import summary
 from embpress.reports.numerals import plain, signed, size
-from embpress.reports.pareto import pareto_front
+from embpress.reports.plotting.pareto import pareto_front
 from embpress.reports.stats import paired, stat, t_quantile
-from embpress.reports.summaries import shorten
+from embpress.reports.summary import shorten
 
 # 97.5 % quantiles from printed tables.
 QUANTILES = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645, 9: 2.26216, 30: 2.04227, 120: 1.97993}

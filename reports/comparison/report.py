@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from embpress.compressors.errors import installed, require
-from embpress.reports import sections, setting
-from embpress.reports.answer import answer
-from embpress.reports.markdown_text import escape
-from embpress.reports.pages import PAGES
+from embpress.reports.comparison import protocol as setting
+from embpress.reports.comparison import results as sections
+from embpress.reports.comparison.headline import answer
+from embpress.reports.pages.catalogue import PAGES
 from embpress.reports.records import Record, part
-from embpress.reports.summaries import Summary, summary
+from embpress.reports.summary import Summary, summary
+from embpress.reports.text import escape
 
 _CAPTIONS = {
     "auc_vs_size.png": (
@@ -53,7 +54,7 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> list[str] | None:
     """File names of the plots; None where there is nothing to draw with."""
     if not installed("matplotlib"):
         return None
-    from embpress.reports.plots import write_plots  # matplotlib is slow to import and the terminal needs none
+    from embpress.reports.plotting.save import write_plots  # matplotlib is slow to import and the terminal needs none
 
     return [path.name for path in write_plots(folder, rows)]
 

@@ -8,7 +8,7 @@ from embpress.reports import numerals, records
 from embpress.reports.metrics import show
 from embpress.reports.records import Record
 from embpress.reports.stats import Difference, paired
-from embpress.reports.summaries import Summary, summary
+from embpress.reports.summary import Summary, summary
 
 SMALLER = 1.1  # below this ratio the tables are as large as before, and a high AUC is no merit of compression
 ALIKE = 1.5  # sizes within this factor of one another are ranked together

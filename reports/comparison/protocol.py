@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from embpress.reports import numerals, records
-from embpress.reports.markdown_text import bullets, code, escape, table
 from embpress.reports.records import Record
+from embpress.reports.text import bullets, code, escape, table
 
 _MOST_FEATURES = 10
 _ENVIRONMENT = {

@@ -23,25 +23,25 @@ class Page:
 
 
 def _hot_rows(plots: Path, runs: Sequence[Record]) -> str:
-    from embpress.reports.page_hot_rows import page  # matplotlib is slow to import and few reports have this page
+    from embpress.reports.pages.hot_rows.page import page  # matplotlib is slow to import and few reports have this page
 
     return page(plots, runs)
 
 
 def _initialisation(plots: Path, runs: Sequence[Record]) -> str:
-    from embpress.reports.page_init import page
+    from embpress.reports.pages.initialisation.page import page
 
     return page(plots, runs)
 
 
 def _ranks(plots: Path, runs: Sequence[Record]) -> str:
-    from embpress.reports.page_ranks import page
+    from embpress.reports.pages.ranks.page import page
 
     return page(plots, runs)
 
 
 def _lacks_ranks(runs: Sequence[Record]) -> str:
-    from embpress.reports.page_ranks import lacks
+    from embpress.reports.pages.ranks.page import lacks
 
     return lacks(runs)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from embpress.dlrm.bench.robe import PAPER_BANDWIDTH
-from embpress.reports import markdown, numerals
-from embpress.reports.bench_tt import Row, Section
-from embpress.reports.markdown_text import bullets, code, escape, table
+from embpress.reports import numerals
+from embpress.reports.bench.tt import Row, Section
+from embpress.reports.comparison import report as markdown
+from embpress.reports.text import bullets, code, escape, table
 
 PAGE, RECORD = "bench-cuda.md", "bench-cuda.json"
 _HEADERS = ["case", "ours, µs", "rival, µs", "rival / ours", "floor, µs", "of floor", "rival"]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from embpress.reports.plot_curves import learning_curves
-from embpress.reports.plot_latency import lookup_latency
-from embpress.reports.plot_size import auc_vs_size
-from embpress.reports.plot_style import save
-from embpress.reports.summaries import Summary
+from embpress.reports.comparison.plot_curves import learning_curves
+from embpress.reports.comparison.plot_latency import lookup_latency
+from embpress.reports.comparison.plot_size import auc_vs_size
+from embpress.reports.plotting.style import save
+from embpress.reports.summary import Summary
 
 PLOTS: dict[str, Callable[[Sequence[Summary]], Figure | None]] = {
     "auc_vs_size.png": auc_vs_size,

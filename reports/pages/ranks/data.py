@@ -13,7 +13,7 @@ from embpress.compressors.registry import Spec, parse
 from embpress.reports import records
 from embpress.reports.records import Record
 from embpress.reports.stats import Difference, paired
-from embpress.reports.summaries import Summary, summary
+from embpress.reports.summary import Summary, summary
 
 _METHOD = "tt"
 _CACHE = ("cache_rows", "cache_fraction")

@@ -7,16 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 
 from embpress.reports import numerals
-from embpress.reports.answer import listed
-from embpress.reports.markdown_text import escape, table
+from embpress.reports.comparison.headline import listed
+from embpress.reports.comparison.results import cell, title
 from embpress.reports.metrics import show
-from embpress.reports.plot_ranks import auc_over_rank
-from embpress.reports.plots import save_all
-from embpress.reports.rank_lines import Line, Point, RankLines, against_size, rank_lines, without_cache
+from embpress.reports.pages.ranks.data import Line, Point, RankLines, against_size, rank_lines, without_cache
+from embpress.reports.pages.ranks.plot import auc_over_rank
+from embpress.reports.plotting.save import save_all
 from embpress.reports.records import Record
-from embpress.reports.sections import cell, title
 from embpress.reports.stats import Difference, paired
-from embpress.reports.summaries import Summary
+from embpress.reports.summary import Summary
+from embpress.reports.text import escape, table
 
 NOTHING = (
     "No run of this folder has tensor-train tables (`tt`) of one rank and a test AUC: there are no ranks to compare"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from embpress.reports.summaries import Summary, shorten
+from embpress.reports.summary import Summary, shorten
 
 DPI = 100
 TEXT = "#222222"

@@ -8,7 +8,7 @@ from embpress.reports import numerals
 from embpress.reports.metrics import METRICS, show
 from embpress.reports.records import Record
 from embpress.reports.stats import Stat
-from embpress.reports.summaries import Summary, shorten, summary
+from embpress.reports.summary import Summary, shorten, summary
 
 HEADERS = ["method", "size", "ratio", "AUC", "Δ full", "loss", "step ms", "µs", "status"]
 LOOKUP = "lookup_p50_us_b128"

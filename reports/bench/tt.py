@@ -9,8 +9,8 @@ from typing import Any
 
 from embpress.compressors.errors import installed
 from embpress.reports import numerals
-from embpress.reports.markdown_text import bullets, code, escape
-from embpress.reports.markdown_text import table as markdown_table
+from embpress.reports.text import bullets, code, escape
+from embpress.reports.text import table as markdown_table
 
 PAGE, PLOT, RECORD = "bench-tt.md", "bench-tt.png", "bench-tt.json"
 Row = Mapping[str, Any]
@@ -278,7 +278,7 @@ def _plot(rows: Sequence[Row]) -> Any:
     """The figure, None where there is nothing to draw, or nothing to draw with."""
     if not installed("matplotlib"):
         return None
-    from embpress.reports.plot_bench_tt import bench_plot
+    from embpress.reports.bench.plot import bench_plot
 
     return bench_plot(rows)
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embpress.reports import numerals, records
-from embpress.reports.markdown_text import bullets, escape, table
 from embpress.reports.metrics import METRICS, show
 from embpress.reports.stats import Stat
-from embpress.reports.summaries import Summary
+from embpress.reports.summary import Summary
+from embpress.reports.text import bullets, escape, table
 
 _COLUMNS = [
     *("serving_bytes", "training_bytes", "ratio", "auc", "auc_to_full", "log_loss", "accuracy", "step_ms"),

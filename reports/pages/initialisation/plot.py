@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from embpress.reports.init_draws import density
-from embpress.reports.plot_style import FAINT, FULL, figure, look, tidy
+from embpress.reports.pages.initialisation.data import density
+from embpress.reports.plotting.style import FAINT, FULL, figure, look, tidy
 
 Floats = NDArray[np.float64]
 _REACH = 2.0  # in 1/√n

@@ -10,8 +10,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from embpress.reports import numerals
 from embpress.reports.metrics import BATCH_SIZES
-from embpress.reports.plot_style import TEXT, figure, looks, tidy
-from embpress.reports.summaries import Summary
+from embpress.reports.plotting.style import TEXT, figure, looks, tidy
+from embpress.reports.summary import Summary
 
 
 def lookup_latency(rows: Sequence[Summary]) -> Figure | None:

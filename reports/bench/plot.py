@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from embpress.reports import numerals
-from embpress.reports.plot_style import FAINT, TEXT, figure, tidy
+from embpress.reports.plotting.style import FAINT, TEXT, figure, tidy
 
 Row = Mapping[str, Any]
 _TT = "#0072B2"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from embpress.reports import numerals
-from embpress.reports.init_draws import (
+from embpress.reports.pages.initialisation.data import (
     CORES,
     DRAWS,
     PUBLISHED,
@@ -22,10 +22,10 @@ from embpress.reports.init_draws import (
     relative_std,
     shape_of,
 )
-from embpress.reports.markdown_text import escape, table
-from embpress.reports.plot_init import matched_densities, published_scales
-from embpress.reports.plots import save_all
+from embpress.reports.pages.initialisation.plot import matched_densities, published_scales
+from embpress.reports.plotting.save import save_all
 from embpress.reports.records import Record
+from embpress.reports.text import escape, table
 
 _MATCHED = ("sampled-gaussian", "gaussian", "uniform")
 _COUNT = 1 << 20  # products of three

@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from embpress.reports.hot_record import CachePoint, HotRows, Stability
-from embpress.reports.plot_labels import label_ends, label_points
-from embpress.reports.plot_style import FAINT, FULL, figure, look, tidy
-from embpress.reports.summaries import shorten
+from embpress.reports.pages.hot_rows.data import CachePoint, HotRows, Stability
+from embpress.reports.plotting.labels import label_ends, label_points
+from embpress.reports.plotting.style import FAINT, FULL, figure, look, tidy
+from embpress.reports.summary import shorten
 
 PAPER_CACHE = 1e-4  # of the rows
 _WIDTH = 22  # of names, in letters

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from embpress.reports import records
-from embpress.reports.plot_labels import label_ends
-from embpress.reports.plot_style import figure, looks, spread_text, tidy
-from embpress.reports.summaries import Summary
+from embpress.reports.plotting.labels import label_ends
+from embpress.reports.plotting.style import figure, looks, spread_text, tidy
+from embpress.reports.summary import Summary
 
 _MOST = 14  # more lines than this cannot be read
 _STEEP = 0.2  # of the training

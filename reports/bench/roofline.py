@@ -7,9 +7,9 @@ from pathlib import Path
 
 from embpress.dlrm.bench.peaks import A100, H200, Peak
 from embpress.dlrm.bench.roofline_cases import ROWS, FloorCase
-from embpress.reports.markdown import write_page
-from embpress.reports.markdown_text import bullets, code, escape, table
+from embpress.reports.comparison.report import write_page
 from embpress.reports.numerals import plain
+from embpress.reports.text import bullets, code, escape, table
 
 PAGE = "floors.md"
 SHOWN = (A100, H200)

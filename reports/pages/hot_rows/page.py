@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embpress.reports import numerals
-from embpress.reports.hot_record import HotRows, HotTable, cache_points, hot_rows_of
-from embpress.reports.markdown_text import escape, table
-from embpress.reports.plot_hot_rows import PAPER_CACHE, fraction_text, hit_rates, stability
-from embpress.reports.plots import save_all
+from embpress.reports.pages.hot_rows.data import HotRows, HotTable, cache_points, hot_rows_of
+from embpress.reports.pages.hot_rows.plot import PAPER_CACHE, fraction_text, hit_rates, stability
+from embpress.reports.plotting.save import save_all
 from embpress.reports.records import Record
+from embpress.reports.text import escape, table
 
 _PLOTS = ("hot_rows_stability.png", "hot_rows_cache.png")
 _POINTS = (0.05, 0.1, 0.2, 0.5)  # of the epoch

@@ -12,10 +12,10 @@ from matplotlib.transforms import Bbox
 
 from embpress.reports import numerals
 from embpress.reports.metrics import METRICS
-from embpress.reports.pareto import pareto_front
-from embpress.reports.plot_labels import label_points
-from embpress.reports.plot_style import FAINT, FULL, figure, looks, spread_text, tidy
-from embpress.reports.summaries import Summary
+from embpress.reports.plotting.labels import label_points
+from embpress.reports.plotting.pareto import pareto_front
+from embpress.reports.plotting.style import FAINT, FULL, figure, looks, spread_text, tidy
+from embpress.reports.summary import Summary
 
 
 def auc_vs_size(rows: Sequence[Summary]) -> Figure | None:

@@ -12,9 +12,9 @@ from matplotlib.transforms import ScaledTranslation
 
 from embpress.reports import numerals
 from embpress.reports.metrics import METRICS
-from embpress.reports.plot_style import FAINT, FULL, figure, look, spread_text, tidy
-from embpress.reports.rank_lines import Point, RankLines
-from embpress.reports.summaries import Summary, shorten
+from embpress.reports.pages.ranks.data import Point, RankLines
+from embpress.reports.plotting.style import FAINT, FULL, figure, look, spread_text, tidy
+from embpress.reports.summary import Summary, shorten
 
 _NAME = 56  # letters
 _NEAREST = 0.28  # of an octave, between two ticks with a number

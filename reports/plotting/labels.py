@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from embpress.reports.plot_style import TEXT
+from embpress.reports.plotting.style import TEXT
 
 _NEAR = [(9, 0), (-9, 0), (0, 9), (0, -9), (8, 9), (-8, 9), (8, -9), (-8, -9)]
 _FAR = [  # reached by a thin line

@@ -1,0 +1,1 @@
+"""The report of a run folder: its first sentences, tables, plots and protocol."""

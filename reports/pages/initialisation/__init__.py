@@ -1,0 +1,1 @@
+"""Initial values of tensor-train tables (TT-Rec, Figure 3 and Table 1)."""

@@ -1,0 +1,1 @@
+"""Test AUC against rank and size of tensor-train tables."""

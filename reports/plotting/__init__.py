@@ -1,0 +1,1 @@
+"""Style, labels and saving of plots."""
