@@ -31,7 +31,7 @@ sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBS
 	$(BIN)/python kernels/build.py --sanitize --to build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  EMBPRESS_LIBRARY=build/sanitize/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_kernels_tt.py tests/test_kernels_cache.py
+	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels/ops/test_tt_embedding_bag.py tests/kernels/ops/test_row_cache.py
 
 # twice: threads in ascending order and tensor trains of small batches by themselves, then threads in descending order and
 # tensor trains through the grouped route in small tiles
@@ -39,9 +39,9 @@ EMULATED = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-f
   EMBPRESS_LIBRARY=build/cuda_on_cpu/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU code with sanitizers; needs no GPU
 	$(BIN)/python kernels/build.py --cuda-on-cpu --sanitize --to build/cuda_on_cpu
-	$(EMULATED) $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
+	$(EMULATED) $(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels/ops
 	$(EMULATED) EMBPRESS_TT_ROUTE=grouped EMBPRESS_SHARED_BYTES=49152 EMBPRESS_THREADS=backwards \
-	  $(BIN)/python -m pytest -q -p no:cacheprovider $(wildcard tests/test_kernels_*.py)
+	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels/ops
 
 cuda-report: install ## what nvcc makes of the CUDA kernels, and which of their lines the tests run; needs no GPU
 	PYTHONPATH=tests/tools $(BIN)/python -m cuda_report

@@ -60,7 +60,7 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path, pages: Sequence
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
     """
     from embpress.reports import write_report
-    from embpress.reports.comparison import headline as answer
+    from embpress.reports import answer
 
     try:
         report = write_report(folder, records, pages)

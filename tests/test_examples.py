@@ -5,11 +5,12 @@ import subprocess
 import sys
 import textwrap
 import types
-from pathlib import Path
+
+from places import ROOT
 
 
 def test_plug_in():
-    script = Path(__file__).parents[1] / "examples" / "plug_in.py"
+    script = ROOT / "examples" / "plug_in.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "pooled rows: (2, 64)" in done.stdout
@@ -24,7 +25,7 @@ def test_the_method_that_contributing_shows_passes_the_suite(monkeypatch):
     from embpress.compressors import registry
     from embpress.compressors.testing import CHECKS, subject_of
 
-    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    text = (ROOT / "CONTRIBUTING.md").read_text()
     block = textwrap.dedent(re.search(r"\n( +)```python\n(.*?)\n +```", text, re.DOTALL).group(2))
     registry.available()
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))

@@ -4,11 +4,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli")
 PROBE = """
 import kernels, embpress, embpress.kernels, embpress.compressors, embpress.dlrm.data, embpress.reports, embpress.cli.main

@@ -26,11 +26,11 @@ def parts(device: str, folder: Path) -> list[Part]:
     """
     gpu = device == "cuda"
     lacks = None if gpu else NO_GPU
-    tests = [f"tests/{path.name}" for path in sorted((ROOT / "tests").glob("test_kernels_*.py"))]
+    tests = ["tests/kernels/ops"]
     size = [] if gpu else ["--quick"]
-    conformance = ["tests/test_cuda.py", "-k", "conformance"]
+    conformance = ["tests/kernels/test_cuda.py", "-k", "conformance"]
     if not gpu:  # the emulated op keeps no partial products, whatever `store` says to the CPU's
-        conformance = ["tests/test_conformance.py", "-k", "not store"]
+        conformance = ["tests/compressors/testing/test_conformance.py", "-k", "not store"]
     return [
         Part("environment", "versions, devices, which backend answers each op", _embpress("doctor"), 60, alone=True),
         Part("build", "the library, compiled here", _build(gpu), 300, _architecture() if gpu else {}, alone=True),
@@ -45,13 +45,13 @@ def parts(device: str, folder: Path) -> list[Part]:
         Part(
             "agreement",
             "each op on random shapes against the CPU in float64",
-            _pytest("tests/test_device_agreement.py", "--device", device),
+            _pytest("tests/kernels/test_device_agreement.py", "--device", device),
             150,
         ),
         Part(
             "graphs",
             "each op and training steps, captured and replayed, against eager calls",
-            _pytest("tests/test_cuda_graphs.py"),
+            _pytest("tests/kernels/test_cuda_graphs.py"),
             150,
             skip=lacks,
         ),
@@ -66,7 +66,7 @@ def parts(device: str, folder: Path) -> list[Part]:
         Part(
             "harness",
             "whole runs and reports against those of the CPU, in bfloat16 too",
-            _pytest("tests/test_cuda.py", "-k", "not conformance"),
+            _pytest("tests/kernels/test_cuda.py", "-k", "not conformance"),
             240,
             skip=lacks,
         ),

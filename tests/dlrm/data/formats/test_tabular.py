@@ -4,17 +4,17 @@ import gzip
 import math
 import random
 from collections import Counter
-from pathlib import Path
 
 import pandas as pd
 import polars as pl
 import pytest
 import torch
+from places import REAL_DATA
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import load
 
-REAL = Path(__file__).resolve().parents[1] / "../shared/data/kdd12_click_small/Click_prediction_small.csv"
+REAL = REAL_DATA / "kdd12_click_small/Click_prediction_small.csv"
 
 
 def frame(n=60, seed=0):

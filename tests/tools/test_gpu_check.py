@@ -6,13 +6,12 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT, TOOLS
 
-ROOT = Path(__file__).parents[1]
-CHECK = ROOT / "tests" / "tools" / "gpu_check"
+CHECK = TOOLS / "gpu_check"
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from places import TOOLS
 
 from embpress.cli.main import main
 from embpress.compressors import InputError, available
@@ -16,7 +16,7 @@ from embpress.dlrm.measure.device import make_current, resolve_device
 from embpress.dlrm.measure.environment import driver, environment
 from embpress.dlrm.training.settings import resolve
 
-PRETEND = Path(__file__).parent / "tools" / "pretend_device"
+PRETEND = TOOLS / "pretend_device"
 PLAIN = [name for name in available() if name != "full-tbe"]  # TBE's kernels look where a tensor's memory is
 RUNS = [
     *(f"{name}/adagrad" for name in PLAIN),

@@ -136,7 +136,7 @@ def test_without_hypothesis_its_tests_are_skipped_and_the_others_run(tmp_path, r
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_asking_for_a_gpu_that_is_not_there_is_a_mistake(request):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--device", "cuda", "tests/test_kernels_robe.py"],
+        [sys.executable, "-m", "pytest", "-q", "--device", "cuda", "tests/kernels/ops/test_robe.py"],
         capture_output=True,
         text=True,
         cwd=request.config.rootpath,

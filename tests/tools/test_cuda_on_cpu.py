@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from places import TOOLS
 
-HERE = Path(__file__).parent / "tools" / "cuda_on_cpu"
+HERE = TOOLS / "cuda_on_cpu"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 
 PROGRAM = """

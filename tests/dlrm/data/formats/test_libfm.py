@@ -3,15 +3,15 @@
 import gzip
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
+from places import REAL_DATA
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import load
 
-REAL = Path(__file__).resolve().parents[1] / "../shared/data/frappe_nfm"
+REAL = REAL_DATA / "frappe_nfm"
 
 
 def make_lines(n, negative="-1", seed=0):

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from embpress.reports.comparison import headline as answer
+from embpress.reports import answer
 
 
 def two_sentences(text):

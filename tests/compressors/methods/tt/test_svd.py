@@ -3,13 +3,13 @@
 import math
 import re
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 from torch import nn
 
 from embpress.compressors import BudgetError, InputError, compress_model
@@ -393,7 +393,7 @@ def test_a_model_is_compressed_from_its_weights():
 
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     (block,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "from_dense" in b)
     monkeypatch.chdir(tmp_path)
     weight = noise(5000, 16, torch.float32)

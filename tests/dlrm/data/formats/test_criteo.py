@@ -4,15 +4,15 @@ import gzip
 import math
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
+from places import REAL_DATA
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import load
 
-REAL = Path(__file__).resolve().parents[1] / "../shared/data/criteo_kaggle_10k"
+REAL = REAL_DATA / "criteo_kaggle_10k"
 
 
 def make_rows(n, seed=0):
