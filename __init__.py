@@ -18,7 +18,7 @@ _PUBLIC = {
     "compress_model": "embpress.compressors",
     "create": "embpress.compressors",
 }
-__all__ = ["TableCollection", "__version__", "compress_model", "create"]  # noqa: F822
+__all__ = ["TableCollection", "__version__", "compress_model", "create"]
 
 try:
     __version__ = version("embpress")

@@ -11,7 +11,7 @@ from embpress.cli.options import command_line, data_options, load_data, out_fold
 from embpress.compressors.errors import InputError
 
 if TYPE_CHECKING:
-    from embpress.compressors import Spec
+    from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
     from embpress.dlrm.training.settings import Settings
 
@@ -67,7 +67,7 @@ def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Setting
     return data, settings, out_folder(out, data, settings)
 
 
-def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Spec], seeds: list[int]) -> None:
+def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[MethodSpec], seeds: list[int]) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
     from embpress.cli.show import RunProgress, console, show_result
     from embpress.dlrm.data import describe
@@ -94,7 +94,7 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Spec]
         raise click.exceptions.Exit(1)
 
 
-def check_reachable(data: ClickData, specs: list[Spec], settings: Settings) -> None:
+def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings) -> None:
     """Tries all methods without memory before anything is trained.
 
     Raises:

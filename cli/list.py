@@ -25,7 +25,7 @@ def command() -> None:
         knobs = {
             knob: parameter.default
             for knob, parameter in cls.knob_names().items()
-            if knob not in ("memory", "coefficients", "heads", "start")
+            if knob not in ("memory", "coefficients", "row_ranges", "row_offset")
         }
         shown = " ".join(f"{knob}={'auto' if default is None else default}" for knob, default in knobs.items())
         rows.append([name, shown or "–", source])

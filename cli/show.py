@@ -59,8 +59,7 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path, pages: Sequence
     Raises:
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
     """
-    from embpress.reports import write_report
-    from embpress.reports import answer
+    from embpress.reports import answer, write_report
 
     try:
         report = write_report(folder, records, pages)

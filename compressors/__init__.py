@@ -7,8 +7,8 @@ from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import maintain
-from embpress.compressors.registry import Spec, available, broken, create, method, parse, parse_all, register
-from embpress.compressors.tables.budget import TableSpec, plan
+from embpress.compressors.registry import MethodSpec, available, broken, create, method, parse, parse_all, register
+from embpress.compressors.tables.budget import TableConfig, plan
 from embpress.compressors.tables.collection import TableCollection
 from embpress.compressors.tables.convert import compress_model, optimizer_groups
 
@@ -18,10 +18,10 @@ __all__ = [
     "Entry",
     "InputError",
     "Ledger",
-    "Spec",
+    "MethodSpec",
     "TableCollection",
+    "TableConfig",
     "TableOptions",
-    "TableSpec",
     "available",
     "broken",
     "compress_model",

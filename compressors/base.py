@@ -245,7 +245,7 @@ class Compressor(nn.Module):
         """Bytes of one parameter element."""
         return next(iter(self._own_parameters().values())).element_size()
 
-    def first_row(self, name: str) -> int:
+    def row_offset_in(self, name: str) -> int:
         """Where this table's rows start in parameter `name`: 0 unless a group stacked its tables."""
         rows = self._adopted.get(name)
         return 0 if rows is None else rows[0]
@@ -256,15 +256,15 @@ class Compressor(nn.Module):
         rows = self._adopted.get(name)
         return tensor if rows is None else tensor[rows[0] : rows[0] + rows[1]]
 
-    def adopt(self, name: str, tensor: Tensor, first_row: int | None = None) -> None:
+    def adopt(self, name: str, tensor: Tensor, row_offset: int | None = None) -> None:
         """Makes `name` refer to a parameter or buffer that a group owns; it is then none of this module's any more.
 
-        `first_row` says where this table's rows start in it; None means that all of it is this table's.
+        `row_offset` says where this table's rows start in it; None means that all of it is this table's.
         """
         rows = getattr(self, name).shape[0]
         del (self._parameters if name in self._parameters else self._buffers)[name]
         object.__setattr__(self, name, tensor)
-        self._adopted[name] = None if first_row is None else (first_row, rows)
+        self._adopted[name] = None if row_offset is None else (row_offset, rows)
 
     def _disown(self) -> Self:
         """Makes this table stand alone again, on the same memory."""

@@ -101,7 +101,7 @@ def method(name: str) -> type[Compressor]:
 
 
 @dataclass(frozen=True)
-class Spec:
+class MethodSpec:
     """A method and its knobs, as in `robe:z=32:ratio=1000`.
 
     Attributes:
@@ -139,7 +139,7 @@ def _show(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def parse(text: str) -> Spec:
+def parse(text: str) -> MethodSpec:
     """Reads `name[:knob=value]…`.
 
     Raises:
@@ -162,10 +162,10 @@ def parse(text: str) -> Spec:
     if len(size) == 2:
         raise InputError(f"{text!r}: give a ratio or a budget, not both")
     ratio, budget = size.get("ratio"), size.get("budget")
-    return Spec(name, knobs, ratio, None if budget is None else int(budget))
+    return MethodSpec(name, knobs, ratio, None if budget is None else int(budget))
 
 
-def parse_all(text: str) -> list[Spec]:
+def parse_all(text: str) -> list[MethodSpec]:
     """Reads specs separated by commas."""
     return [parse(part) for part in text.split(",") if part.strip()]
 
@@ -221,7 +221,7 @@ def _typed(cls: type[Compressor], key: str, value: str) -> Any:
     raise InputError(f"{cls.spec_name}: the knob {key!r} takes {names}, got {value!r}")
 
 
-def create(spec: str | Spec, num_embeddings: int, embedding_dim: int, **options: Any) -> Compressor:
+def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **options: Any) -> Compressor:
     """Makes one table.
 
     Args:
@@ -252,12 +252,14 @@ def create(spec: str | Spec, num_embeddings: int, embedding_dim: int, **options:
     return cls(
         num_embeddings,
         embedding_dim,
-        **sized_knobs(Spec(spec.name, {**spec.knobs, **own}, spec.ratio, spec.budget), num_embeddings, embedding_dim),
+        **sized_knobs(
+            MethodSpec(spec.name, {**spec.knobs, **own}, spec.ratio, spec.budget), num_embeddings, embedding_dim
+        ),
         **cast(TableOptions, {name: value for name, value in options.items() if name in standard}),
     )
 
 
-def sized_knobs(spec: Spec, num_embeddings: int, embedding_dim: int) -> dict[str, Any]:
+def sized_knobs(spec: MethodSpec, num_embeddings: int, embedding_dim: int) -> dict[str, Any]:
     """The spec's knobs with the ratio or budget of one table turned into the knobs that reach it."""
     if spec.fixes_size or (spec.ratio is None and spec.budget is None):
         return dict(spec.knobs)

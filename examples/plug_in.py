@@ -6,7 +6,7 @@ Run: python examples/plug_in.py
 import torch
 from torch import nn
 
-from embpress.compressors import TableCollection, TableSpec, compress_model, create
+from embpress.compressors import TableCollection, TableConfig, compress_model, create
 
 generator = torch.Generator().manual_seed(0)
 
@@ -18,8 +18,8 @@ print(table.ledger(optimizer="adagrad"))
 
 # 2. All tables of a model under one total budget: a hundredth of the full tables' bytes, one array for all of them.
 sizes = {"user": 500_000, "item": 80_000, "country": 60}
-specs = [TableSpec(n, 16, name) for name, n in sizes.items()]
-tables = TableCollection.build(specs, "robe:z=16", ratio=100, generator=generator)
+configs = [TableConfig(n, 16, name) for name, n in sizes.items()]
+tables = TableCollection.build(configs, "robe:z=16", ratio=100, generator=generator)
 rows = tables(torch.stack([torch.randint(0, n, (32,), generator=generator) for n in sizes.values()], dim=1))
 print(f"rows {tuple(rows.shape)} from {tables.serving_bytes:,} bytes, {tables.ratio:.1f} times smaller")
 

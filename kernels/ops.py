@@ -35,18 +35,18 @@ _library.define(
 _library.define("cache_index(Tensor ids, int places) -> Tensor")
 _library.define("cache_find(Tensor index, Tensor ids, Tensor wanted) -> Tensor")
 _library.define("count_ids(Tensor(a!) keys, Tensor(b!) counts, Tensor(c!) used, Tensor ids) -> ()")
-_ROBE = "Tensor memory, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, int z, int dim"
+_ROBE = "Tensor memory, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, int z, int dim"
 _library.define(f"robe_lookup({_ROBE}) -> Tensor")
 _library.define(f"robe_lookup_train({_ROBE}, bool atomics) -> Tensor")
 _library.define(
-    "robe_lookup_backward(Tensor grad, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, SymInt size, "
+    "robe_lookup_backward(Tensor grad, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, SymInt size, "
     "int z, bool atomics) -> Tensor"
 )
-_PARTS = "Tensor ids, Tensor first, Tensor rows, Tensor coefficients, Tensor base, Tensor sizes, int combine"
+_PARTS = "Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, Tensor base, Tensor sizes, int combine"
 _library.define(f"compositional_lookup(Tensor weight, {_PARTS}) -> Tensor")
 _library.define(f"compositional_lookup_train(Tensor weight, {_PARTS}) -> (Tensor, Tensor)")
 _library.define(f"compositional_lookup_backward(Tensor grad, Tensor weight, Tensor index, {_PARTS}) -> Tensor")
-_MLET = "Tensor table, Tensor projections, Tensor ids, Tensor first, Tensor rows"
+_MLET = "Tensor table, Tensor projections, Tensor ids, Tensor row_offsets, Tensor rows"
 _library.define(f"mlet_lookup({_MLET}) -> Tensor")
 _library.define(f"mlet_lookup_train({_MLET}) -> (Tensor, Tensor)")
 _library.define(f"mlet_lookup_backward(Tensor grad, Tensor inner, {_MLET}) -> (Tensor, Tensor)")
@@ -314,7 +314,7 @@ def robe_lookup(
     ids: Tensor,
     coefficients: Tensor,
     *,
-    starts: Tensor,
+    row_offsets: Tensor,
     rows: Tensor,
     z: int,
     dim: int,
@@ -323,15 +323,15 @@ def robe_lookup(
     """Rows of `T` tables that share one flat array (ROBE-Z).
 
     Chunk j of id i of table t is `memory[h : h + z]` with `h = ((x R3 + j R2 + R1) mod P) mod (size - z + 1)` and
-    `x = starts[t] + i`; the last chunk is cut where `dim` is no multiple of `z`. `z = 1` is HashedNet. The backward
-    returns a dense gradient and computes the hashes anew: no index is stored in either direction.
+    `x = row_offsets[t] + i`; the last chunk is cut where `dim` is no multiple of `z`. `z = 1` is HashedNet. The
+    backward returns a dense gradient and computes the hashes anew: no index is stored in either direction.
 
     Args:
         memory: `(size,)`, `size >= z`.
         ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
             gradient of an id that is not.
         coefficients: `(3,)` int64 `R1, R2, R3`, or `(6,)` where three more hash a random sign for every element.
-        starts: `(T,)` int64, the rows of the tables before; `starts + rows` at most P = 2038074743.
+        row_offsets: `(T,)` int64, the rows of the tables before; `row_offsets + rows` at most P = 2038074743.
         rows: `(T,)` int64, the rows of each table.
         z: chunk size, `1 <= z <= dim`.
         dim: row width `D`.
@@ -342,29 +342,31 @@ def robe_lookup(
         `(N, T, D)`, differentiable in `memory`; where no gradient is wanted, no autograd is involved.
     """
     if torch.is_grad_enabled() and memory.requires_grad:
-        return torch.ops.embpress.robe_lookup_train.default(memory, ids, starts, rows, coefficients, z, dim, atomics)
-    return torch.ops.embpress.robe_lookup.default(memory, ids, starts, rows, coefficients, z, dim)
+        return torch.ops.embpress.robe_lookup_train.default(
+            memory, ids, row_offsets, rows, coefficients, z, dim, atomics
+        )
+    return torch.ops.embpress.robe_lookup.default(memory, ids, row_offsets, rows, coefficients, z, dim)
 
 
 @register_fake("embpress::robe_lookup")
-def _(memory: Any, ids: Any, starts: Any, rows: Any, coefficients: Any, z: int, dim: int) -> Tensor:
+def _(memory: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, z: int, dim: int) -> Tensor:
     return memory.new_empty(*ids.shape, dim)
 
 
 @register_fake("embpress::robe_lookup_train")
-def _(memory: Any, ids: Any, starts: Any, rows: Any, coefficients: Any, z: int, dim: int, atomics: bool) -> Tensor:
+def _(memory: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, z: int, dim: int, atomics: bool) -> Tensor:
     return memory.new_empty(*ids.shape, dim)
 
 
 @register_fake("embpress::robe_lookup_backward")
-def _(grad: Any, ids: Any, starts: Any, rows: Any, coefficients: Any, size: int, z: int, atomics: bool) -> Tensor:
+def _(grad: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, size: int, z: int, atomics: bool) -> Tensor:
     return grad.new_empty(size)
 
 
 def _robe_setup(ctx: Any, inputs: Any, output: Any) -> None:
-    memory, ids, starts, rows, coefficients, ctx.z, _, ctx.atomics = inputs
+    memory, ids, row_offsets, rows, coefficients, ctx.z, _, ctx.atomics = inputs
     ctx.size = memory.shape[0]
-    ctx.save_for_backward(ids, starts, rows, coefficients)
+    ctx.save_for_backward(ids, row_offsets, rows, coefficients)
 
 
 def _robe_backward(ctx: Any, grad: Tensor) -> Any:
@@ -384,7 +386,7 @@ def compositional_lookup(
     weight: Tensor,
     ids: Tensor,
     *,
-    first: Tensor,
+    row_offsets: Tensor,
     rows: Tensor,
     coefficients: Tensor,
     base: Tensor,
@@ -393,7 +395,7 @@ def compositional_lookup(
 ) -> Tensor:
     """Rows of `T` tables, each put together from one row of each of its `l` part tables.
 
-    Part j of id i of table t is row `first[t] + base[t, j] + h` of `weight`, where `h` is a digit of the id,
+    Part j of id i of table t is row `row_offsets[t] + base[t, j] + h` of `weight`, where `h` is a digit of the id,
     `i // c mod s` with the coefficient c, or a hash of it: two rounds of `x <- (a x + b) mod P; x <- x xor (x >> 15)`
     with the coefficients a, b, c, d, then mod s; `s = sizes[t, j]` and `P = 2038074743`. Both directions compute them.
 
@@ -401,7 +403,7 @@ def compositional_lookup(
         weight: `(k, width)`, the part tables of all tables.
         ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
             gradient of an id that is not. Hashed ones are below 2^31.
-        first: `(T,)` int64, where the rows of a table start in `weight`.
+        row_offsets: `(T,)` int64, where the rows of a table start in `weight`.
         rows: `(T,)` int64, the rows that a table stands for.
         coefficients: int64, `(T, 1, l)` for digits, `(T, 4, l)` for hashes.
         base: `(T, l)` int64, where a part starts among its table's rows.
@@ -415,10 +417,12 @@ def compositional_lookup(
     how = reference.COMBINE.index(combine)
     if torch.is_grad_enabled() and weight.requires_grad:
         out, _ = torch.ops.embpress.compositional_lookup_train.default(
-            weight, ids, first, rows, coefficients, base, sizes, how
+            weight, ids, row_offsets, rows, coefficients, base, sizes, how
         )
         return out
-    return torch.ops.embpress.compositional_lookup.default(weight, ids, first, rows, coefficients, base, sizes, how)
+    return torch.ops.embpress.compositional_lookup.default(
+        weight, ids, row_offsets, rows, coefficients, base, sizes, how
+    )
 
 
 def _compositional_out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
@@ -427,13 +431,15 @@ def _compositional_out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor
 
 
 @register_fake("embpress::compositional_lookup")
-def _(weight: Any, ids: Any, first: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int) -> Tensor:
+def _(
+    weight: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
+) -> Tensor:
     return _compositional_out(weight, ids, base, combine)
 
 
 @register_fake("embpress::compositional_lookup_train")
 def _(
-    weight: Any, ids: Any, first: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
+    weight: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
 ) -> tuple[Tensor, Tensor]:
     # what the forward leaves for the backward is the implementation's business
     index = base.new_empty(torch.library.get_ctx().new_dynamic_size())
@@ -467,15 +473,15 @@ register_autograd("embpress::compositional_lookup_train", _compositional_backwar
 # --- MLET -------------------------------------------------------------------------------------------------------------
 
 
-def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, *, first: Tensor, rows: Tensor) -> Tensor:
-    """Rows of `T` tables that are products: id i of table t is `table[first[t] + i] @ projections[t]` (MLET).
+def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, *, row_offsets: Tensor, rows: Tensor) -> Tensor:
+    """Rows of `T` tables that are products: id i of table t is `table[row_offsets[t] + i] @ projections[t]` (MLET).
 
     Args:
         table: `(Σ rows, k)`, the inner tables.
         projections: `(T, k, D)`, of the same dtype.
         ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
             gradient of an id that is not.
-        first: `(T,)` int64, where the rows of a table start; in ascending order.
+        row_offsets: `(T,)` int64, where the rows of a table start; in ascending order.
         rows: `(T,)` int64, the rows of each table.
 
     Returns:
@@ -483,18 +489,18 @@ def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, *, first: Tenso
         where no gradient is wanted, no autograd is involved.
     """
     if torch.is_grad_enabled() and (table.requires_grad or projections.requires_grad):
-        out, _ = torch.ops.embpress.mlet_lookup_train.default(table, projections, ids, first, rows)
+        out, _ = torch.ops.embpress.mlet_lookup_train.default(table, projections, ids, row_offsets, rows)
         return out
-    return torch.ops.embpress.mlet_lookup.default(table, projections, ids, first, rows)
+    return torch.ops.embpress.mlet_lookup.default(table, projections, ids, row_offsets, rows)
 
 
 @register_fake("embpress::mlet_lookup")
-def _(table: Any, projections: Any, ids: Any, first: Any, rows: Any) -> Tensor:
+def _(table: Any, projections: Any, ids: Any, row_offsets: Any, rows: Any) -> Tensor:
     return table.new_empty(*ids.shape, projections.shape[2])
 
 
 @register_fake("embpress::mlet_lookup_train")
-def _(table: Any, projections: Any, ids: Any, first: Any, rows: Any) -> tuple[Tensor, Tensor]:
+def _(table: Any, projections: Any, ids: Any, row_offsets: Any, rows: Any) -> tuple[Tensor, Tensor]:
     inner = table.new_empty(torch.library.get_ctx().new_dynamic_size())
     return table.new_empty(*ids.shape, projections.shape[2]), inner
 

@@ -333,7 +333,7 @@ def robe_hash(ids: Tensor, chunk: Tensor | int, coefficients: Tensor, slots: int
 
 
 def _robe_blocks(
-    memory_size: int, ids: Tensor, starts: Tensor, coefficients: Tensor, z: int, dim: int
+    memory_size: int, ids: Tensor, row_offsets: Tensor, coefficients: Tensor, z: int, dim: int
 ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
     """Yields (samples, index `(samples, T, D)` int64, sign of that shape or None) in blocks of bounded size."""
     column = torch.arange(dim, device=ids.device)
@@ -342,7 +342,7 @@ def _robe_blocks(
     step = max(1, _ROBE_BLOCK // (dim * max(1, ids.shape[1])))
     for start in range(0, ids.shape[0], step):
         samples = slice(start, min(start + step, ids.shape[0]))
-        x = (ids[samples] + starts).unsqueeze(-1)
+        x = (ids[samples] + row_offsets).unsqueeze(-1)
         base = robe_hash(x, chunks, coefficients, memory_size - z + 1)
         sign = None
         if coefficients.shape[0] == 6:
@@ -351,29 +351,36 @@ def _robe_blocks(
 
 
 def robe_lookup(
-    memory: Tensor, ids: Tensor, starts: Tensor, rows: Tensor, coefficients: Tensor, z: int, dim: int
+    memory: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor, coefficients: Tensor, z: int, dim: int
 ) -> Tensor:
     """See `ops.robe_lookup`."""
     out = memory.new_empty(*ids.shape, dim)
-    for samples, index, sign in _robe_blocks(memory.shape[0], ids, starts, coefficients, z, dim):
+    for samples, index, sign in _robe_blocks(memory.shape[0], ids, row_offsets, coefficients, z, dim):
         block = memory.index_select(0, index.flatten()).view(index.shape)
         out[samples] = block if sign is None else block * sign
     return out
 
 
 def robe_lookup_train(
-    memory: Tensor, ids: Tensor, starts: Tensor, rows: Tensor, coefficients: Tensor, z: int, dim: int, atomics: bool
+    memory: Tensor,
+    ids: Tensor,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    z: int,
+    dim: int,
+    atomics: bool,
 ) -> Tensor:
     """`robe_lookup`, the op that has a gradient."""
-    return robe_lookup(memory, ids, starts, rows, coefficients, z, dim)
+    return robe_lookup(memory, ids, row_offsets, rows, coefficients, z, dim)
 
 
 def robe_lookup_backward(
-    grad: Tensor, ids: Tensor, starts: Tensor, rows: Tensor, coefficients: Tensor, size: int, z: int, atomics: bool
+    grad: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor, coefficients: Tensor, size: int, z: int, atomics: bool
 ) -> Tensor:
     """Dense gradient of `robe_lookup` in the memory, `(size,)`; hashes are computed again instead of stored."""
     out = grad.new_zeros(size)
-    for samples, index, sign in _robe_blocks(size, ids, starts, coefficients, z, grad.shape[2]):
+    for samples, index, sign in _robe_blocks(size, ids, row_offsets, coefficients, z, grad.shape[2]):
         block = grad[samples] if sign is None else grad[samples] * sign
         out.index_add_(0, index.flatten(), block.flatten())
     return out
@@ -403,7 +410,7 @@ def combine_parts(rows: Tensor, how: str) -> Tensor:
 def compositional_lookup(
     weight: Tensor,
     ids: Tensor,
-    first: Tensor,
+    row_offsets: Tensor,
     rows: Tensor,
     coefficients: Tensor,
     base: Tensor,
@@ -411,14 +418,14 @@ def compositional_lookup(
     combine: int,
 ) -> Tensor:
     """See `ops.compositional_lookup`."""
-    out, _ = compositional_lookup_train(weight, ids, first, rows, coefficients, base, sizes, combine)
+    out, _ = compositional_lookup_train(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
     return out
 
 
 def compositional_lookup_train(
     weight: Tensor,
     ids: Tensor,
-    first: Tensor,
+    row_offsets: Tensor,
     rows: Tensor,
     coefficients: Tensor,
     base: Tensor,
@@ -428,7 +435,7 @@ def compositional_lookup_train(
     """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
     x = ids.long().unsqueeze(-1)
     found = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
-    index = found % sizes + (base + first.unsqueeze(1))
+    index = found % sizes + (base + row_offsets.unsqueeze(1))
     return combine_parts(torch.nn.functional.embedding(index, weight), COMBINE[combine]), index.flatten()
 
 
@@ -437,7 +444,7 @@ def compositional_lookup_backward(
     weight: Tensor,
     index: Tensor,
     ids: Tensor,
-    first: Tensor,
+    row_offsets: Tensor,
     rows: Tensor,
     coefficients: Tensor,
     base: Tensor,
@@ -471,27 +478,27 @@ def _product_backward(grad: Tensor, rows: Tensor) -> Tensor:
 # --- MLET -------------------------------------------------------------------------------------------------------------
 
 
-def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, first: Tensor, rows: Tensor) -> Tensor:
+def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
     """See `ops.mlet_lookup`."""
-    out, _ = mlet_lookup_train(table, projections, ids, first, rows)
+    out, _ = mlet_lookup_train(table, projections, ids, row_offsets, rows)
     return out
 
 
 def mlet_lookup_train(
-    table: Tensor, projections: Tensor, ids: Tensor, first: Tensor, rows: Tensor
+    table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`mlet_lookup` and the inner rows `(N, T, k)`, flat: its backward takes them instead of gathering them again."""
-    inner = torch.nn.functional.embedding(ids + first, table)
+    inner = torch.nn.functional.embedding(ids + row_offsets, table)
     out = table.new_empty(*ids.shape, projections.shape[2])
     torch.bmm(inner.transpose(0, 1), projections, out=out.transpose(0, 1))
     return out, inner.flatten()
 
 
 def mlet_lookup_backward(
-    grad: Tensor, inner: Tensor, table: Tensor, projections: Tensor, ids: Tensor, first: Tensor, rows: Tensor
+    grad: Tensor, inner: Tensor, table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Dense gradients of `mlet_lookup` in the table and the projections."""
     flow = grad.transpose(0, 1)
     inner_grad = torch.bmm(flow, projections.transpose(1, 2))
-    table_grad = torch.ops.aten.embedding_dense_backward(inner_grad, (ids + first).t(), table.shape[0], -1, False)
+    table_grad = torch.ops.aten.embedding_dense_backward(inner_grad, (ids + row_offsets).t(), table.shape[0], -1, False)
     return table_grad, torch.bmm(inner.view(*ids.shape, table.shape[1]).permute(1, 2, 0), flow)

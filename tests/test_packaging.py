@@ -10,7 +10,8 @@ from places import ROOT
 
 FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli")
 PROBE = """
-import kernels, embpress, embpress.kernels, embpress.compressors, embpress.dlrm.data, embpress.reports, embpress.cli.main
+import kernels, embpress, embpress.kernels, embpress.compressors
+import embpress.dlrm.data, embpress.reports, embpress.cli.main
 assert kernels.WHOSE == "somebody else's"
 from embpress.kernels import ops
 assert embpress.__version__ == "0.1.0" and embpress.create("hash", 100, 8).num_embeddings == 100

@@ -21,12 +21,12 @@ class _CompositionalGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[Compositional]
-    first: Tensor
+    row_offsets: Tensor
     rows: Tensor
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
-        self.register_constant("first", [table.first_row("weight") for table in self.tables])
+        self.register_constant("row_offsets", [table.row_offset_in("weight") for table in self.tables])
         self.register_constant("rows", [table.num_embeddings for table in self.tables])
         for name in self.tables[0].constants:
             stacked = torch.stack([getattr(table, name) for table in self.tables])
@@ -35,7 +35,7 @@ class _CompositionalGroup(TableGroup):
     def lookup(self, ids: Tensor) -> Tensor:
         table = self.tables[0]
         constants = {name: getattr(self, name) for name in table.constants}
-        return table.rows_of(ids, self.first, self.rows, constants)
+        return table.rows_of(ids, self.row_offsets, self.rows, constants)
 
 
 class Compositional(Compressor):
@@ -74,19 +74,19 @@ class Compositional(Compressor):
         """Constants of `T` tables as the op takes them: coefficients `(T, ., parts)`, base and sizes `(T, parts)`."""
         raise TypeError(f"{type(self).__name__} does not define op_constants(constants)")
 
-    def rows_of(self, ids: Tensor, first: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
+    def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Rows of checked ids `(N, T)` in `T` tables on this one's weight, `(N, T, D)`.
 
-        `first` and `rows` are `(T,)`: where the tables start in the weight and what they stand for.
+        `row_offsets` and `rows` are `(T,)`: where the tables start in the weight and what they stand for.
         """
         if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
-            index = self.part_rows(ids.long(), constants) + first.unsqueeze(1)
+            index = self.part_rows(ids.long(), constants) + row_offsets.unsqueeze(1)
             return combine_parts(F.embedding(index, self.weight, sparse=True), self.op)
         coefficients, base, sizes = self.op_constants(constants)
         return ops.compositional_lookup(
             self.weight,
             ids,
-            first=first,
+            row_offsets=row_offsets,
             rows=rows,
             coefficients=coefficients,
             base=base,
@@ -95,9 +95,9 @@ class Compositional(Compressor):
         )
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        first, rows = (ids.new_full((1,), value) for value in (self.first_row("weight"), self.num_embeddings))
+        row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset_in("weight"), self.num_embeddings))
         constants = {name: getattr(self, name).unsqueeze(0) for name in self.constants}
-        return self.rows_of(ids.unsqueeze(1), first, rows, constants).squeeze(1)
+        return self.rows_of(ids.unsqueeze(1), row_offsets, rows, constants).squeeze(1)
 
     def _activation_bytes(self, batch_size: int) -> int:
         kept = 8 + self.embedding_dim * self.itemsize  # ids and rows

@@ -22,15 +22,15 @@ class _FullGroup(TableGroup):
     """All rows in one parameter: one gather forward, one sparse gradient."""
 
     tables: Sequence[Full]
-    first: Tensor
+    row_offsets: Tensor
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
-        self.register_constant("first", [table.first_row("weight") for table in self.tables])
+        self.register_constant("row_offsets", [table.row_offset_in("weight") for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
         table = self.tables[0]
-        return F.embedding(ids + self.first, table.weight, sparse=table.sparse)
+        return F.embedding(ids + self.row_offsets, table.weight, sparse=table.sparse)
 
 
 @register("full")
@@ -74,13 +74,13 @@ class Full(Compressor):
             weight[self.padding_idx] = 0
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids + self.first_row("weight"), self.weight, sparse=self.sparse)
+        return F.embedding(ids + self.row_offset_in("weight"), self.weight, sparse=self.sparse)
 
     def _bag(self, bags: Bags) -> Tensor:
         if bags.offsets is None or bags.ids.shape[0] == 0:
             return super()._bag(bags)
         return F.embedding_bag(
-            bags.ids + self.first_row("weight"),
+            bags.ids + self.row_offset_in("weight"),
             self.weight,
             bags.offsets,
             mode=self.mode,

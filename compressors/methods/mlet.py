@@ -25,18 +25,18 @@ class _MLETGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[MLET]
-    first: Tensor
+    row_offsets: Tensor
     rows: Tensor
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
         super().__init__(tables)
-        self.register_constant("first", [table.first_row("table") for table in self.tables])
+        self.register_constant("row_offsets", [table.row_offset_in("table") for table in self.tables])
         self.register_constant("rows", [table.num_embeddings for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
         first = self.tables[0]
         projections = first.projection.view(len(self.tables), first.k, first.embedding_dim)
-        return first.rows_of(ids, projections, self.first, self.rows)
+        return first.rows_of(ids, projections, self.row_offsets, self.rows)
 
 
 @register("mlet")
@@ -93,18 +93,19 @@ class MLET(Compressor):
         normal_(self.own_rows("projection"), 0, std, generator)
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        first, rows = (ids.new_full((1,), value) for value in (self.first_row("table"), self.num_embeddings))
-        return self.rows_of(ids.unsqueeze(1), self.own_rows("projection").unsqueeze(0), first, rows).squeeze(1)
+        row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset_in("table"), self.num_embeddings))
+        return self.rows_of(ids.unsqueeze(1), self.own_rows("projection").unsqueeze(0), row_offsets, rows).squeeze(1)
 
-    def rows_of(self, ids: Tensor, projections: Tensor, first: Tensor, rows: Tensor) -> Tensor:
+    def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of checked ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.
 
-        `projections` is `(T, k, D)`; `first` and `rows` `(T,)` say where the tables start and what they stand for.
+        `projections` is `(T, k, D)`; `row_offsets` and `rows` `(T,)` say where
+        the tables start and what they stand for.
         """
         if self.sparse and torch.is_grad_enabled() and self.table.requires_grad:
-            inner = F.embedding(ids + first, self.table, sparse=True).transpose(0, 1)
+            inner = F.embedding(ids + row_offsets, self.table, sparse=True).transpose(0, 1)
             return torch.bmm(inner, projections).transpose(0, 1)
-        return ops.mlet_lookup(self.table, projections, ids, first=first, rows=rows)
+        return ops.mlet_lookup(self.table, projections, ids, row_offsets=row_offsets, rows=rows)
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""

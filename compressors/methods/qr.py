@@ -28,7 +28,7 @@ def partition_sizes(n: int, c: int, parts: int) -> list[int]:
 
 
 @register("qr")
-class QRTrick(Compositional):
+class QuotientRemainder(Compositional):
     """Row `i` is put together from row `i mod c` of one table and row `i // c` of another.
 
     Combined per id, before any pooling, by `mult`, `add` or `concat`; integer arithmetic throughout. With more parts

@@ -28,7 +28,7 @@ class _RobeGroup(TableGroup):
     """One array, one call for all tables."""
 
     tables: Sequence[Robe]
-    starts: Tensor
+    row_offsets: Tensor
     rows: Tensor
 
     def __init__(self, tables: Iterable[Compressor]) -> None:
@@ -40,28 +40,30 @@ class _RobeGroup(TableGroup):
         for table in self.tables:
             table.adopt("memory", memory)
             table.adopt("coefficients", coefficients)
-        self.register_constant("starts", [table.start for table in self.tables])
+        self.register_constant("row_offsets", [table.row_offset for table in self.tables])
         self.register_constant("rows", [table.num_embeddings for table in self.tables])
 
     def lookup(self, ids: Tensor) -> Tensor:
-        return self.tables[0].rows_of(ids, self.starts, self.rows)
+        return self.tables[0].rows_of(ids, self.row_offsets, self.rows)
 
 
 @register("robe")
 class Robe(Compressor):
-    """Chunk j of row `i` is `memory[h : h + z]`, `h = ((x R3 + j R2 + R1) mod P) mod (size - z + 1)`, `x = start + i`.
+    """Chunk j of row `i` is `memory[h : h + z]`, `h = ((x R3 + j R2 + R1) mod P) mod (size - z + 1)`
+    with `x = row_offset + i`.
 
     Tables share the array: `TableCollection` and `compress_model` see to it; by hand, give the first table's `memory`
-    and `coefficients` to the others and set `start` to the rows of the tables before.
+    and `coefficients` to the others and set `row_offset` to the rows of the tables before.
 
     Args:
         z: chunk size, `1 <= z <= D`; default `min(32, D)`. `z = 1` is HashedNet.
         size: elements of the array, at least z; default a tenth of the table's.
         sign: multiply every element by a hashed ±1.
-        start: rows of the tables before this one.
+        row_offset: rows of the tables before this one.
         memory: an array to share, `(size,)`.
         coefficients: the hash coefficients that go with it.
-        heads: start and rows of all tables that will share the array, which the hash is drawn for; default: this one.
+        row_ranges: row offset and rows of all tables that will share the array, which the hash is drawn for; default:
+            this one.
         atomics: on CUDA, sum the gradient by atomic additions, whose order and so whose rounding differs from run to
             run; by default gradients are sorted and summed in a fixed order.
     """
@@ -79,10 +81,10 @@ class Robe(Compressor):
         z: int | None = None,
         size: int | None = None,
         sign: bool = False,
-        start: int = 0,
+        row_offset: int = 0,
         memory: nn.Parameter | None = None,
         coefficients: Tensor | None = None,
-        heads: Sequence[tuple[int, int]] | None = None,
+        row_ranges: Sequence[tuple[int, int]] | None = None,
         atomics: bool = False,
         **options: Unpack[TableOptions],
     ) -> None:
@@ -96,10 +98,10 @@ class Robe(Compressor):
             size = max(z, num_embeddings * embedding_dim // 10)
         if size < z:
             raise InputError(f"robe: size={size} elements are fewer than the chunk size z={z}")
-        self.size, self.sign, self.start, self.atomics = size, sign, start, atomics
+        self.size, self.sign, self.row_offset, self.atomics = size, sign, row_offset, atomics
         device, generator = options.get("device"), options.get("generator")
         if coefficients is None:
-            coefficients = _draw(heads or [(0, num_embeddings)], size, z, sign, generator, device)
+            coefficients = _draw(row_ranges or [(0, num_embeddings)], size, z, sign, generator, device)
         self.register_buffer("coefficients", coefficients)
         if memory is not None:
             self.memory = memory
@@ -114,16 +116,19 @@ class Robe(Compressor):
         uniform_(self.memory, -bound, bound, generator)
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        start, rows = (ids.new_full((1,), value) for value in (self.start, self.num_embeddings))
-        return self.rows_of(ids.unsqueeze(1), start, rows).squeeze(1)
+        row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset, self.num_embeddings))
+        return self.rows_of(ids.unsqueeze(1), row_offsets, rows).squeeze(1)
 
-    def rows_of(self, ids: Tensor, starts: Tensor, rows: Tensor) -> Tensor:
-        """Rows of checked ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`; `starts` and `rows` `(T,)`."""
+    def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
+        """Rows of checked ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`.
+
+        `row_offsets` and `rows` are `(T,)`.
+        """
         return ops.robe_lookup(
             self.memory,
             ids,
             self.coefficients,
-            starts=starts,
+            row_offsets=row_offsets,
             rows=rows,
             z=self.z,
             dim=self.embedding_dim,
@@ -136,14 +141,16 @@ class Robe(Compressor):
     ) -> Iterator[Self]:
         """All tables on one array, sized by the knobs of the first and initialised for the largest."""
         largest = max(n for n, _ in shapes)
-        start = knobs[0].get("start", 0)
-        starts = itertools.accumulate((n for n, _ in shapes), initial=start)
-        first = {**_sized(shapes, knobs[0]), "heads": [(s, n) for s, (n, _) in zip(starts, shapes)]}
-        source = cls(largest, shapes[0][1], **first, **options[0])
+        offset = knobs[0].get("row_offset", 0)
+        offsets = itertools.accumulate((n for n, _ in shapes), initial=offset)
+        knobs_of_all = {**_sized(shapes, knobs[0]), "row_ranges": [(s, n) for s, (n, _) in zip(offsets, shapes)]}
+        source = cls(largest, shapes[0][1], **knobs_of_all, **options[0])
         for (n, dim), own, option in zip(shapes, knobs, options):
-            rest = {name: value for name, value in own.items() if name not in ("size", "start")}
-            yield cls(n, dim, **rest, start=start, memory=source.memory, coefficients=source.coefficients, **option)
-            start += n
+            rest = {name: value for name, value in own.items() if name not in ("size", "row_offset")}
+            yield cls(
+                n, dim, **rest, row_offset=offset, memory=source.memory, coefficients=source.coefficients, **option
+            )
+            offset += n
 
     @classmethod
     def for_budget(
@@ -151,7 +158,7 @@ class Robe(Compressor):
     ) -> dict[str, int]:
         """As many elements as fit beside the hash coefficients; for all tables at once where n counts their rows.
 
-        Where the rows lie (`start`, `heads`, `coefficients`) makes no difference to the size.
+        Where the rows lie (`row_offset`, `row_ranges`, `coefficients`) makes no difference to the size.
         """
         z = min(32, dim) if z is None else z
         coefficients = 8 * (6 if sign else 3)
@@ -162,7 +169,7 @@ class Robe(Compressor):
 
 
 def _draw(
-    heads: Sequence[tuple[int, int]],
+    row_ranges: Sequence[tuple[int, int]],
     size: int,
     z: int,
     sign: bool,
@@ -179,8 +186,8 @@ def _draw(
     drawn = draw_coefficients((_DRAWS, 6 if sign else 3), generator, device)
     if drawn.device.type == "meta":
         return drawn[0]
-    counts = [min(n, _SAMPLE // len(heads) + 1) for _, n in heads]
-    ids = torch.cat([torch.arange(start, start + count) for (start, _), count in zip(heads, counts)])
+    counts = [min(n, _SAMPLE // len(row_ranges) + 1) for _, n in row_ranges]
+    ids = torch.cat([torch.arange(start, start + count) for (start, _), count in zip(row_ranges, counts)])
     weight = torch.cat([1 / torch.arange(1, count + 1, dtype=torch.float64) for count in counts])
 
     places = (size - z) // z + 1

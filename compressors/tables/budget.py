@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.registry import Spec, for_budget, smallest_bytes
+from embpress.compressors.registry import MethodSpec, for_budget, smallest_bytes
 
 
-class TableSpec(NamedTuple):
+class TableConfig(NamedTuple):
     """One table of a model."""
 
     num_embeddings: int
@@ -33,25 +33,25 @@ class Plan:
     full_bytes: int
 
 
-def kept_full(tables: Sequence[TableSpec], min_rows: int = 200, largest: int | None = None) -> list[bool]:
+def kept_full(tables: Sequence[TableConfig], min_rows: int = 200, largest: int | None = None) -> list[bool]:
     """Which tables stay full: those under `min_rows` rows, and those outside the `largest` ones by size."""
     order = sorted(range(len(tables)), key=lambda t: -tables[t].num_embeddings * tables[t].embedding_dim)
     chosen = set(order if largest is None else order[:largest])
     return [table.num_embeddings < min_rows or t not in chosen for t, table in enumerate(tables)]
 
 
-def sizable(spec: Spec) -> bool:
+def sizable(spec: MethodSpec) -> bool:
     """Whether a ratio or a budget changes anything: the method can choose its size, and no knob has fixed it."""
     return not spec.fixes_size and (hasattr(spec.cls, "for_budget") or _saves_by_width(spec))
 
 
-def _saves_by_width(spec: Spec) -> bool:
+def _saves_by_width(spec: MethodSpec) -> bool:
     return spec.cls.model_width(2, 2.0) != 2
 
 
 def plan(
-    spec: Spec,
-    tables: Sequence[TableSpec],
+    spec: MethodSpec,
+    tables: Sequence[TableConfig],
     *,
     ratio: float | None = None,
     budget: int | None = None,
@@ -130,7 +130,9 @@ def plan(
     return Plan([knobs.get(t) for t in range(len(tables))], width, full_bytes)
 
 
-def _split(spec: Spec, tables: Sequence[TableSpec], least: dict[int, int], size: int) -> dict[int, dict[str, Any]]:
+def _split(
+    spec: MethodSpec, tables: Sequence[TableConfig], least: dict[int, int], size: int
+) -> dict[int, dict[str, Any]]:
     """Knobs of the chosen tables for `size` bytes in all, which holds at least their smallest sizes."""
     cls = spec.cls
     weight = {t: tables[t].num_embeddings * tables[t].embedding_dim for t in least}
@@ -159,7 +161,7 @@ def _split(spec: Spec, tables: Sequence[TableSpec], least: dict[int, int], size:
     return {t: knobs for t, (knobs, _) in result.items()}
 
 
-def _unreachable(spec: Spec, ratio: float, full_bytes: int, smallest: int, why: str = "") -> BudgetError:
+def _unreachable(spec: MethodSpec, ratio: float, full_bytes: int, smallest: int, why: str = "") -> BudgetError:
     reach = full_bytes / smallest
     shown = int(reach * 10) / 10  # rounded down: the ratio named must itself be reachable
     return BudgetError(f"cannot reach {ratio:g}×, smallest reachable {shown:g}× ({smallest:,} bytes){why}", smallest)

@@ -14,8 +14,8 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
 from embpress.compressors.methods.full import Full
-from embpress.compressors.registry import Spec, parse
-from embpress.compressors.tables.budget import Plan, TableSpec, plan
+from embpress.compressors.registry import MethodSpec, parse
+from embpress.compressors.tables.budget import Plan, TableConfig, plan
 
 # gradients of plain tables are sparse where all rows together are more than this
 SPARSE_ROWS = 100_000
@@ -28,7 +28,7 @@ class TableCollection(nn.Module):
     Tables of one method form a group that answers for all of them in one call. Build it with `build`.
 
     Attributes:
-        specs: the tables asked for, at the model's own width.
+        configs: the tables asked for, at the model's own width.
         embedding_dim: the width of the rows that come out.
         groups: one `TableGroup` a method.
         full_bytes: `Σ 4 n D` at the model's own width.
@@ -37,9 +37,9 @@ class TableCollection(nn.Module):
     groups: Sequence[TableGroup]
     _rows: Tensor
 
-    def __init__(self, specs: Sequence[TableSpec], tables: Sequence[Compressor], full_bytes: int) -> None:
+    def __init__(self, configs: Sequence[TableConfig], tables: Sequence[Compressor], full_bytes: int) -> None:
         super().__init__()
-        self.specs = list(specs)
+        self.configs = list(configs)
         self.full_bytes = full_bytes
         self.embedding_dim = tables[0].embedding_dim
         members: dict[type[Compressor], list[int]] = {}
@@ -51,7 +51,7 @@ class TableCollection(nn.Module):
         self._maintained = [table for table in tables if hasattr(table, "maintain")]
         self._runs = [_runs_of(own) for own in self.members]
         device = tables[0].device
-        rows = torch.tensor([s.num_embeddings for s in specs], device=device)
+        rows = torch.tensor([s.num_embeddings for s in configs], device=device)
         self.register_buffer("_rows", rows, persistent=False)
         for g, own in enumerate(self.members):
             self.register_buffer(f"_own_{g}", torch.tensor(own, device=device), persistent=False)
@@ -59,8 +59,8 @@ class TableCollection(nn.Module):
     @classmethod
     def build(
         cls,
-        specs: Sequence[TableSpec],
-        method: str | Spec = "full",
+        configs: Sequence[TableConfig],
+        method: str | MethodSpec = "full",
         *,
         ratio: float | None = None,
         budget: int | None = None,
@@ -74,7 +74,7 @@ class TableCollection(nn.Module):
         """Makes all tables of a model with one method under one total budget.
 
         Args:
-            specs: the tables, all of one width.
+            configs: the tables, all of one width.
             method: such as `"robe:z=32"`.
             ratio: full bytes / serving bytes of all tables together.
             budget: serving bytes of all tables together.
@@ -87,15 +87,15 @@ class TableCollection(nn.Module):
             BudgetError: the size cannot be reached. InputError: a spec that does not fit.
         """
         spec = parse(method) if isinstance(method, str) else method
-        made = plan(spec, specs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
+        made = plan(spec, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
         options = TableOptions(device=device, dtype=dtype, generator=generator)
-        return cls(specs, build_tables(spec, specs, made, sparse, options), made.full_bytes)
+        return cls(configs, build_tables(spec, configs, made, sparse, options), made.full_bytes)
 
     @property
     def tables(self) -> list[Compressor]:
-        """The tables in the order of `specs`."""
+        """The tables in the order of `configs`."""
         found = {t: table for own, group in zip(self.members, self.groups) for t, table in zip(own, group.tables)}
-        return [found[t] for t in range(len(self.specs))]
+        return [found[t] for t in range(len(self.configs))]
 
     def forward(self, inputs: Tensor | Sequence[BagInput]) -> Tensor:
         """Lookups in all tables.
@@ -111,18 +111,18 @@ class TableCollection(nn.Module):
             IndexError: an id out of range, naming the table.
         """
         if isinstance(inputs, Tensor):
-            if inputs.dim() != 2 or inputs.shape[1] != len(self.specs):
-                raise ValueError(f"ids must be (B, {len(self.specs)}), got {tuple(inputs.shape)}")
+            if inputs.dim() != 2 or inputs.shape[1] != len(self.configs):
+                raise ValueError(f"ids must be (B, {len(self.configs)}), got {tuple(inputs.shape)}")
             integers(inputs, "ids")
             self._check(inputs)
             return self._lookup(inputs)
-        if len(inputs) != len(self.specs):
-            raise ValueError(f"got {len(inputs)} inputs for {len(self.specs)} tables")
+        if len(inputs) != len(self.configs):
+            raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
         if all(isinstance(value, Tensor) for value in inputs):
             return self(torch.stack([cast(Tensor, value) for value in inputs], dim=1))
         bags = [_bags_of_one(value) if isinstance(value, Tensor) else value for value in inputs]
         for t, (ids, _) in enumerate(bags):
-            check_ids(ids, self.specs[t].num_embeddings, self._name(t))
+            check_ids(ids, self.configs[t].num_embeddings, self._name(t))
         parts = [group.pooled([bags[t] for t in own]) for own, group in zip(self.members, self.groups)]
         return self._joined(parts)
 
@@ -140,11 +140,11 @@ class TableCollection(nn.Module):
         if not looks_at(ids) or not bool(((ids < 0) | (ids >= self._rows)).any()):
             return
         row, t = ((ids < 0) | (ids >= self._rows)).nonzero()[0].tolist()
-        n = self.specs[t].num_embeddings
+        n = self.configs[t].num_embeddings
         raise IndexError(f"id {int(ids[row, t])} is out of range: {self._name(t)} has {n} rows, 0 to {n - 1}")
 
     def _name(self, t: int) -> str:
-        return self.specs[t].name or f"table {t}"
+        return self.configs[t].name or f"table {t}"
 
     def maintain(self, step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
         """Parameters with rows that hold something else since the last call, and these rows: see `maintain`."""
@@ -157,7 +157,7 @@ class TableCollection(nn.Module):
         look them up together.
         """
         whole = Ledger()
-        for spec, table, t in zip(self.specs, self.tables, range(len(self.specs))):
+        for spec, table, t in zip(self.configs, self.tables, range(len(self.configs))):
             whole += table.ledger(optimizer, batch_size).renamed(f"{spec.name or t}: ")
         return whole
 
@@ -193,12 +193,12 @@ class TableCollection(nn.Module):
             for table in folded.tables:
                 table._drop_training_state()
             return folded
-        return TableCollection(self.specs, [table.fold() for table in self.tables], self.full_bytes).eval()
+        return TableCollection(self.configs, [table.fold() for table in self.tables], self.full_bytes).eval()
 
     def extra_repr(self) -> str:
         """Tables, width, size."""
         return (
-            f"{len(self.specs)} tables, width {self.embedding_dim}, serving_bytes={self.serving_bytes}, "
+            f"{len(self.configs)} tables, width {self.embedding_dim}, serving_bytes={self.serving_bytes}, "
             f"ratio={self.ratio:.3g}"
         )
 
@@ -242,7 +242,7 @@ def group_of(tables: Sequence[Compressor]) -> TableGroup:
 
 
 def build_tables(
-    spec: Spec, specs: Sequence[TableSpec], made: Plan, sparse: bool | None, options: TableOptions
+    spec: MethodSpec, configs: Sequence[TableConfig], made: Plan, sparse: bool | None, options: TableOptions
 ) -> list[Compressor]:
     """The tables of a plan in their order: the method's, and full ones for the rest."""
     plain = spec.cls is Full  # then small tables are no exception, and all share one group
@@ -252,11 +252,11 @@ def build_tables(
     for cls, own in ((spec.cls, chosen), (Full, full)):
         if not own:
             continue
-        rows = sum(specs[t].num_embeddings for t in own)
+        rows = sum(configs[t].num_embeddings for t in own)
         want = rows > SPARSE_ROWS if sparse is None else sparse
         option: TableOptions = {**options, "sparse": want and "sparse" in cls.tags}
         knobs: list[dict[str, Any]] = [made.knobs[t] or {} for t in own]
-        shapes = [(specs[t].num_embeddings, made.width) for t in own]
+        shapes = [(configs[t].num_embeddings, made.width) for t in own]
         for t, table in zip(own, cls.build_tables(shapes, knobs, [option] * len(own))):
             tables[t] = table
-    return [tables[t] for t in range(len(specs))]
+    return [tables[t] for t in range(len(configs))]

@@ -10,9 +10,9 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
-from embpress.compressors.registry import Spec, available, parse
+from embpress.compressors.registry import MethodSpec, available, parse
 from embpress.compressors.registry import method as method_named
-from embpress.compressors.tables.budget import TableSpec, kept_full, plan
+from embpress.compressors.tables.budget import TableConfig, kept_full, plan
 
 
 class CompressedEmbedding(nn.Module):
@@ -36,7 +36,7 @@ class CompressedEmbedding(nn.Module):
 
 def compress_model(
     model: nn.Module,
-    method: str | Spec,
+    method: str | MethodSpec,
     *,
     ratio: float | None = None,
     budget: int | None = None,
@@ -90,9 +90,9 @@ def compress_model(
         if reason:
             notes[key] = reason
     keys = [key for key in tables if key not in notes]
-    specs = [TableSpec(*_shape(tables[key][0][1]), tables[key][0][0]) for key in keys]
+    configs = [TableConfig(*_shape(tables[key][0][1]), tables[key][0][0]) for key in keys]
     replaced, errors = _build(
-        spec, keys, specs, tables, notes, ratio, budget, min_rows, largest, from_weights, generator
+        spec, keys, configs, tables, notes, ratio, budget, min_rows, largest, from_weights, generator
     )
     rows = []
     swapped: dict[int, nn.Module] = {}  # a module under two names stays one module
@@ -179,9 +179,9 @@ def _refusal(module: Any) -> str:
 
 
 def _build(
-    spec: Spec,
+    spec: MethodSpec,
     keys: Sequence[int],
-    specs: Sequence[TableSpec],
+    configs: Sequence[TableConfig],
     tables: Mapping[int, list[tuple[str, Any]]],
     notes: dict[int, str],
     ratio: float | None,
@@ -192,15 +192,15 @@ def _build(
     generator: Generator | None,
 ) -> tuple[dict[int, Compressor], dict[int, float]]:
     """The compressed tables and their errors by the weight they replace; tables that stay full get a note."""
-    if not specs:
+    if not configs:
         raise InputError("no embedding of the model can be replaced: " + "; ".join(sorted(set(notes.values()))))
-    made = plan(spec, specs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
-    if made.width != max(s.embedding_dim for s in specs):
+    made = plan(spec, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
+    if made.width != max(s.embedding_dim for s in configs):
         raise InputError(
             f"{spec.name} reaches a ratio only by a smaller width, and a model that is there already fixes its width: "
             "give no ratio, or build the model at the smaller width"
         )
-    for key, full, table in zip(keys, kept_full(specs, min_rows, largest), specs):
+    for key, full, table in zip(keys, kept_full(configs, min_rows, largest), configs):
         if full:
             small = table.num_embeddings < min_rows
             notes[key] = f"under {min_rows} rows" if small else f"not among the {largest} largest"
@@ -228,7 +228,7 @@ def _build(
             for t, option in zip(chosen, options)
         }
         return {key: table for key, (table, _) in pairs.items()}, {key: error for key, (_, error) in pairs.items()}
-    built = spec.cls.build_tables([specs[t][:2] for t in chosen], [made.knobs[t] or {} for t in chosen], options)
+    built = spec.cls.build_tables([configs[t][:2] for t in chosen], [made.knobs[t] or {} for t in chosen], options)
     return {keys[t]: table for t, table in zip(chosen, built)}, {}
 
 

@@ -10,7 +10,7 @@ from torch import Generator
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.ledger import held_bytes
-from embpress.compressors.tables.budget import TableSpec
+from embpress.compressors.tables.budget import TableConfig
 from embpress.compressors.tables.collection import TableCollection
 from embpress.compressors.testing.subject import D, N, Subject, close, rejects
 
@@ -19,8 +19,8 @@ def _tables(subject: Subject, sizes: Sequence[int], dtype: torch.dtype | None = 
     options = TableOptions(device=subject.device, generator=Generator().manual_seed(0), dtype=dtype)
     shapes = [(n, D) for n in sizes]
     made = subject.cls.build_tables(shapes, [subject.knobs] * len(sizes), [options] * len(sizes))
-    specs = [TableSpec(n, D, f"table {t}") for t, n in enumerate(sizes)]
-    return TableCollection(specs, list(made), sum(4 * n * D for n in sizes))
+    configs = [TableConfig(n, D, f"table {t}") for t, n in enumerate(sizes)]
+    return TableCollection(configs, list(made), sum(4 * n * D for n in sizes))
 
 
 def check_collection(subject: Subject) -> None:
@@ -94,4 +94,4 @@ def check_collection_ledger(subject: Subject) -> None:
     held, said = held_bytes(folded) - routing, tables.serving_bytes
     assert said == held, f"the ledger says {said}, the tensors hold {held}"
     shares = sum(tables.table_bytes())
-    assert abs(shares - said) <= len(tables.specs), f"the tables' shares add up to {shares} of {said} bytes"
+    assert abs(shares - said) <= len(tables.configs), f"the tables' shares add up to {shares} of {said} bytes"

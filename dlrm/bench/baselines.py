@@ -52,14 +52,14 @@ class TensorlyTable(nn.Module):
         except ImportError:
             raise NotMeasured("tensorly-torch is not installed") from None
         held = 1
-        for factor in table.rows:
+        for factor in table.row_factors:
             held *= factor
         self.embedding = FactorizedEmbedding(
             held,
             table.embedding_dim,
             auto_tensorize=False,
-            tensorized_num_embeddings=table.rows,
-            tensorized_embedding_dim=table.columns,
+            tensorized_num_embeddings=table.row_factors,
+            tensorized_embedding_dim=table.column_factors,
             factorization="blocktt",
             rank=tuple(table.ranks),
             dtype=table.cores[0].dtype,
@@ -94,4 +94,4 @@ def full_table(
 
 def forward_flops(table: TTRec) -> int:
     """Floating point operations of one lookup."""
-    return sum(product_flops(table.columns, table.ranks))
+    return sum(product_flops(table.column_factors, table.ranks))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from embpress.compressors import Spec, TableCollection, TableSpec
+from embpress.compressors import MethodSpec, TableCollection, TableConfig
 from embpress.dlrm.bench.timing import Gemm, seconds_of
 from embpress.dlrm.data import Part
 from embpress.dlrm.measure.clock import Clock
@@ -71,10 +71,10 @@ def step_inputs(
     return [Part(labels, dense, own) for own in ids]
 
 
-def bench_model(sizes: Sequence[int], spec: Spec, settings: Settings, generator: Generator) -> DLRM:
+def bench_model(sizes: Sequence[int], spec: MethodSpec, settings: Settings, generator: Generator) -> DLRM:
     """The DLRM of the settings with tables of these sizes."""
     tables = TableCollection.build(
-        [TableSpec(n, settings.width, f"C{i}") for i, n in enumerate(sizes, 1)],
+        [TableConfig(n, settings.width, f"C{i}") for i, n in enumerate(sizes, 1)],
         with_optimizer(spec, settings),
         ratio=settings.ratio,
         budget=settings.budget,
@@ -87,7 +87,7 @@ def bench_model(sizes: Sequence[int], spec: Spec, settings: Settings, generator:
 
 
 def bench_train(
-    methods: Sequence[Spec],
+    methods: Sequence[MethodSpec],
     settings: Settings,
     scale: float,
     repeats: int,
@@ -109,7 +109,7 @@ def bench_train(
     sizes = [max(min(n, 3), int(n * scale)) for n in KAGGLE_ROWS]
     inputs = step_inputs(sizes, settings.batch_size, generator, device=settings.device)
     gemm, clock = Gemm(device=settings.device), Clock(settings.device)
-    steps: list[tuple[Spec, DLRM, Callable[[int], object]]] = []
+    steps: list[tuple[MethodSpec, DLRM, Callable[[int], object]]] = []
     for spec in methods:
         progress(f"building {spec}")
         model = bench_model(sizes, spec, settings, generator)

@@ -65,14 +65,16 @@ def train_case(
     def run(context: Context, row: Row) -> None:
         size, generator = context.size, context.generator()
         width, bags = dim or size.dim, batch or size.batch
-        table = TTRec(size.rows, width, rank=rank, cores=cores, dtype=dtype, generator=generator, device=context.device)
+        table = TTRec(
+            size.rows, width, rank=rank, num_cores=cores, dtype=dtype, generator=generator, device=context.device
+        )
         draw = _zipf if zipf else uniform
         offsets = torch.arange(0, bags * pooling, pooling, device=context.device)
         inputs = [(draw(size.rows, bags * pooling, generator).to(context.device), offsets) for _ in range(_INPUTS)]
         row.setting = {
             "rows": size.rows, "dim": width, "rank": rank, "cores": cores, "batch": bags, "pooling": pooling,
             "ids": f"zipf {ZIPF:g}" if zipf else "uniform", "dtype": dtype_name(dtype), "pass": "forward + backward",
-            "p": table.rows, "q": table.columns,
+            "p": table.row_factors, "q": table.column_factors,
         }  # fmt: skip
         grad = torch.randn(bags, width, dtype=dtype, generator=generator).to(context.device)
         distinct = sum(len(ids.unique()) for ids, _ in inputs) / len(inputs)

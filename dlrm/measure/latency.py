@@ -71,7 +71,7 @@ def measure(model: DLRM, tables: TableCollection, num_dense: int, seconds: float
     """
     generator, device = Generator().manual_seed(0), tables.tables[0].device
     clock = Clock(device)
-    sizes = [spec.num_embeddings for spec in tables.specs]
+    sizes = [config.num_embeddings for config in tables.configs]
     found: dict[str, float] = {}
     was = model.training
     model.eval()

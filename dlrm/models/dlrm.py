@@ -92,7 +92,7 @@ class DLRM(nn.Module):
     ) -> None:
         super().__init__()
         self.amp = amp
-        width, vectors = tables.embedding_dim, len(tables.specs) + 1
+        width, vectors = tables.embedding_dim, len(tables.configs) + 1
         self.bottom = mlp([num_dense, *bottom, width], generator, last_linear=False)
         self.tables = tables
         self.top = mlp([width + vectors * (vectors - 1) // 2, *top, 1], generator, last_linear=True)

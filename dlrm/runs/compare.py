@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embpress.compressors import Spec
+from embpress.compressors import MethodSpec
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.dlrm.runs import record as records
@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 def compare(
     data: ClickData,
-    methods: Sequence[Spec],
+    methods: Sequence[MethodSpec],
     settings: Settings,
     seeds: Sequence[int],
     folder: Path,

@@ -12,7 +12,7 @@ import torch
 from torch import Generator
 from torch.nn import functional as F
 
-from embpress.compressors import BudgetError, InputError, Spec, TableCollection, TableSpec
+from embpress.compressors import BudgetError, InputError, MethodSpec, TableCollection, TableConfig
 from embpress.compressors.tables.budget import sizable
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.measure.clock import Clock
@@ -31,12 +31,12 @@ from embpress.kernels import ops
 _METHOD_STREAM = 7919
 
 
-def table_specs(data: ClickData, width: int) -> list[TableSpec]:
+def table_configs(data: ClickData, width: int) -> list[TableConfig]:
     """The tables of a model on these data."""
-    return [TableSpec(n, width, name) for name, n in zip(data.features, data.num_embeddings)]
+    return [TableConfig(n, width, name) for name, n in zip(data.features, data.num_embeddings)]
 
 
-def with_optimizer(spec: Spec, settings: Settings) -> Spec:
+def with_optimizer(spec: MethodSpec, settings: Settings) -> MethodSpec:
     """A method that updates itself in the backward gets the run's optimizer, unless the spec names one."""
     if "fused" not in spec.cls.tags:
         return spec
@@ -44,7 +44,7 @@ def with_optimizer(spec: Spec, settings: Settings) -> Spec:
 
 
 def build_tables(
-    data: ClickData, spec: Spec, settings: Settings, seed: int, device: str | None = None
+    data: ClickData, spec: MethodSpec, settings: Settings, seed: int, device: str | None = None
 ) -> TableCollection:
     """The tables of a run, on its device or on another (`meta` takes no memory).
 
@@ -52,7 +52,7 @@ def build_tables(
         BudgetError: the size asked for cannot be reached.
     """
     return TableCollection.build(
-        table_specs(data, settings.width),
+        table_configs(data, settings.width),
         with_optimizer(spec, settings),
         ratio=settings.ratio,
         budget=settings.budget,
@@ -69,7 +69,7 @@ def build_model(data: ClickData, tables: TableCollection, settings: Settings, se
     return DLRM(data.train.dense.shape[1], tables, settings.bottom, settings.top, generator, settings.amp)
 
 
-def asked_size(spec: Spec, settings: Settings) -> tuple[float | None, int | None]:
+def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int | None]:
     """The ratio and the budget that a method has to meet: its own, else the run's; none where its size is fixed."""
     if not sizable(spec):
         return None, None
@@ -78,13 +78,13 @@ def asked_size(spec: Spec, settings: Settings) -> tuple[float | None, int | None
     return settings.ratio, settings.budget
 
 
-def identity(data: ClickData, spec: Spec, settings: Settings) -> dict[str, Any]:
+def identity(data: ClickData, spec: MethodSpec, settings: Settings) -> dict[str, Any]:
     """What a run's result depends on besides method and seed; full tables are the same run at any ratio."""
     ratio, budget = asked_size(spec, settings)
     return {"data": data.fingerprint, "protocol": settings.protocol(), "ratio": ratio, "budget": budget}
 
 
-def describe_run(data: ClickData, spec: Spec, settings: Settings, seed: int, command: str) -> dict[str, Any]:
+def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: int, command: str) -> dict[str, Any]:
     """The part of a record that is known before the run."""
     rows = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test)}
     lookups = [float(share) for share in data.row0_share]
@@ -183,7 +183,12 @@ def backend_of(tables: TableCollection) -> str:
 
 
 def run(
-    data: ClickData, spec: Spec, settings: Settings, seed: int, command: str = "", progress: Progress | None = None
+    data: ClickData,
+    spec: MethodSpec,
+    settings: Settings,
+    seed: int,
+    command: str = "",
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], np.ndarray | None]:
     """Trains and measures one method with one seed.
 
@@ -207,7 +212,7 @@ def run(
 
 
 def _run(
-    record: dict[str, Any], data: ClickData, spec: Spec, settings: Settings, seed: int, progress: Progress | None
+    record: dict[str, Any], data: ClickData, spec: MethodSpec, settings: Settings, seed: int, progress: Progress | None
 ) -> tuple[dict[str, Any], np.ndarray]:
     tables = build_tables(data, spec, settings, seed)
     record |= {
@@ -223,7 +228,7 @@ def _run(
                 "full_bytes": 4 * spec_.num_embeddings * settings.width,
                 "row0_share": share,
             }
-            for spec_, table, size, share in zip(tables.specs, tables.tables, tables.table_bytes(), data.row0_share)
+            for spec_, table, size, share in zip(tables.configs, tables.tables, tables.table_bytes(), data.row0_share)
         ],
     }
     largest = max(tables.tables, key=lambda table: (type(table).spec_name == spec.name, table.num_embeddings))

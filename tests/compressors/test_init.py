@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embpress.compressors import TableCollection, TableSpec, available, create
+from embpress.compressors import TableCollection, TableConfig, available, create
 from embpress.compressors.init import normal_, uniform_
 
 OTHERS = [name for name in available() if name != "full-tbe"]
@@ -39,8 +39,8 @@ def test_nothing_is_drawn_on_meta(method):
 @pytest.mark.parametrize("method", OTHERS)
 def test_a_collection_follows_to_with_all_its_tensors(method):
     """Also those of which a table only refers to its group's."""
-    specs = [TableSpec(n, 16, f"t{n}") for n in (300, 40, 500)]
-    tables = TableCollection.build(specs, method, min_rows=100, generator=generator()).to("meta")
+    configs = [TableConfig(n, 16, f"t{n}") for n in (300, 40, 500)]
+    tables = TableCollection.build(configs, method, min_rows=100, generator=generator()).to("meta")
     tensors = [*tables.parameters(), *tables.buffers()]
     for table in tables.tables:
         tensors += [value for value in vars(table).values() if isinstance(value, torch.Tensor)]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from embpress.compressors import (
     InputError,
-    Spec,
+    MethodSpec,
     available,
     broken,
     create,
@@ -26,8 +26,8 @@ from embpress.compressors.registry import as_bytes, as_ratio
     [
         "full",
         "tt:rank=16",
-        "tt:rank=16x32:cores=3:init=uniform",
-        "tt:rows=10x20x30:columns=2x2x4",
+        "tt:rank=16x32:num_cores=3:init=uniform",
+        "tt:row_factors=10x20x30:column_factors=2x2x4",
         "robe:z=32:sign=True:ratio=1000",
         "qr:op=concat:parts=2:budget=1500000",
         "full-tbe:optimizer=sgd:learning_rate=0.05",
@@ -47,7 +47,7 @@ def test_a_spec_is_written_as_it_is_read(text):
     st.sampled_from(["gaussian", "uniform"]),
 )
 def test_any_spec_survives_the_round_trip(ratio, rank, init):
-    spec = Spec("tt", {"rank": rank, "init": init}, ratio)
+    spec = MethodSpec("tt", {"rank": rank, "init": init}, ratio)
     assert parse(str(spec)) == spec
 
 
@@ -56,7 +56,7 @@ def test_any_spec_survives_the_round_trip(ratio, rank, init):
     [
         ("tt:rank=8", {"rank": 8}),
         ("tt:rank=8x4", {"rank": (8, 4)}),
-        ("tt:rows=4x5x6", {"rows": (4, 5, 6)}),
+        ("tt:row_factors=4x5x6", {"row_factors": (4, 5, 6)}),
         ("robe:sign=yes", {"sign": True}),
         ("robe:sign=0", {"sign": False}),
         ("full-tbe:learning_rate=1e-3", {"learning_rate": 0.001}),

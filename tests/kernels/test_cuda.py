@@ -14,8 +14,8 @@ from embpress.compressors.testing import parametrize_with_checks
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 METHODS = [name for name in available() if name != "full-tbe" or fbgemm("cuda") is None]
 VARIANTS = [
-    "tt:rank=3:cores=2",
-    "tt:rank=3x2x2:cores=4:init=gaussian",
+    "tt:rank=3:num_cores=2",
+    "tt:rank=3x2x2:num_cores=4:init=gaussian",
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2",
     "tt:rank=4:cache_fraction=0.1:warmup=1:refresh=1:evict=write-back",
     "tt:rank=4:store=true",

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors import TableCollection, TableSpec, create
+from embpress.compressors import TableCollection, TableConfig, create
 from embpress.kernels import ops
 
 # a method with little knobs, so that every way through its op is taken
 METHODS = (
     "tt:rank=4",
-    "tt:rank=5:cores=2",
-    "tt:rank=3:cores=4",
+    "tt:rank=5:num_cores=2",
+    "tt:rank=3:num_cores=4",
     "tt:rank=16:store=true",
     "tt:rank=4:cache_rows=8:warmup=1000000",
     "robe:z=4",
@@ -91,7 +91,7 @@ def table_calls(seed: int, methods: tuple[str, ...] = METHODS) -> Iterator[Table
         yield TableCall(f"{spec}, bags", _table(spec, n, dim, generator), (ids, offsets), False)
         sizes = [pick(40, 3000) for _ in range(3)]
         tables = TableCollection.build(
-            [TableSpec(rows, dim) for rows in sizes], spec, min_rows=2, sparse=False, generator=generator
+            [TableConfig(rows, dim) for rows in sizes], spec, min_rows=2, sparse=False, generator=generator
         )
         columns = torch.stack([_ids((batch,), rows, generator) for rows in sizes], dim=1)
         yield TableCall(f"{spec}, three tables", tables, (columns,), True)

@@ -69,11 +69,11 @@ class TTRec(Compressor):
 
     Args:
         rank: TT rank, or `d - 1` ranks (`16x32` in a spec); default 32.
-        cores: number of cores d, 2 to 4.
+        num_cores: number of cores d, 2 to 4.
         init: `sampled-gaussian` (the paper's), `gaussian`, `uniform`, all with the table's variance `1/(3n)`, or
             `sampled-gaussian-fbtt`, the published code's scale.
-        rows: factors `p` with `prod p >= n`; default: even, with little padding.
-        columns: factors `q` with `prod q = D`; default: even, the largest last.
+        row_factors: factors `p` with `prod p >= n`; default: even, with little padding.
+        column_factors: factors `q` with `prod q = D`; default: even, the largest last.
         store: keep the partial products of a training step's forward for its backward instead of making them again; no
             difference on CUDA, where they stay on the chip.
         math: on CUDA, how float32 products of large batches are made: `fp32`, or on tensor cores `tf32` (10 bits of
@@ -96,10 +96,10 @@ class TTRec(Compressor):
         embedding_dim: int,
         *,
         rank: int | tuple[int, ...] = 32,
-        cores: int = 3,
+        num_cores: int = 3,
         init: str = "sampled-gaussian",
-        rows: tuple[int, ...] | None = None,
-        columns: tuple[int, ...] | None = None,
+        row_factors: tuple[int, ...] | None = None,
+        column_factors: tuple[int, ...] | None = None,
         store: bool = False,
         math: str = "fp32",
         cache_rows: int = 0,
@@ -111,19 +111,23 @@ class TTRec(Compressor):
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
         check_init(init)
-        self.rows, self.columns = _shape(num_embeddings, embedding_dim, cores, rows, columns)
+        self.row_factors, self.column_factors = _shape(
+            num_embeddings, embedding_dim, num_cores, row_factors, column_factors
+        )
         given = (rank,) if isinstance(rank, int) else rank
-        if len(given) not in ((1,) if isinstance(rank, int) else (cores - 1,)) or min(given) < 1:
-            raise InputError(f"tt: rank={rank} must be one positive rank, or {cores - 1} of them for {cores} cores")
-        self.ranks = core_ranks(rank, self.rows, self.columns)
-        self.rank, self.num_cores, self.init, self.store, self.math = rank, cores, init, store, math
+        if len(given) not in ((1,) if isinstance(rank, int) else (num_cores - 1,)) or min(given) < 1:
+            raise InputError(
+                f"tt: rank={rank} must be one positive rank, or {num_cores - 1} of them for {num_cores} cores"
+            )
+        self.ranks = core_ranks(rank, self.row_factors, self.column_factors)
+        self.rank, self.num_cores, self.init, self.store, self.math = rank, num_cores, init, store, math
         if math not in ops.MATH:
             raise InputError(f"tt: math={math!r} is not one of {', '.join(ops.MATH)}")
         self.cores = nn.ParameterList(
             torch.empty(
                 p, self.ranks[k], q, self.ranks[k + 1], device=options.get("device"), dtype=options.get("dtype")
             )
-            for k, (p, q) in enumerate(zip(self.rows, self.columns))
+            for k, (p, q) in enumerate(zip(self.row_factors, self.column_factors))
         )
         self.cache_rows = _cache_rows(num_embeddings, cache_rows, cache_fraction)
         self.warmup, self.refresh, self.evict = warmup, refresh, evict
@@ -152,10 +156,10 @@ class TTRec(Compressor):
         """Rank, number of cores, initialisation and shapes as resolved."""
         return {
             "rank": self.rank,
-            "cores": self.num_cores,
+            "num_cores": self.num_cores,
             "init": self.init,
-            "rows": self.rows,
-            "columns": self.columns,
+            "row_factors": self.row_factors,
+            "column_factors": self.column_factors,
             **({"store": True} if self.store else {}),
             **({"math": self.math} if self.math != "fp32" else {}),
             **(
@@ -276,7 +280,7 @@ class TTRec(Compressor):
         On CUDA partial products stay on the chip. A small batch has no plan there; it is counted all the same.
         """
         grouped = max(1, self.num_cores - 2)  # the core whose digit groups the lookups
-        groups = self.rows[grouped]
+        groups = self.row_factors[grouped]
         if self.cores[0].is_cuda:
             plan = 4 * (5 * batch_size + 2 * groups + self.cache_rows + 2)
         else:
@@ -284,9 +288,9 @@ class TTRec(Compressor):
         partial = 0
         if self.store and self.num_cores > 2 and not self.cores[0].is_cuda:
             widest = 64 // self.itemsize  # elements of a vector: pieces are padded to whole ones, and rows by one more
-            pieces = math.prod(self.columns[:grouped])
+            pieces = math.prod(self.column_factors[:grouped])
             padded = -(-self.ranks[-2] // widest) * widest
-            partial = pieces * (self.columns[grouped] * padded + widest) * self.itemsize
+            partial = pieces * (self.column_factors[grouped] * padded + widest) * self.itemsize
         return batch_size * (8 + self.embedding_dim * self.itemsize + partial) + plan
 
     def _cores(self) -> list[Tensor]:
@@ -296,10 +300,14 @@ class TTRec(Compressor):
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
         """`4 Σ R_{k-1} p_k q_k R_k` bytes, and those of the cache."""
-        cores, rank = knobs.get("cores", 3), knobs.get("rank", 32)
-        rows, columns = _shape(num_embeddings, embedding_dim, cores, knobs.get("rows"), knobs.get("columns"))
+        num_cores, rank = knobs.get("num_cores", 3), knobs.get("rank", 32)
+        row_factors, column_factors = _shape(
+            num_embeddings, embedding_dim, num_cores, knobs.get("row_factors"), knobs.get("column_factors")
+        )
         cached = _cache_rows(num_embeddings, knobs.get("cache_rows", 0), knobs.get("cache_fraction", 0.0))
-        return 4 * num_parameters(rows, columns, core_ranks(rank, rows, columns)) + serving_bytes(cached, embedding_dim)
+        return 4 * num_parameters(
+            row_factors, column_factors, core_ranks(rank, row_factors, column_factors)
+        ) + serving_bytes(cached, embedding_dim)
 
     @classmethod
     def for_budget(
@@ -308,10 +316,10 @@ class TTRec(Compressor):
         dim: int,
         size: int,
         *,
-        cores: int = 3,
+        num_cores: int = 3,
         init: str = "sampled-gaussian",
-        rows: tuple[int, ...] | None = None,
-        columns: tuple[int, ...] | None = None,
+        row_factors: tuple[int, ...] | None = None,
+        column_factors: tuple[int, ...] | None = None,
         cache_rows: int = 0,
         cache_fraction: float = 0.0,
         **others: Any,
@@ -320,7 +328,15 @@ class TTRec(Compressor):
         cache_rows = _cache_rows(n, cache_rows, cache_fraction)
 
         def total(rank: int) -> int:
-            return cls.serving_size(n, dim, cores=cores, rows=rows, columns=columns, rank=rank, cache_rows=cache_rows)
+            return cls.serving_size(
+                n,
+                dim,
+                num_cores=num_cores,
+                row_factors=row_factors,
+                column_factors=column_factors,
+                rank=rank,
+                cache_rows=cache_rows,
+            )
 
         if total(1) > size:
             raise BudgetError(f"tt cannot hold {n} rows of width {dim} in {size} bytes", total(1))
@@ -344,10 +360,10 @@ class TTRec(Compressor):
         tolerance: float | None = None,
         budget: int | None = None,
         ratio: float | None = None,
-        cores: int = 3,
+        num_cores: int = 3,
         init: str = "sampled-gaussian",
-        rows: tuple[int, ...] | None = None,
-        columns: tuple[int, ...] | None = None,
+        row_factors: tuple[int, ...] | None = None,
+        column_factors: tuple[int, ...] | None = None,
         cache_rows: int = 0,
         cache_fraction: float = 0.0,
         **options: Unpack[TableOptions],
@@ -366,7 +382,8 @@ class TTRec(Compressor):
             budget: serving bytes; each rank is chosen for the least error, which is then no more than that of the
                 largest `rank` for all that fits, rows that pad the table (zero) included.
             ratio: `4 n D` over the serving bytes, instead of a budget.
-            cores, init, rows, columns: as in the constructor; `init` only matters to `reset_parameters`.
+            num_cores, init, row_factors, column_factors: as in the constructor; `init` only matters to
+                `reset_parameters`.
             cache_rows, cache_fraction: as in the constructor; the budget and the ratio count the cache, which starts
                 empty.
             **options: other knobs of the cache, and those of `TableOptions`; device and dtype are the table's own by
@@ -382,8 +399,8 @@ class TTRec(Compressor):
         table = DenseRows(weight)
         n, dim = table.shape
         device, dtype = options.get("device") or table.device, options.get("dtype") or table.dtype
-        rows, columns = _shape(n, dim, cores, rows, columns)
-        least = num_parameters(rows, columns, (1,) * (cores + 1))
+        row_factors, column_factors = _shape(n, dim, num_cores, row_factors, column_factors)
+        least = num_parameters(row_factors, column_factors, (1,) * (num_cores + 1))
         cached = _cache_rows(n, cache_rows, cache_fraction)
         beside = serving_bytes(cached, dim, dtype.itemsize)
         wanted = goal(dtype, 4 * n * dim, least, beside, rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
@@ -391,10 +408,28 @@ class TTRec(Compressor):
         options["device"], options["dtype"] = device, dtype
         plain = options.copy()
         plain["device"] = "meta"  # what the constructor refuses is refused before the work
-        cls(n, dim, rank=1 if rank is None else rank, cores=cores, init=init, rows=rows, columns=columns, **plain)
-        found = balanced(decompose(table, rows, columns, device, **wanted))
+        cls(
+            n,
+            dim,
+            rank=1 if rank is None else rank,
+            num_cores=num_cores,
+            init=init,
+            row_factors=row_factors,
+            column_factors=column_factors,
+            **plain,
+        )
+        found = balanced(decompose(table, row_factors, column_factors, device, **wanted))
         ranks = tuple(core.shape[3] for core in found[:-1])
-        made = cls(n, dim, rank=ranks, cores=cores, init=init, rows=rows, columns=columns, **options)
+        made = cls(
+            n,
+            dim,
+            rank=ranks,
+            num_cores=num_cores,
+            init=init,
+            row_factors=row_factors,
+            column_factors=column_factors,
+            **options,
+        )
         for core, values in zip(made.cores, found):
             core.copy_(values)
         widest = max(core[0].numel() for core in made.cores)  # a lookup gathers a slice of each core
@@ -417,15 +452,15 @@ def _cache_rows(n: int, cache_rows: int, cache_fraction: float) -> int:
 
 
 def _shape(
-    n: int, dim: int, cores: int, rows: Sequence[int] | None, columns: Sequence[int] | None
+    n: int, dim: int, num_cores: int, row_factors: Sequence[int] | None, column_factors: Sequence[int] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Factors of rows and width, given or automatic."""
-    if cores not in (2, 3, 4):
-        raise InputError(f"tt: cores={cores}, it must be 2, 3 or 4")
-    rows = factor_rows(n, cores) if rows is None else tuple(rows)
-    columns = factor_width(dim, cores) if columns is None else tuple(columns)
-    if len(rows) != cores or math.prod(rows) < n or min(rows) < 1:
-        raise InputError(f"tt: rows={rows} must be {cores} factors with a product of at least {n}")
-    if len(columns) != cores or math.prod(columns) != dim:
-        raise InputError(f"tt: columns={columns} must be {cores} factors with product {dim}")
-    return rows, columns
+    if num_cores not in (2, 3, 4):
+        raise InputError(f"tt: num_cores={num_cores}, it must be 2, 3 or 4")
+    row_factors = factor_rows(n, num_cores) if row_factors is None else tuple(row_factors)
+    column_factors = factor_width(dim, num_cores) if column_factors is None else tuple(column_factors)
+    if len(row_factors) != num_cores or math.prod(row_factors) < n or min(row_factors) < 1:
+        raise InputError(f"tt: row_factors={row_factors} must be {num_cores} factors with a product of at least {n}")
+    if len(column_factors) != num_cores or math.prod(column_factors) != dim:
+        raise InputError(f"tt: column_factors={column_factors} must be {num_cores} factors with product {dim}")
+    return row_factors, column_factors

@@ -63,7 +63,7 @@ def shape_of(runs: Iterable[Record]) -> Shape | None:
     table = max(sized, key=lambda t: (t.get("method") == "tt", _whole(t, "num_embeddings"), _whole(t, "embedding_dim")))
     trained = table.get("method") == "tt"
     given = records.part(table, "knobs") if trained else {}
-    knobs = {key: _knob(given[key]) for key in ("rank", "cores", "rows", "columns") if key in given}
+    knobs = {key: _knob(given[key]) for key in ("rank", "num_cores", "row_factors", "column_factors") if key in given}
     n, dim = _whole(table, "num_embeddings"), _whole(table, "embedding_dim")
     made = create("tt", n, dim, device="meta", **knobs)
     rank = made.knobs()["rank"]

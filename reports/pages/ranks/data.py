@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embpress.compressors.errors import InputError
-from embpress.compressors.registry import Spec, parse
+from embpress.compressors.registry import MethodSpec, parse
 from embpress.reports import records
 from embpress.reports.records import Record
 from embpress.reports.stats import Difference, paired
@@ -81,10 +81,10 @@ class RankLines:
 def rank_lines(runs: Iterable[Record]) -> RankLines:
     """Gathers the tensor-train runs with one rank; lines without a cache first, each kind by name."""
     kept: list[Record] = []
-    given: dict[str, tuple[int, Spec]] = {}
+    given: dict[str, tuple[int, MethodSpec]] = {}
     left: dict[str, list[str]] = {}
     for run in runs:
-        found: tuple[int, Spec] | str | None = None if records.is_full(run) else _settings(run)
+        found: tuple[int, MethodSpec] | str | None = None if records.is_full(run) else _settings(run)
         if isinstance(found, str):
             left.setdefault(found, []).append(_name(run))
         elif found is None:
@@ -146,7 +146,7 @@ def against_size(point: Point, line: Line) -> Difference | None:
     return None
 
 
-def _settings(run: Record) -> tuple[int, Spec] | str:
+def _settings(run: Record) -> tuple[int, MethodSpec] | str:
     """The rank and the spec with what is not at its default, or why the run has no place on a line."""
     if (run.get("name") or records.method(run).partition(":")[0]) != _METHOD:
         return "no tensor train"
@@ -166,7 +166,7 @@ def _settings(run: Record) -> tuple[int, Spec] | str:
     return rank, replace(spec, knobs=keep, ratio=None, budget=None)
 
 
-def _sized(run: Record, spec: Spec) -> bool:
+def _sized(run: Record, spec: MethodSpec) -> bool:
     asked = records.part(run, "asked")
     return spec.ratio is not None or spec.budget is not None or any(asked.get(x) for x in ("ratio", "budget"))
 
@@ -188,7 +188,7 @@ def _default(name: str) -> Any:
     return _defaults().get(name)
 
 
-def _cache(spec: Spec) -> str:
+def _cache(spec: MethodSpec) -> str:
     rows, share = (spec.knobs.get(name) for name in _CACHE)
     size = f"{rows:,} row{'s' if rows > 1 else ''}" if rows else f"{100 * share:.6g} %" if share else ""
     if not size:
@@ -197,7 +197,7 @@ def _cache(spec: Spec) -> str:
     return ", ".join(str(part) for part in (size, spec.knobs.get("evict"), records.knobs_text(times)) if part)
 
 
-def _others(spec: Spec) -> str:
+def _others(spec: MethodSpec) -> str:
     named = ("rank", "init", *_OF_CACHE)
     found = {name: value for name, value in spec.knobs.items() if name not in named}
     plain = {name: "x".join(map(str, value)) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embpress.compressors import BudgetError, InputError, TableCollection, TableSpec, create, method
+from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, create, method
 
 
 def seeded(seed=0):
@@ -23,8 +23,8 @@ def test_fold_is_exact_to_rounding(mode):
 
 
 def test_collection_folds_to_the_same_lookups():
-    specs = [TableSpec(300, 8), TableSpec(50, 8), TableSpec(400, 8)]
-    tables = TableCollection.build(specs, "mlet:k=32", dtype=torch.float64, generator=seeded())
+    configs = [TableConfig(300, 8), TableConfig(50, 8), TableConfig(400, 8)]
+    tables = TableCollection.build(configs, "mlet:k=32", dtype=torch.float64, generator=seeded())
     ids = torch.tensor([[0, 49, 399], [299, 0, 5]])
     want = torch.stack([table.lookup(ids[:, t]) for t, table in enumerate(tables.tables)], dim=1)
     torch.testing.assert_close(tables(ids), want, rtol=1e-12, atol=1e-12)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embpress.compressors import BudgetError, InputError, create
-from embpress.compressors.methods.qr import QRTrick
+from embpress.compressors.methods.qr import QuotientRemainder
 
 
 def rows_of(table, ids):
@@ -41,7 +41,7 @@ def test_rows_are_put_together_from_quotient_and_remainder(op, parts):
 
 
 def test_integers_stay_exact_past_two_to_the_24():
-    table = QRTrick(2**25 + 1000, 1, c=4099)
+    table = QuotientRemainder(2**25 + 1000, 1, c=4099)
     ids = torch.arange(2**25 - 500, 2**25 + 500)
     remainder, quotient = rows_of(table, ids).unbind(1)
     assert list(zip(quotient.tolist(), remainder.tolist())) == [divmod(i, 4099) for i in ids.tolist()]
@@ -51,7 +51,7 @@ def test_integers_stay_exact_past_two_to_the_24():
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 3000), st.integers(1, 80), st.sampled_from([2, 3]))
 def test_partitions_separate_all_ids(n, c, parts):
-    table = QRTrick(n, 1, c=c, parts=parts)
+    table = QuotientRemainder(n, 1, c=c, parts=parts)
     rows = rows_of(table, torch.arange(n))
     assert len(set(map(tuple, rows.tolist()))) == n
     assert (rows < torch.tensor(table.part_sizes)).all()
@@ -96,9 +96,9 @@ def test_gradients(op):
 )
 def test_size_follows_the_knobs(n, c, parts, rows):
     size = 4 * rows * 16 + 24 * parts
-    assert QRTrick.serving_size(n, 16, c=c, parts=parts) == size
+    assert QuotientRemainder.serving_size(n, 16, c=c, parts=parts) == size
     assert create(f"qr:c={c}:parts={parts}", n, 16).ledger().serving_bytes == size
-    assert QRTrick.serving_size(n, 16 * parts, c=c, parts=parts, op="concat") == size
+    assert QuotientRemainder.serving_size(n, 16 * parts, c=c, parts=parts, op="concat") == size
 
 
 @settings(deadline=None, max_examples=40)
@@ -106,14 +106,14 @@ def test_size_follows_the_knobs(n, c, parts, rows):
 def test_budget_takes_the_smallest_c_that_fits(n, parts, ratio):
     dim = 8
     size = int(4 * n * dim / ratio)
-    sizes = {c: QRTrick.serving_size(n, dim, c=c, parts=parts) for c in range(1, 40)}
+    sizes = {c: QuotientRemainder.serving_size(n, dim, c=c, parts=parts) for c in range(1, 40)}
     with pytest.raises(BudgetError) as error:
-        QRTrick.for_budget(n, dim, 1, parts=parts)
+        QuotientRemainder.for_budget(n, dim, 1, parts=parts)
     smallest = error.value.smallest
     assert all(found >= smallest for found in sizes.values())
     size = max(size, smallest)  # the smallest size itself is reachable
-    c = QRTrick.for_budget(n, dim, size, parts=parts)["c"]
-    assert QRTrick.serving_size(n, dim, c=c, parts=parts) <= size
+    c = QuotientRemainder.for_budget(n, dim, size, parts=parts)["c"]
+    assert QuotientRemainder.serving_size(n, dim, c=c, parts=parts) <= size
     assert all(found > size for smaller, found in sizes.items() if smaller < c)
 
 

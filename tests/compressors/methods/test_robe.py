@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from embpress.compressors import BudgetError, InputError, TableCollection, TableSpec, create
+from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, create
 from embpress.compressors.methods.robe import Robe
 
 PRIME = 2038074743
@@ -40,8 +40,8 @@ def naive_rows(table, x):
 
 
 def collection(method="robe:z=4", ratio=10, dtype=torch.float64):
-    specs = [TableSpec(n, dim) for n, dim in SHAPES]
-    return TableCollection.build(specs, method, ratio=ratio, generator=seeded(), dtype=dtype)
+    configs = [TableConfig(n, dim) for n, dim in SHAPES]
+    return TableCollection.build(configs, method, ratio=ratio, generator=seeded(), dtype=dtype)
 
 
 @pytest.mark.parametrize("sign", ["false", "true"])
@@ -102,8 +102,8 @@ def test_sharing_by_hand_equals_the_model_that_shares():
     tables = collection()
     source = tables.tables[0]
     a = Robe(700, 10, z=4, memory=source.memory, coefficients=source.coefficients)
-    b = Robe(300, 10, z=4, memory=a.memory, coefficients=a.coefficients, start=700)
-    c = Robe(1500, 10, z=4, memory=a.memory, coefficients=a.coefficients, start=1000)
+    b = Robe(300, 10, z=4, memory=a.memory, coefficients=a.coefficients, row_offset=700)
+    c = Robe(1500, 10, z=4, memory=a.memory, coefficients=a.coefficients, row_offset=1000)
     ids = torch.tensor([[0, 1, 2], [699, 299, 1499]])
     by_hand = torch.stack([table.lookup(ids[:, t]) for t, table in enumerate((a, b, c))], dim=1)
     assert torch.equal(by_hand, tables(ids))
@@ -162,7 +162,7 @@ def test_hash_is_drawn_so_that_frequent_ids_share_little():
 
     for seed in range(10):
         tables = TableCollection.build(
-            [TableSpec(2000, 8)] * 3, "robe:z=8", ratio=10, generator=seeded(seed), dtype=torch.float64
+            [TableConfig(2000, 8)] * 3, "robe:z=8", ratio=10, generator=seeded(seed), dtype=torch.float64
         )
         drawn = unevenness(tables)
         random = []
@@ -204,18 +204,18 @@ def test_budget_is_filled_and_its_end_is_exact(spec, coefficients):
 
 def test_a_given_array_decides_the_size():
     source = create("robe:size=500", 1000, 10)
-    table = create("robe:ratio=2", 1000, 10, memory=source.memory, coefficients=source.coefficients, start=1000)
+    table = create("robe:ratio=2", 1000, 10, memory=source.memory, coefficients=source.coefficients, row_offset=1000)
     assert table.memory is source.memory
 
 
 def test_start_in_a_spec_moves_all_tables_of_a_model():
-    tables = collection("robe:z=4:start=50")
+    tables = collection("robe:z=4:row_offset=50")
     for table, start in zip(tables.tables, [50, 750, 1050]):
         want = torch.tensor(naive_rows(table, [start + 7]), dtype=torch.float64)
         assert torch.equal(table.lookup(torch.tensor([7])), want)
 
 
-@pytest.mark.parametrize("spec", ["robe:start=5:ratio=10", "robe:start=5"])
+@pytest.mark.parametrize("spec", ["robe:row_offset=5:ratio=10", "robe:row_offset=5"])
 def test_start_in_a_spec_moves_the_rows(spec):
     table = create(spec, 100, 10, dtype=torch.float64, generator=seeded())
     assert table.lookup(torch.tensor([0, 99])).tolist() == naive_rows(table, [5, 104])

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embpress.compressors import BudgetError, InputError, TableCollection, TableSpec, parse, plan
+from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, parse, plan
 from embpress.compressors.tables.budget import kept_full
 
 KAGGLE = [1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27]
 KAGGLE += [14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572]
-CRITEO = [TableSpec(n, 16) for n in KAGGLE]
-SCALED = [TableSpec(max(3, n // 300), 16) for n in KAGGLE]
+CRITEO = [TableConfig(n, 16) for n in KAGGLE]
+SCALED = [TableConfig(max(3, n // 300), 16) for n in KAGGLE]
 METHODS = ("tt", "robe", "hash", "qr")
 RATIOS = (2, 3.7, 16, 64, 200)
 
@@ -76,7 +76,7 @@ def test_what_is_built_weighs_what_was_planned(method, ratio):
 
 
 def test_the_rest_is_split_in_proportion_to_the_tables():
-    tables = [TableSpec(n, 16) for n in (400_000, 100_000, 200_000, 50)]
+    tables = [TableConfig(n, 16) for n in (400_000, 100_000, 200_000, 50)]
     made = plan(parse("hash"), tables, ratio=10)
     rest = full_bytes(tables) // 10 - 4 * 50 * 16
     for (n, dim, _), knobs in zip(tables[:3], made.knobs):
@@ -86,7 +86,7 @@ def test_the_rest_is_split_in_proportion_to_the_tables():
 
 
 def test_a_small_table_gets_its_smallest_size_and_the_others_pay():
-    tables = [TableSpec(1_000_000, 16), TableSpec(300, 16)]
+    tables = [TableConfig(1_000_000, 16), TableConfig(300, 16)]
     budget = 50_000
     made = plan(parse("tt"), tables, budget=budget)
     cls = parse("tt").cls
@@ -100,7 +100,7 @@ def test_a_small_table_gets_its_smallest_size_and_the_others_pay():
 
 
 @pytest.mark.parametrize(
-    "method", ["tt", "robe", "hash", "qr", "tt:cores=4", "qr:op=concat:parts=4", "robe:z=4:sign=true"]
+    "method", ["tt", "robe", "hash", "qr", "tt:num_cores=4", "qr:op=concat:parts=4", "robe:z=4:sign=true"]
 )
 @pytest.mark.parametrize("tables", [CRITEO, SCALED], ids=["criteo", "scaled"])
 def test_the_smallest_size_is_reachable_and_one_byte_less_is_not(method, tables):
@@ -117,7 +117,7 @@ def test_the_smallest_size_is_reachable_and_one_byte_less_is_not(method, tables)
 
 def test_a_budget_is_met_to_the_byte():
     """727209 x 16 is a case where bytes / (bytes / budget) falls one byte short in floating point."""
-    tables = [TableSpec(727_209, 16)]
+    tables = [TableConfig(727_209, 16)]
     full, budget = full_bytes(tables), 22_169_160
     assert int(full / (full / budget)) == budget - 1
     assert sizes("robe", tables, plan(parse("robe"), tables, budget=budget)) == [budget]
@@ -126,7 +126,7 @@ def test_a_budget_is_met_to_the_byte():
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(200, 10**6), min_size=1, max_size=4), st.sampled_from(METHODS), st.floats(1, 400))
 def test_any_model_is_below_its_budget_or_told_a_smallest_size_above_it(rows, method, ratio):
-    tables = [TableSpec(n, 16) for n in rows]
+    tables = [TableConfig(n, 16) for n in rows]
     spec, budget = parse(method), int(full_bytes(tables) / ratio)
     with pytest.raises(BudgetError) as error:
         plan(spec, tables, budget=1)
@@ -146,22 +146,22 @@ def test_the_ratio_named_in_the_message_is_reachable():
 
 
 def test_the_specs_ratio_beats_the_argument_and_a_size_knob_beats_both():
-    tables = [TableSpec(100_000, 16)]
+    tables = [TableConfig(100_000, 16)]
     assert plan(parse("hash:ratio=50"), tables, ratio=5) == plan(parse("hash"), tables, ratio=50)
     assert plan(parse("hash:budget=90k"), tables, ratio=5) == plan(parse("hash"), tables, budget=90_000)
     assert plan(parse("hash:k=7:ratio=50"), tables, ratio=5).knobs == [{"k": 7}]
-    assert plan(parse("tt:rank=3:cores=2"), tables, ratio=5).knobs == [{"rank": 3, "cores": 2}]
+    assert plan(parse("tt:rank=3:num_cores=2"), tables, ratio=5).knobs == [{"rank": 3, "num_cores": 2}]
     assert plan(parse("hash"), tables).knobs == [{}]
 
 
 def test_other_knobs_hold_under_a_ratio():
-    (knobs,) = plan(parse("qr:op=concat:parts=4"), [TableSpec(100_000, 16)], ratio=30).knobs
+    (knobs,) = plan(parse("qr:op=concat:parts=4"), [TableConfig(100_000, 16)], ratio=30).knobs
     assert (knobs["op"], knobs["parts"]) == ("concat", 4)
     assert sum([knobs["c"]] * 3) * 4 <= 100_000 * 16 / 30
 
 
 def test_tables_under_min_rows_stay_full_and_count():
-    tables = [TableSpec(199, 16), TableSpec(200, 16), TableSpec(10_000, 16)]
+    tables = [TableConfig(199, 16), TableConfig(200, 16), TableConfig(10_000, 16)]
     assert kept_full(tables) == [True, False, False]
     assert kept_full(tables, min_rows=201) == [True, True, False]
     assert kept_full(tables, min_rows=0) == [False, False, False]
@@ -175,7 +175,7 @@ def test_tables_under_min_rows_stay_full_and_count():
 
 
 def test_largest_counts_bytes_not_rows():
-    tables = [TableSpec(1000, 4), TableSpec(900, 16), TableSpec(5000, 16), TableSpec(100, 64)]
+    tables = [TableConfig(1000, 4), TableConfig(900, 16), TableConfig(5000, 16), TableConfig(100, 64)]
     assert kept_full(tables, largest=2) == [True, False, False, True]
     assert kept_full(tables, largest=3) == [True, False, False, True]  # the third has too few rows
     assert kept_full(tables, min_rows=0, largest=3) == [True, False, False, False]
@@ -192,7 +192,7 @@ def test_largest_tables_carry_the_whole_ratio():
 
 
 def test_nothing_to_compress_is_said():
-    tables = [TableSpec(100, 16)]
+    tables = [TableConfig(100, 16)]
     with pytest.raises(BudgetError, match="no table has 200 rows"):
         plan(parse("hash"), tables, ratio=2)
     assert plan(parse("hash"), tables, ratio=1).knobs == [None]
@@ -211,7 +211,7 @@ def test_mlet_trains_the_whole_model_at_a_smaller_width(ratio, width):
 
 
 def test_mlet_reaches_every_width_by_its_budget_and_no_smaller_one():
-    tables = [TableSpec(1000, 49), TableSpec(500, 49)]
+    tables = [TableConfig(1000, 49), TableConfig(500, 49)]
     rows = 1500
     for width in range(1, 50):
         assert plan(parse("mlet"), tables, budget=4 * rows * width).width == width
@@ -224,7 +224,7 @@ def test_mlet_reaches_every_width_by_its_budget_and_no_smaller_one():
 
 def test_mlet_at_width_one_cannot_go_below():
     with pytest.raises(BudgetError):
-        plan(parse("mlet"), [TableSpec(1000, 1)], ratio=2)
+        plan(parse("mlet"), [TableConfig(1000, 1)], ratio=2)
 
 
 def test_full_tables_stay_full_under_a_ratio_meant_for_the_other_methods():
@@ -244,4 +244,4 @@ def test_ratio_and_budget_together_are_refused():
 
 def test_a_method_of_one_size_takes_no_ratio_of_its_own():
     with pytest.raises(InputError, match="one size"):
-        plan(parse("full:ratio=5"), [TableSpec(1000, 16)])
+        plan(parse("full:ratio=5"), [TableConfig(1000, 16)])

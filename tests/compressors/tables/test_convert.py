@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from embpress.compressors import BudgetError, Compressor, InputError, compress_model, create, optimizer_groups
-from embpress.compressors.tables.budget import TableSpec
+from embpress.compressors.tables.budget import TableConfig
 from embpress.compressors.tables.collection import TableCollection
 
 COLUMNS = ["module", "num_embeddings", "embedding_dim", "method", "bytes_before", "bytes_after", "ratio", "note"]
@@ -287,8 +287,8 @@ def test_groups_of_a_converted_model():
 @pytest.mark.parametrize("method", ["full", "hash", "qr", "mlet:k=16", "tt:rank=2", "robe"])
 def test_groups_say_which_gradients_are_sparse(method, sparse):
     model = nn.Module()
-    specs = [TableSpec(300, 8), TableSpec(400, 8), TableSpec(3, 8)]
-    model.tables = TableCollection.build(specs, method, sparse=sparse)
+    configs = [TableConfig(300, 8), TableConfig(400, 8), TableConfig(3, 8)]
+    model.tables = TableCollection.build(configs, method, sparse=sparse)
     model.top = nn.Linear(8, 1)
     model.top(model.tables(torch.tensor([[1, 2, 0], [1, 399, 2]]))).sum().backward()
     groups = optimizer_groups(model)

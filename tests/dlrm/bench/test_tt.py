@@ -28,7 +28,7 @@ def generator(seed=0):
 
 
 def small_table(cores=3, rank=5, dim=24, n=1000):
-    return TTRec(n, dim, rank=rank, cores=cores, dtype=torch.float64, generator=generator())
+    return TTRec(n, dim, rank=rank, num_cores=cores, dtype=torch.float64, generator=generator())
 
 
 def rows_and_gradients(module, *inputs):
@@ -97,9 +97,9 @@ def test_a_training_step_makes_its_gradients_anew():
 
 def test_flops_against_a_hand_count():
     # three cores: 2 (q0 R1 q1 R2 + q0 q1 R2 q2)
-    table = TTRec(10_131_227, 64, rank=32, columns=(4, 4, 4), device="meta")
+    table = TTRec(10_131_227, 64, rank=32, column_factors=(4, 4, 4), device="meta")
     assert forward_flops(table) == 2 * (4 * 32 * 4 * 32 + 4 * 4 * 32 * 4)
-    unequal = TTRec(8000, 30, rank=(6, 7), rows=(20, 20, 20), columns=(3, 2, 5), device="meta")
+    unequal = TTRec(8000, 30, rank=(6, 7), row_factors=(20, 20, 20), column_factors=(3, 2, 5), device="meta")
     assert forward_flops(unequal) == 2 * (3 * 6 * 2 * 7 + 3 * 2 * 7 * 5)
 
 

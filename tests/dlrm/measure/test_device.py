@@ -26,7 +26,7 @@ RUNS = [
     "mlet/sgd/sparse",
     "robe:z=5:sign=true/sgd",
     "hash:parts=4/rowwise_adagrad",
-    "tt:rank=3:cores=2:store=true/sgd",
+    "tt:rank=3:num_cores=2:store=true/sgd",
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2/adagrad",
     "tt:rank=4:cache_fraction=0.1:warmup=1:refresh=1:evict=write-back/adagrad",
     *(f"{name}/adagrad/bags" for name in ("full", "tt:rank=4", "robe", "hash")),
@@ -182,7 +182,7 @@ def test_every_benchmark_keeps_to_its_device():
         "torch.cat([torch.arange(3), torch.arange(3, device='pretend')])",
         "torch.empty(3, device='pretend').uniform_(generator=torch.Generator())",
         "one = torch.ones(1, dtype=int); memory = torch.rand(9, device='pretend'); "
-        "ops.robe_lookup(memory, one.view(1, 1), one.expand(3), starts=one, rows=one, z=2, dim=4)",
+        "ops.robe_lookup(memory, one.view(1, 1), one.expand(3), row_offsets=one, rows=one, z=2, dim=4)",
     ],
 )
 def test_the_pretended_device_catches_what_was_left_on_the_cpu(mistake):

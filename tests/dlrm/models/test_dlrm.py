@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from embpress.compressors import TableCollection, TableSpec
+from embpress.compressors import TableCollection, TableConfig
 from embpress.dlrm.measure.latency import zipf_ids
 from embpress.dlrm.models.dlrm import DLRM, PairwiseDots, mlp, pair_indices
 from embpress.dlrm.training.evaluate import scores
@@ -19,7 +19,7 @@ SIZES = [50, 3, 20]
 def model(method="full", **options):
     g = torch.Generator().manual_seed(0)
     tables = TableCollection.build(
-        [TableSpec(n, 4, f"t{n}") for n in SIZES], method, min_rows=0, generator=g, **options
+        [TableConfig(n, 4, f"t{n}") for n in SIZES], method, min_rows=0, generator=g, **options
     )
     return DLRM(5, tables, [7], [6], g)
 

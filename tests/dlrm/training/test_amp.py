@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from embpress.cli.main import main
-from embpress.compressors import TableCollection, TableSpec, parse
+from embpress.compressors import TableCollection, TableConfig, parse
 from embpress.dlrm.data import load
 from embpress.dlrm.models.dlrm import DLRM
 from embpress.dlrm.runs.experiment import build_model, build_tables, identity, run
@@ -26,7 +26,7 @@ def data():
 
 def small_model(amp):
     g = torch.Generator().manual_seed(0)
-    tables = TableCollection.build([TableSpec(n, 4, f"t{n}") for n in (50, 3, 20)], "full", generator=g)
+    tables = TableCollection.build([TableConfig(n, 4, f"t{n}") for n in (50, 3, 20)], "full", generator=g)
     return DLRM(5, tables, [7], [6], g, amp)
 
 

@@ -35,9 +35,9 @@ def case(kind, parts, width, rows=(40, 1, 1000), dtype=torch.float64, seed=0):
         coefficients = torch.randint(1, PRIME, (tables, 4, parts), generator=seeded(seed)).tolist()
     counts = [own * (parts if kind == "hash" else 1) for own in sizes]
     base = [[sum(own[:j]) for j in range(parts)] for own in counts]
-    first = [sum(sum(own) for own in counts[:t]) for t in range(tables)]
+    row_offsets = [sum(sum(own) for own in counts[:t]) for t in range(tables)]
     weight = torch.randn(sum(map(sum, counts)), width, dtype=torch.float64, generator=seeded(seed)).to(dtype)
-    plain = {"first": first, "rows": rows, "coefficients": coefficients, "base": base, "sizes": sizes}
+    plain = {"row_offsets": row_offsets, "rows": rows, "coefficients": coefficients, "base": base, "sizes": sizes}
     constants = {name: torch.tensor(value) for name, value in plain.items()}
     return SimpleNamespace(weight=weight, constants=constants, plain=plain, kind=kind, parts=parts, rows=rows)
 
@@ -55,7 +55,7 @@ def part_rows(made, t, i):
             h = (i * a + b) % PRIME
             h = ((h ^ (h >> 15)) * c + d) % PRIME
             h ^= h >> 15
-        found.append(plain["first"][t] + plain["base"][t][j] + h % size)
+        found.append(plain["row_offsets"][t] + plain["base"][t][j] + h % size)
     return found
 
 
@@ -119,7 +119,7 @@ def test_integers_stay_exact_at_the_largest_ids_and_coefficients(kind, device):
         made.plain["sizes"] = [[4099, 2**31 // 4099 + 1]] * 2
         made.plain["base"] = [[0, 4099]] * 2
         made.weight = torch.arange(2**31 // 4099 + 2 * 4099, dtype=torch.float64)[:, None]
-    made.plain["first"] = [0, 3]
+    made.plain["row_offsets"] = [0, 3]
     made.constants = {name: torch.tensor(value) for name, value in made.plain.items()}
     wide = torch.tensor([0, 1, 2**24 + 1, 2**25 + 1, 2**26 - 1])
     ids = torch.stack([torch.tensor([2**31 - 2, PRIME, PRIME - 1, 10**9, 2**30]), wide], dim=1)
@@ -262,7 +262,11 @@ def test_gradcheck(kind, parts, combine, device):
 def test_opcheck(kind, parts, combine, device):
     made = case(kind, parts, 4)
     ids, how = random_ids(made, 5).to(device), ops.reference.COMBINE.index(combine)
-    known = [ids, *(made.constants[n].to(device) for n in ("first", "rows", "coefficients", "base", "sizes")), how]
+    known = [
+        ids,
+        *(made.constants[n].to(device) for n in ("row_offsets", "rows", "coefficients", "base", "sizes")),
+        how,
+    ]
     weight = made.weight.to(device)
     opcheck(torch.ops.embpress.compositional_lookup.default, (weight, *known))
     opcheck(torch.ops.embpress.compositional_lookup_train.default, (weight.requires_grad_(), *known))

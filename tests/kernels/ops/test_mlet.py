@@ -25,7 +25,7 @@ def case(k, dim, rows=(40, 1, 300), dtype=torch.float64):
     count = torch.tensor(rows)
     table = torch.randn(sum(rows), k, dtype=torch.float64, generator=seeded()).to(dtype)
     projections = torch.randn(len(rows), k, dim, dtype=torch.float64, generator=seeded(1)).to(dtype)
-    return SimpleNamespace(table=table, projections=projections, first=count.cumsum(0) - count, rows=count)
+    return SimpleNamespace(table=table, projections=projections, row_offsets=count.cumsum(0) - count, rows=count)
 
 
 def random_ids(made, samples, repeat=False):
@@ -37,14 +37,16 @@ def random_ids(made, samples, repeat=False):
 
 
 def naive(made, ids, table, projections):
-    return torch.stack([table[ids[:, t] + made.first[t]] @ projections[t] for t in range(len(made.rows))], dim=1)
+    return torch.stack([table[ids[:, t] + made.row_offsets[t]] @ projections[t] for t in range(len(made.rows))], dim=1)
 
 
 def call(made, ids, device, table=None, projections=None):
     table = made.table if table is None else table
     projections = made.projections if projections is None else projections
-    first, rows = made.first.to(device), made.rows.to(device)
-    return ops.mlet_lookup(table.to(device), projections.to(device), ids.to(device), first=first, rows=rows).cpu()
+    row_offsets, rows = made.row_offsets.to(device), made.rows.to(device)
+    return ops.mlet_lookup(
+        table.to(device), projections.to(device), ids.to(device), row_offsets=row_offsets, rows=rows
+    ).cpu()
 
 
 # (k, dim): one number, ragged, k below dim, 16 bytes at a time, tiles of 16, 32 and 64 columns, two tiles wide
@@ -168,7 +170,7 @@ def test_opcheck(device):
     made = case(8, 4)
     ids = random_ids(made, 5).to(device)
     table, projections = made.table.to(device), made.projections.to(device)
-    known = (ids, made.first.to(device), made.rows.to(device))
+    known = (ids, made.row_offsets.to(device), made.rows.to(device))
     opcheck(torch.ops.embpress.mlet_lookup.default, (table, projections, *known))
     trained = table.clone().requires_grad_(), projections.clone().requires_grad_()
     opcheck(torch.ops.embpress.mlet_lookup_train.default, (*trained, *known))

@@ -33,7 +33,7 @@ def robe_index(x, coefficients, size, z, dim):
 
 def global_rows(ids, tables):
     """Global rows `(N, T)` as lists."""
-    return [[s + i for s, i in zip(tables["starts"].tolist(), sample)] for sample in ids.tolist()]
+    return [[s + i for s, i in zip(tables["row_offsets"].tolist(), sample)] for sample in ids.tolist()]
 
 
 def robe_naive(memory, ids, tables, coefficients, z, dim):
@@ -57,7 +57,7 @@ def robe_naive_gradient(grad, ids, tables, coefficients, size, z):
 def tables_of(*rows, gap=0):
     """Starts and rows of tables that lie one after another, `gap` rows apart."""
     count = torch.tensor(rows)
-    return {"starts": (count + gap).cumsum(0) - count, "rows": count}
+    return {"row_offsets": (count + gap).cumsum(0) - count, "rows": count}
 
 
 def on(device, tables):
@@ -263,9 +263,9 @@ def test_native_ops_take_an_id_out_of_range_for_zeros(z, atomics, device):
 @pytest.mark.parametrize("sign", [False, True])
 def test_opcheck(sign, atomics, device):
     memory, coefficients = (tensor.to(device) for tensor in robe_case(sign=sign))
-    starts, rows = on(device, tables_of(8, 10**9 + 1)).values()
+    row_offsets, rows = on(device, tables_of(8, 10**9 + 1)).values()
     ids = torch.tensor([[3, 3], [0, 10**9], [7, 7]]).to(device)
-    known = (ids, starts, rows, coefficients)
+    known = (ids, row_offsets, rows, coefficients)
     opcheck(torch.ops.embpress.robe_lookup.default, (memory, *known, 4, 10))
     opcheck(torch.ops.embpress.robe_lookup_train.default, (memory.requires_grad_(), *known, 4, 10, atomics))
     grad = random_grad(3, 2, 10).to(device)

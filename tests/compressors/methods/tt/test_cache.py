@@ -17,7 +17,7 @@ from torch import nn
 
 import embpress.compressors as ec
 from embpress.cli.main import main
-from embpress.compressors import BudgetError, InputError, TableCollection, TableSpec, compress_model, create
+from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, compress_model, create
 from embpress.compressors.methods.tt import TTRec
 from embpress.compressors.methods.tt.cache import count_places
 from embpress.dlrm.data.base import Bags, Part
@@ -273,7 +273,7 @@ def test_wrong_ids_leave_no_trace():
 
 def test_wrong_ids_of_one_table_leave_no_trace_in_the_others():
     tables = TableCollection.build(
-        [TableSpec(30, D, "first"), TableSpec(20, D, "second")], "tt:rank=2:cache_rows=2:warmup=5", min_rows=0
+        [TableConfig(30, D, "first"), TableConfig(20, D, "second")], "tt:rank=2:cache_rows=2:warmup=5", min_rows=0
     )
     offsets = torch.tensor([0, 2])
     for wrong in ([torch.tensor([5, 20]), torch.tensor([1, 20])], torch.tensor([[5, 20]])):
@@ -338,8 +338,8 @@ def test_a_forgotten_count_keeps_the_counts_of_the_ids_that_stay():
 @pytest.mark.parametrize("num_cores", [2, 3, 4])
 def test_write_back_is_the_least_squares_optimum_of_the_last_slices(num_cores):
     """Against one dense problem over all entries of a slice, solved by its pseudo-inverse."""
-    table = make(cores=num_cores, rank=2, evict="write-back", cache_rows=6)
-    p, last = table.rows[-1], table.cores[-1]
+    table = make(num_cores=num_cores, rank=2, evict="write-back", cache_rows=6)
+    p, last = table.row_factors[-1], table.cores[-1]
     old = [core.detach().clone() for core in table.cores]
     ids = torch.tensor([0, p, 2 * p, 1, p + 1, 3])  # last digits 0 thrice, 1 twice, 3 % p
     table.fill_cache(ids)
@@ -376,7 +376,7 @@ def test_write_back_is_the_least_squares_optimum_of_the_last_slices(num_cores):
 
 def test_write_back_brings_a_row_back_where_the_slice_can_hold_it():
     """One row and a slice with enough entries: what was learned is looked up from the cores, to rounding."""
-    table = make(rank=8, columns=(2, 1, 4), evict="write-back", cache_rows=1)
+    table = make(rank=8, column_factors=(2, 1, 4), evict="write-back", cache_rows=1)
     table.fill_cache(torch.tensor([13]))
     want = torch.linspace(-1, 1, D, dtype=torch.float64)
     with torch.no_grad():
@@ -621,12 +621,12 @@ def test_a_budget_counts_the_cache():
 
 
 def test_a_ratio_that_the_cache_makes_unreachable_says_the_smallest_size():
-    specs = [TableSpec(20_000, 16, "a"), TableSpec(5_000, 16, "b")]
-    TableCollection.build(specs, "tt", ratio=150, device="meta")
+    configs = [TableConfig(20_000, 16, "a"), TableConfig(5_000, 16, "b")]
+    TableCollection.build(configs, "tt", ratio=150, device="meta")
     with pytest.raises(BudgetError, match="cannot reach 150×") as error:
-        TableCollection.build(specs, "tt:cache_fraction=0.05", ratio=150, device="meta")
-    assert error.value.smallest == sum(TTRec.serving_size(n, 16, rank=1, cache_fraction=0.05) for n, _, _ in specs)
-    made = TableCollection.build(specs, "tt:cache_fraction=0.01", ratio=20, device="meta")
+        TableCollection.build(configs, "tt:cache_fraction=0.05", ratio=150, device="meta")
+    assert error.value.smallest == sum(TTRec.serving_size(n, 16, rank=1, cache_fraction=0.05) for n, _, _ in configs)
+    made = TableCollection.build(configs, "tt:cache_fraction=0.01", ratio=20, device="meta")
     assert made.serving_bytes <= 64 * 25_000 / 20
     assert [table.cache_rows for table in made.tables] == [200, 50]
 
@@ -680,9 +680,9 @@ def test_a_group_is_its_tables():
 
 
 def test_a_collection_counts_each_tables_own_ids_and_serves_the_same():
-    specs = [TableSpec(300, D, "a"), TableSpec(50, D, "small"), TableSpec(400, D, "b")]
+    configs = [TableConfig(300, D, "a"), TableConfig(50, D, "small"), TableConfig(400, D, "b")]
     g = torch.Generator().manual_seed(0)
-    tables = TableCollection.build(specs, "tt:rank=2:cache_rows=4:warmup=1:refresh=1", generator=g)
+    tables = TableCollection.build(configs, "tt:rank=2:cache_rows=4:warmup=1:refresh=1", generator=g)
     a, small, b = tables.tables
     assert not hasattr(small, "cache")
     ids = torch.tensor([[5, 6, 7], [5, 6, 8], [9, 9, 8]])
@@ -747,12 +747,12 @@ def test_native_and_plain_pytorch_fill_the_same_cache(tmp_path):
 
 
 def test_the_hit_rate_is_a_brute_force_count():
-    specs = [TableSpec(300, D, "a"), TableSpec(50, D, "small"), TableSpec(400, D, "b")]
-    tables = TableCollection.build(specs, "tt:rank=2:cache_rows=40")
+    configs = [TableConfig(300, D, "a"), TableConfig(50, D, "small"), TableConfig(400, D, "b")]
+    tables = TableCollection.build(configs, "tt:rank=2:cache_rows=40")
     g = torch.Generator().manual_seed(0)
     tables.tables[0].fill_cache(torch.randperm(300, generator=g)[:40])
     tables.tables[2].fill_cache(torch.randperm(400, generator=g)[:31])
-    ids = torch.stack([torch.randint(0, n, (200,), generator=g) for n, _, _ in specs], 1).int()
+    ids = torch.stack([torch.randint(0, n, (200,), generator=g) for n, _, _ in configs], 1).int()
     lengths = torch.randint(0, 4, (200,), generator=g)
     values = torch.randint(0, 400, (int(lengths.sum()),), generator=g).int()
     ids[:, 2] = 0
@@ -767,7 +767,7 @@ def test_the_hit_rate_is_a_brute_force_count():
     for piece in (part, part.slice(20, 90)):
         assert cache_hit_rate(tables, piece) == brute(piece)
     assert 0 < brute(part) < 0.2
-    plain = TableCollection.build(specs, "tt:rank=2")
+    plain = TableCollection.build(configs, "tt:rank=2")
     assert cache_hit_rate(plain, part) is None
 
 

@@ -46,7 +46,7 @@ def unfoldings(weight, rows, columns):
 def best_possible(weight, table):
     """No train of the table's ranks can be nearer: the largest of the unfoldings' own errors (Eckart and Young)."""
     tails = []
-    for matrix, rank in zip(unfoldings(weight, table.rows, table.columns), table.ranks[1:]):
+    for matrix, rank in zip(unfoldings(weight, table.row_factors, table.column_factors), table.ranks[1:]):
         tails.append(math.sqrt((np.linalg.svd(matrix, compute_uv=False)[rank:] ** 2).sum()))
     return np.array(tails) / np.linalg.norm(weight)
 
@@ -55,7 +55,7 @@ def best_possible(weight, table):
 @pytest.mark.parametrize("cores", [2, 3, 4])
 def test_a_tensor_train_comes_back(cores, dtype, within):
     rows, columns = SHAPES[cores]
-    shape = {"cores": cores, "rows": rows, "columns": columns}
+    shape = {"num_cores": cores, "row_factors": rows, "column_factors": columns}
     source = TTRec(
         math.prod(rows), math.prod(columns), rank=RANKS[cores], dtype=dtype, generator=seeded(), **shape
     ).to_dense()
@@ -72,8 +72,10 @@ def test_a_tensor_train_comes_back(cores, dtype, within):
 
 def test_a_budget_spends_nothing_on_rounding():
     rows, columns = SHAPES[3]
-    source = TTRec(720, 16, rank=4, rows=rows, columns=columns, dtype=torch.float64, generator=seeded()).to_dense()
-    table, _ = TTRec.from_dense(source, budget=10**6, rows=rows, columns=columns)
+    source = TTRec(
+        720, 16, rank=4, row_factors=rows, column_factors=columns, dtype=torch.float64, generator=seeded()
+    ).to_dense()
+    table, _ = TTRec.from_dense(source, budget=10**6, row_factors=rows, column_factors=columns)
     assert table.ranks == (1, 4, 4, 1)
 
 
@@ -82,7 +84,7 @@ def test_two_cores_are_the_matrix_optimum(rank):
     """The error is what the singular values of the rearranged matrix leave out."""
     weight = noise(90, 8)
     rows, columns = (9, 10), (2, 4)
-    table, error = TTRec.from_dense(weight, rank=rank, cores=2, rows=rows, columns=columns)
+    table, error = TTRec.from_dense(weight, rank=rank, num_cores=2, row_factors=rows, column_factors=columns)
     matrix = np.array(  # (i0, a0) × (i1, a1)
         [
             [float(weight[i0 * 10 + i1, a0 * 4 + a1]) for i1 in range(10) for a1 in range(4)]
@@ -105,7 +107,7 @@ def test_two_cores_are_the_matrix_optimum(rank):
 )
 def test_given_ranks_are_within_the_bound_of_the_best(n, dim, cores, rank, decay):
     weight = noise(n, dim) * torch.exp(-decay * torch.arange(dim, dtype=torch.float64))
-    table, error = TTRec.from_dense(weight, rank=rank, cores=cores)
+    table, error = TTRec.from_dense(weight, rank=rank, num_cores=cores)
     assert error == pytest.approx(measured(table, weight), abs=1e-12)
     tails = best_possible(weight.numpy(), table)
     assert error <= math.sqrt((tails**2).sum()) + 1e-12  # the sum of what the cuts leave out …
@@ -122,7 +124,7 @@ def test_given_ranks_are_within_the_bound_of_the_best(n, dim, cores, rank, decay
 )
 def test_a_tolerance_is_kept(n, dim, cores, dtype, tolerance):
     weight = noise(n, dim, dtype) @ torch.diag(torch.logspace(0, -4, dim, dtype=dtype))
-    table, error = TTRec.from_dense(weight, tolerance=tolerance, cores=cores)
+    table, error = TTRec.from_dense(weight, tolerance=tolerance, num_cores=cores)
     assert error <= tolerance
     assert measured(table, weight) <= tolerance
     assert table.itemsize == dtype.itemsize
@@ -132,11 +134,11 @@ def test_a_tolerance_is_kept(n, dim, cores, dtype, tolerance):
 def test_a_tolerance_takes_the_fewest_parameters(cores):
     """No smaller pair of ranks, tried one by one, keeps it."""
     weight = noise(60, 8) @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64))
-    table, _ = TTRec.from_dense(weight, tolerance=0.2, cores=cores)
+    table, _ = TTRec.from_dense(weight, tolerance=0.2, num_cores=cores)
     size = table.ledger().serving_bytes
     for first in range(1, 17):
         for second in range(1, 17) if cores == 3 else (1,):
-            other, error = TTRec.from_dense(weight, rank=(first, second)[: cores - 1], cores=cores)
+            other, error = TTRec.from_dense(weight, rank=(first, second)[: cores - 1], num_cores=cores)
             assert error > 0.2 or other.ledger().serving_bytes >= size
 
 
@@ -154,7 +156,7 @@ def test_a_budget_is_kept_and_no_worse_than_one_rank_for_all(rows, dim, ratio, k
         weight = weight.cumsum(0)
     if kind == "last":  # rows that repeat
         weight = weight[torch.arange(n) % 7] + 0.1 * weight
-    fixed = {"rows": rows, "cores": len(rows or (0, 0, 0))}
+    fixed = {"row_factors": rows, "num_cores": len(rows or (0, 0, 0))}
     size = int(4 * n * dim / ratio)
     if TTRec.serving_size(n, dim, rank=1, **fixed) > size:
         return
@@ -170,13 +172,15 @@ def test_a_budget_is_kept_and_no_worse_than_one_rank_for_all(rows, dim, ratio, k
 def test_a_budget_gives_the_ranks_to_the_cores_that_need_them():
     """The first digit's unfolding has rank 2, so nearly all of the budget belongs to the second rank."""
     rows, columns = (10, 10, 10), (2, 2, 4)
-    source = TTRec(1000, 16, rank=(2, 40), rows=rows, columns=columns, dtype=torch.float64, generator=seeded())
+    source = TTRec(
+        1000, 16, rank=(2, 40), row_factors=rows, column_factors=columns, dtype=torch.float64, generator=seeded()
+    )
     weight = source.to_dense()
     size = source.ledger().serving_bytes
-    table, error = TTRec.from_dense(weight, budget=size, rows=rows, columns=columns)
+    table, error = TTRec.from_dense(weight, budget=size, row_factors=rows, column_factors=columns)
     assert table.ranks == (1, 2, 40, 1)
     assert error < 1e-12
-    fixed = {"rows": rows, "columns": columns}
+    fixed = {"row_factors": rows, "column_factors": columns}
     _, even = TTRec.from_dense(weight, **TTRec.for_budget(1000, 16, size // 2, **fixed), **fixed)
     assert even > 0.3
 
@@ -192,11 +196,11 @@ def test_a_budget_counts_the_bytes_of_the_dtype():
 @pytest.mark.parametrize("cores", [2, 3, 4])
 def test_a_budget_that_cannot_be_reached_says_the_smallest(cores):
     weight = noise(500, 16, torch.float32)
-    smallest = TTRec.serving_size(500, 16, rank=1, cores=cores)
+    smallest = TTRec.serving_size(500, 16, rank=1, num_cores=cores)
     with pytest.raises(BudgetError, match=f"rank 1 takes {smallest}") as caught:
-        TTRec.from_dense(weight, budget=smallest - 1, cores=cores)
+        TTRec.from_dense(weight, budget=smallest - 1, num_cores=cores)
     assert caught.value.smallest == smallest
-    table, _ = TTRec.from_dense(weight, budget=smallest, cores=cores)
+    table, _ = TTRec.from_dense(weight, budget=smallest, num_cores=cores)
     assert set(table.ranks) == {1}
 
 
@@ -257,10 +261,10 @@ def test_no_tensor_is_as_large_as_the_table(monkeypatch):
 def test_blocks_do_not_change_what_comes_out(cores, monkeypatch):
     weight = noise(1009, 24)
     for goal in ({"rank": 6}, {"budget": 20_000}):
-        one, _ = TTRec.from_dense(weight, cores=cores, **goal)
+        one, _ = TTRec.from_dense(weight, num_cores=cores, **goal)
         with monkeypatch.context() as small:
             small.setattr("embpress.compressors.methods.tt.svd._BLOCK", 1)
-            other, _ = TTRec.from_dense(weight, cores=cores, **goal)
+            other, _ = TTRec.from_dense(weight, num_cores=cores, **goal)
         assert one.ranks == other.ranks
         torch.testing.assert_close(one.to_dense(), other.to_dense(), rtol=1e-9, atol=1e-9)
 
@@ -268,21 +272,21 @@ def test_blocks_do_not_change_what_comes_out(cores, monkeypatch):
 def test_rows_that_pad_the_table_do_not_count():
     """The error is that of the real rows, and a table of fewer real rows than factors hold is still reproduced."""
     weight = noise(7, 8)
-    table, error = TTRec.from_dense(weight, rank=99, rows=(3, 3, 3), columns=(2, 2, 2))
+    table, error = TTRec.from_dense(weight, rank=99, row_factors=(3, 3, 3), column_factors=(2, 2, 2))
     assert error < 1e-14
     torch.testing.assert_close(table.to_dense(), weight, rtol=1e-12, atol=1e-12)
-    table, error = TTRec.from_dense(weight, rank=2, rows=(3, 3, 3), columns=(2, 2, 2))
+    table, error = TTRec.from_dense(weight, rank=2, row_factors=(3, 3, 3), column_factors=(2, 2, 2))
     assert error == pytest.approx(measured(table, weight), abs=1e-14)
 
 
 @pytest.mark.parametrize("cores", [2, 3, 4])
 def test_one_row_and_a_table_of_zeros(cores):
     row = noise(1, 16, torch.float32)
-    table, error = TTRec.from_dense(row, rank=99, cores=cores)
+    table, error = TTRec.from_dense(row, rank=99, num_cores=cores)
     assert error < 1e-6
     torch.testing.assert_close(table.to_dense(), row)
     for goal in ({"rank": 3}, {"tolerance": 0.1}, {"ratio": 2}):
-        table, error = TTRec.from_dense(torch.zeros(50, 16), cores=cores, **goal)
+        table, error = TTRec.from_dense(torch.zeros(50, 16), num_cores=cores, **goal)
         assert error == 0
         assert not table.to_dense().any()
 
@@ -293,7 +297,7 @@ def test_small_singular_values_keep_their_digits():
     q2, _ = torch.linalg.qr(noise(40, 40, seed=2))
     matrix = (q1 * torch.logspace(0, -11, 20, dtype=torch.float64)) @ q2[:20]
     weight = matrix.view(10, 2, 10, 4).transpose(1, 2).reshape(100, 8)
-    table, error = TTRec.from_dense(weight, tolerance=1e-10, cores=2, rows=(10, 10), columns=(2, 4))
+    table, error = TTRec.from_dense(weight, tolerance=1e-10, num_cores=2, row_factors=(10, 10), column_factors=(2, 4))
     assert table.ranks[1] == 18  # the singular values are 10^(-11 k / 19): after 18 of them 4e-11 and less is left
     assert 1e-12 < error <= 1e-10
 
@@ -343,9 +347,9 @@ def test_written_out_to_serve():
         (torch.ones(50, 8), {"budget": 0}, "budget"),
         (torch.ones(50, 8), {"rank": 0}, "rank=0"),
         (torch.ones(50, 8), {"rank": (2, 2, 2)}, "rank="),
-        (torch.ones(50, 8), {"cores": 5}, "cores=5"),
-        (torch.ones(50, 8), {"rows": (2, 2, 2)}, "rows="),
-        (torch.ones(50, 8), {"columns": (2, 2, 3)}, "columns="),
+        (torch.ones(50, 8), {"num_cores": 5}, "num_cores=5"),
+        (torch.ones(50, 8), {"row_factors": (2, 2, 2)}, "row_factors="),
+        (torch.ones(50, 8), {"column_factors": (2, 2, 3)}, "column_factors="),
         (torch.ones(50, 8), {"init": "gausian"}, "gaussian"),
         (torch.ones(50), {}, "matrix"),
         (torch.ones(0, 8), {}, "matrix"),

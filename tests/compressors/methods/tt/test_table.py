@@ -34,9 +34,9 @@ def parameters(module):
 @pytest.mark.parametrize(("n", "p", "counts", "ratios"), TABLE_2)
 def test_parameter_counts_of_table_2(n, p, counts, ratios):
     for rank, count, ratio in zip((16, 32, 64), counts, ratios):
-        table = TTRec(n, 16, rank=rank, rows=p, columns=(2, 2, 4), device="meta")
+        table = TTRec(n, 16, rank=rank, row_factors=p, column_factors=(2, 2, 4), device="meta")
         assert parameters(table) == count
-        assert TTRec.serving_size(n, 16, rank=rank, rows=p, columns=(2, 2, 4)) == 4 * count
+        assert TTRec.serving_size(n, 16, rank=rank, row_factors=p, column_factors=(2, 2, 4)) == 4 * count
         assert table.ledger().serving_bytes == 4 * count
         assert abs(n * 16 / count - ratio) <= 1  # the paper rounds, sometimes down
 
@@ -49,7 +49,7 @@ def test_automatic_shapes_need_about_what_the_paper_needs(n, rank):
 
 
 def test_the_papers_model_at_rank_32():
-    seven = sum(TTRec.serving_size(n, 16, rank=32, rows=p, columns=(2, 2, 4)) for n, p, _, _ in TABLE_2)
+    seven = sum(TTRec.serving_size(n, 16, rank=32, row_factors=p, column_factors=(2, 2, 4)) for n, p, _, _ in TABLE_2)
     whole = seven + sum(64 * n for n in KAGGLE_SMALL)
     full = 64 * (sum(KAGGLE_SMALL) + sum(row[0] for row in TABLE_2))
     assert round(seven / 1e6, 2) == 9.42
@@ -116,7 +116,7 @@ def test_column_factors_of_common_widths(dim, q):
 
 def table_std(n, rank, cores, init, dim=16, draws=12):
     generator = torch.Generator().manual_seed(3)
-    rows = create(f"tt:rank={rank}:cores={cores}:init={init}", n, dim, dtype=torch.float64, generator=generator)
+    rows = create(f"tt:rank={rank}:num_cores={cores}:init={init}", n, dim, dtype=torch.float64, generator=generator)
     total = 0.0
     for _ in range(draws):
         rows.reset_parameters(generator)
@@ -195,7 +195,7 @@ def test_a_repeated_id_is_multiplied_out_once():
     ],
 )
 def test_ranks_are_cut_where_an_unfolding_cannot_have_them(n, dim, rank, rows, columns, ranks):
-    table = TTRec(n, dim, rank=rank, rows=rows, columns=columns, cores=len(rows))
+    table = TTRec(n, dim, rank=rank, row_factors=rows, column_factors=columns, num_cores=len(rows))
     assert table.ranks == ranks
     assert [tuple(core.shape) for core in table.cores] == [
         (p, ranks[k], q, ranks[k + 1]) for k, (p, q) in enumerate(zip(rows, columns))
@@ -205,7 +205,7 @@ def test_ranks_are_cut_where_an_unfolding_cannot_have_them(n, dim, rank, rows, c
 def test_the_uncut_rank_represents_any_table():
     """At the unfoldings' full ranks a train of two cores holds every matrix: built from an SVD, it gives it back."""
     dense = torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    table = TTRec(12, 4, rank=99, cores=2, rows=(3, 4), columns=(2, 2), dtype=torch.float64)
+    table = TTRec(12, 4, rank=99, num_cores=2, row_factors=(3, 4), column_factors=(2, 2), dtype=torch.float64)
     unfolding = dense.view(3, 4, 2, 2).permute(0, 2, 1, 3).reshape(6, 8)
     u, s, v = torch.linalg.svd(unfolding, full_matrices=False)
     with torch.no_grad():
@@ -218,9 +218,9 @@ def test_rank_tuples():
     table = create("tt:rank=3x5", 5000, 16)
     assert table.ranks == (1, 3, 5, 1)
     assert parameters(table) == sum(
-        p * q * a * b for p, q, a, b in zip(table.rows, table.columns, (1, 3, 5), (3, 5, 1))
+        p * q * a * b for p, q, a, b in zip(table.row_factors, table.column_factors, (1, 3, 5), (3, 5, 1))
     )
-    assert create("tt:rank=7:cores=2", 5000, 16).ranks == (1, 7, 1)
+    assert create("tt:rank=7:num_cores=2", 5000, 16).ranks == (1, 7, 1)
 
 
 @pytest.mark.parametrize(
@@ -229,13 +229,13 @@ def test_rank_tuples():
         ("tt:rank=0", "rank=0"),
         ("tt:rank=4x0", "rank"),
         ("tt:rank=4x4x4", "rank"),
-        ("tt:rank=4x4:cores=2", "rank"),
-        ("tt:cores=1", "cores=1"),
-        ("tt:cores=5", "cores=5"),
-        ("tt:rows=10x10x9", "rows"),
-        ("tt:rows=100x10", "rows"),
-        ("tt:columns=2x2x2", "columns"),
-        ("tt:columns=4x4", "columns"),
+        ("tt:rank=4x4:num_cores=2", "rank"),
+        ("tt:num_cores=1", "num_cores=1"),
+        ("tt:num_cores=5", "num_cores=5"),
+        ("tt:row_factors=10x10x9", "row_factors"),
+        ("tt:row_factors=100x10", "row_factors"),
+        ("tt:column_factors=2x2x2", "column_factors"),
+        ("tt:column_factors=4x4", "column_factors"),
         ("tt:init=gausian", "gaussian"),
     ],
 )

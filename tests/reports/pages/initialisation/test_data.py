@@ -112,7 +112,12 @@ def test_the_shape_is_that_of_the_largest_tt_table():
         return {"feature": feature, "num_embeddings": n, "embedding_dim": 16, "method": method, "knobs": knobs}
 
     runs = [
-        {"tables": [table("a", 9000, "full"), table("b", 500, "tt", rank=4, cores=2, rows="20x25", columns="4x4")]},
+        {
+            "tables": [
+                table("a", 9000, "full"),
+                table("b", 500, "tt", rank=4, num_cores=2, row_factors="20x25", column_factors="4x4"),
+            ]
+        },
         {"tables": [table("c", 700, "tt", rank="3x5", cores=3, rows="7x10x10", columns="2x2x4", init="uniform")]},
         {"tables": [], "status": "failed"},
     ]

@@ -167,12 +167,20 @@ def test_one_seed_claims_nothing(run, tmp_path):
 
 
 def test_the_same_table_written_in_two_ways_is_one_row(run):
-    written = ["tt:rank=32", "tt", "tt:init=sampled-gaussian:rank=32:warmup=7:evict=write-back", "tt:rank=32:cores=3"]
+    written = [
+        "tt:rank=32",
+        "tt",
+        "tt:init=sampled-gaussian:rank=32:warmup=7:evict=write-back",
+        "tt:rank=32:num_cores=3",
+    ]
     found = rank_lines(run(spec, seed) for seed, spec in enumerate(written))
     (line,) = found.lines
     assert (line.label, [(point.rank, point.row.n) for point in line.points]) == ("sampled-gaussian", [(32, 4)])
-    other = rank_lines([run("tt:rank=32"), run("tt:rank=32:cores=4:columns=2x2x2x2")])
-    assert [line.label for line in other.lines] == ["sampled-gaussian", "sampled-gaussian, columns=2x2x2x2 cores=4"]
+    other = rank_lines([run("tt:rank=32"), run("tt:rank=32:num_cores=4:column_factors=2x2x2x2")])
+    assert [line.label for line in other.lines] == [
+        "sampled-gaussian",
+        "sampled-gaussian, column_factors=2x2x2x2 num_cores=4",
+    ]
 
 
 def test_what_is_left_out_is_said(folder_runs, run, lost, tmp_path):
