@@ -105,7 +105,7 @@ def settings_of(data: ClickData, given: dict[str, Any]) -> Settings:
     """Settings from the options' values; sets the number of threads and makes their device the current one."""
     import torch
 
-    from embpress.compressors.registry import as_bytes, as_ratio
+    from embpress.compressors.spec import as_bytes, as_ratio
     from embpress.dlrm.measure.device import make_current
     from embpress.dlrm.training.settings import resolve
 

@@ -15,7 +15,6 @@ from embpress.dlrm.data import Part
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.latency import zipf_ids
 from embpress.dlrm.models.dlrm import DLRM
-from embpress.dlrm.runs.experiment import with_optimizer
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.training.train import train_step
@@ -75,7 +74,8 @@ def bench_model(sizes: Sequence[int], spec: MethodSpec, settings: Settings, gene
     """The DLRM of the settings with tables of these sizes."""
     tables = TableCollection.build(
         [TableConfig(n, settings.width, f"C{i}") for i, n in enumerate(sizes, 1)],
-        with_optimizer(spec, settings),
+        spec,
+        update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
         ratio=settings.ratio,
         budget=settings.budget,
         min_rows=settings.min_rows,

@@ -67,12 +67,12 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     Row-wise Adagrad is for tables of rows; other parameters get Adagrad. Fused tables update themselves.
     """
     groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
-    sparse, other = groups.get("sparse", []), groups.get("tables", []) + groups.get("dense", [])
+    sparse, rows = groups.get("sparse", []), groups.get("rows", [])
+    other = rows + groups.get("tables", []) + groups.get("dense", [])
     if name == "sgd":
         made: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
         return [*made, SGD(other, learning_rate, foreach=True)]
     rowwise = name == "rowwise_adagrad"
-    rows = sparse + ([p for p in groups.get("tables", []) if p.dim() == 2] if rowwise else [])
-    mine = {id(p) for p in rows}
-    made = [TableAdagrad(rows, learning_rate, rowwise)] if rows else []
-    return [*made, Adagrad([p for p in other if id(p) not in mine], learning_rate, foreach=True)]
+    by_row = sparse + (rows if rowwise else [])
+    made = [TableAdagrad(by_row, learning_rate, rowwise)] if by_row else []
+    return [*made, Adagrad(other[len(rows) :] if rowwise else other, learning_rate, foreach=True)]
