@@ -136,11 +136,11 @@ def tt(cases: str, seconds: float, threads: int | None, device: str, quick: bool
     from embpress.cli.show import console, show_bench
     from embpress.compressors import InputError
     from embpress.dlrm.bench.case import QUICK, Context, Size
-    from embpress.dlrm.bench.suite_tt import all_cases, backends, chosen, run_cases
+    from embpress.dlrm.bench.suite import all_cases, backends, chosen, run_cases
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
     from embpress.dlrm.runs.record import write_json
-    from embpress.reports.bench.tt import RECORD, write_page
+    from embpress.reports.bench.pages.tt import RECORD, write_page
 
     if not 0 < seconds < 1e6:
         raise InputError(f"--seconds must be positive, got {seconds:g}")

@@ -36,12 +36,12 @@ def command(cases: str, device: str, repeats: int, quick: bool, only_list: bool,
     from embpress.compressors import InputError
     from embpress.dlrm.bench.case_cuda import QUICK_CUDA, CudaContext, CudaSize
     from embpress.dlrm.bench.replay import Timer
+    from embpress.dlrm.bench.suite import chosen
     from embpress.dlrm.bench.suite_cuda import backends, cuda_cases, run_cuda_cases
-    from embpress.dlrm.bench.suite_tt import chosen
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
     from embpress.dlrm.runs.record import write_json
-    from embpress.reports.bench.cuda import RECORD, sections, setting, write_page
+    from embpress.reports.bench.page import RECORD, sections, setting, write_page
 
     if repeats < 1:
         raise InputError(f"--repeats must be at least 1, got {repeats}")

@@ -21,8 +21,8 @@ def command(out: str | None) -> None:
 
     from embpress.cli.show import console, table
     from embpress.compressors import InputError
-    from embpress.dlrm.bench.roofline_cases import floor_cases
-    from embpress.reports.bench.roofline import SHORT_HEADERS, SHOWN, short_cells, write
+    from embpress.dlrm.bench.suites.roofline import floor_cases
+    from embpress.reports.bench.pages.roofline import SHORT_HEADERS, SHOWN, short_cells, write
 
     cases, shown = floor_cases(), console()
     shown.print(table(SHORT_HEADERS, [[escape(cell) for cell in short_cells(case)] for case in cases], left=(0, 1)))

@@ -20,7 +20,7 @@ from typing_extensions import Self
 from embpress.compressors.errors import InputError
 
 if TYPE_CHECKING:
-    from embpress.reports.bench.tt import Section
+    from embpress.reports.bench.pages.tt import Section
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
@@ -76,7 +76,7 @@ def show_result(records: Sequence[dict[str, Any]], folder: Path, pages: Sequence
 
 def show_bench(record: dict[str, Any], page: Path) -> None:
     """Prints the tables of an op benchmark and where its page is."""
-    from embpress.reports.bench.tt import sections, setting
+    from embpress.reports.bench.pages.tt import sections, setting
 
     show_sections(setting(record), sections(record), page)
 

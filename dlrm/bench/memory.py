@@ -14,7 +14,7 @@ import torch
 from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.bench.baselines import NotMeasured
 from embpress.dlrm.bench.case import Case, Context, Row
-from embpress.dlrm.bench.tt import training, uniform
+from embpress.dlrm.bench.suites.tt import training, uniform
 from embpress.dlrm.measure.memory import peak_bytes
 
 _LIMIT_S = 1800

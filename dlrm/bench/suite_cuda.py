@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from embpress.dlrm.bench import robe as bench_cuda_robe
 from embpress.dlrm.bench import tt_cuda as bench_cuda_tt
 from embpress.dlrm.bench.case_cuda import CudaCase, CudaContext, CudaRow, CudaSize, measured_cuda
+from embpress.dlrm.bench.suites import robe as bench_cuda_robe
 from embpress.kernels import ops
 
 # microseconds on an H200 that a training step of 10,131,227 rows at rank 32 should stay under, by its batch

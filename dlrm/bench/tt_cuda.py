@@ -11,7 +11,7 @@ from embpress.dlrm.bench.case_cuda import INPUTS, CudaCase, CudaContext, CudaRow
 from embpress.dlrm.bench.inputs import cached_table, ids_at_hit_rate
 from embpress.dlrm.bench.roofline import TTShape, Work, gather, scatter, tt_backward, tt_forward
 from embpress.dlrm.bench.step import KAGGLE_ROWS, bench_model, step_inputs, training_step
-from embpress.dlrm.bench.tt import training
+from embpress.dlrm.bench.suites.tt import training
 from embpress.dlrm.training.settings import resolve
 
 DIM, RANK, LARGEST = 64, 32, 7

@@ -25,7 +25,7 @@ from embpress.dlrm.bench.roofline import (
     tt_backward,
     tt_forward,
 )
-from embpress.dlrm.bench.roofline_cases import BATCHES, ROWS, floor_cases, robe_size
+from embpress.dlrm.bench.suites.roofline import BATCHES, ROWS, floor_cases, robe_size
 from embpress.kernels import reference
 
 
@@ -159,7 +159,7 @@ def test_the_page_is_written_and_is_the_published_one(tmp_path, request):
     text = (tmp_path / "floors.md").read_text(encoding="utf-8")
     assert text.count("\n| ") == len(floor_cases()) + 2
     assert "embpress bench floors" in text
-    assert (request.config.rootpath / "reports/published/floors/floors.md").read_text(encoding="utf-8") == text
+    assert (request.config.rootpath / "reports/published/roofline/roofline.md").read_text(encoding="utf-8") == text
 
 
 def test_robe_array_of_a_ratio_has_that_share_of_the_elements():

@@ -16,11 +16,11 @@ from embpress.dlrm.bench.baselines import BmmTable, NotMeasured, TensorlyTable, 
 from embpress.dlrm.bench.case import QUICK, Case, Context, Row, Size, measured
 from embpress.dlrm.bench.inputs import ids_at_hit_rate
 from embpress.dlrm.bench.step import KAGGLE_ROWS
-from embpress.dlrm.bench.suite_tt import all_cases, chosen
+from embpress.dlrm.bench.suite import all_cases, chosen
+from embpress.dlrm.bench.suites.tt import training
 from embpress.dlrm.bench.timing import Gemm, Times, paired, quartiles
-from embpress.dlrm.bench.tt import training
 from embpress.dlrm.measure.clock import Clock
-from embpress.reports.bench.tt import sections, write_page
+from embpress.reports.bench.pages.tt import sections, write_page
 
 
 def generator(seed=0):

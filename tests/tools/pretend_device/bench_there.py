@@ -13,7 +13,7 @@ from embpress.dlrm.bench import step_cases as bench_step
 from embpress.dlrm.bench import terabyte as bench_terabyte
 from embpress.dlrm.bench.case import QUICK, Context
 from embpress.dlrm.bench.step import bench_train
-from embpress.dlrm.bench.suite_tt import all_cases, run_cases
+from embpress.dlrm.bench.suite import all_cases, run_cases
 from embpress.dlrm.training.settings import resolve
 
 

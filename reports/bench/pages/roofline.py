@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embpress.dlrm.bench.peaks import A100, H200, Peak
-from embpress.dlrm.bench.roofline_cases import ROWS, FloorCase
+from embpress.dlrm.bench.suites.roofline import ROWS, FloorCase
 from embpress.reports.comparison.report import write_page
 from embpress.reports.numerals import plain
 from embpress.reports.text import bullets, code, escape, table

@@ -13,7 +13,7 @@ from embpress.compressors.errors import nearest
 from embpress.dlrm.bench.case import Case, Context, Row, Size, measured
 from embpress.dlrm.bench.memory import memory_case, terabyte_case
 from embpress.dlrm.bench.step_cases import step_case
-from embpress.dlrm.bench.tt import BAG, HIT_RATES, TENSORLY, cache_case, latency_case, recompute_case, train_case
+from embpress.dlrm.bench.suites.tt import BAG, HIT_RATES, TENSORLY, cache_case, latency_case, recompute_case, train_case
 from embpress.kernels import ops
 
 OPS = ("tt_embedding_bag", "tt_embedding_bag_backward")

@@ -10,10 +10,10 @@ from embpress.cli.main import main
 from embpress.dlrm.bench.case_cuda import QUICK_CUDA, CudaCase, CudaContext, CudaSize, measured_cuda
 from embpress.dlrm.bench.peaks import H200
 from embpress.dlrm.bench.replay import HOST, Timer
-from embpress.dlrm.bench.robe import PAPER_MILLIONS, PAPER_MS, paper_seconds
 from embpress.dlrm.bench.roofline import TTShape, Work, tt_backward, tt_forward
 from embpress.dlrm.bench.suite_cuda import LIMITS_US, cuda_cases
-from embpress.reports.bench.cuda import page, sections
+from embpress.dlrm.bench.suites.robe import PAPER_MILLIONS, PAPER_MS, paper_seconds
+from embpress.reports.bench.page import page, sections
 
 
 def context(device="cpu"):

@@ -9,7 +9,7 @@ from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.methods.robe import Robe
 from embpress.dlrm.bench.case_cuda import CudaCase, CudaContext, CudaRow
 from embpress.dlrm.bench.roofline import robe_backward, robe_forward
-from embpress.dlrm.bench.roofline_cases import ROBE_DIM, ROBE_RATIO, ROBE_Z, robe_size
+from embpress.dlrm.bench.suites.roofline import ROBE_DIM, ROBE_RATIO, ROBE_Z, robe_size
 
 # Table 2 (b) of "10000x sharing" (Desai and Shrivastava): milliseconds of the backward with dense gradients, by
 # compression ratio, for tables of 4, 8, … 256 million rows of width 128, batch 10,240. Left out: 256 million rows at

@@ -278,7 +278,7 @@ def _plot(rows: Sequence[Row]) -> Any:
     """The figure, None where there is nothing to draw, or nothing to draw with."""
     if not installed("matplotlib"):
         return None
-    from embpress.reports.bench.plot import bench_plot
+    from embpress.reports.bench.tt_plot import bench_plot
 
     return bench_plot(rows)
 

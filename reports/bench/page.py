@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embpress.dlrm.bench.robe import PAPER_BANDWIDTH
+from embpress.dlrm.bench.suites.robe import PAPER_BANDWIDTH
 from embpress.reports import numerals
-from embpress.reports.bench.tt import Row, Section
+from embpress.reports.bench.pages.tt import Row, Section
 from embpress.reports.comparison import report as markdown
 from embpress.reports.text import bullets, code, escape, table
 
