@@ -1,103 +1,146 @@
-"""The GPU benchmark's record as tables for a terminal and as a markdown page."""
+"""A benchmark's record as tables for a terminal and as a markdown page; a suite's own page says more than this one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embpress.dlrm.bench.suites.robe import PAPER_BANDWIDTH
+from embpress.compressors.errors import installed
+from embpress.dlrm.runs.record import write_atomic
 from embpress.reports import numerals
-from embpress.reports.bench.pages.tt import Row, Section
-from embpress.reports.comparison import report as markdown
+from embpress.reports.bench.cells import BASELINE, OURS, QUARTILES, RATIO, REPEATS, Row, Section, section
 from embpress.reports.text import bullets, code, escape, table
 
-PAGE, RECORD = "bench-cuda.md", "bench-cuda.json"
-_HEADERS = ["case", "ours, µs", "rival, µs", "rival / ours", "floor, µs", "of floor", "rival"]
-_TITLES = {
-    "tt": "TT-Rec: forward and backward of one table",
-    "cache": "TT-Rec: rows answered from the cache, forward and backward",
-    "model": "DLRM: training step",
-    "robe lookup": "ROBE: lookups",
-    "robe backward": "ROBE: dense backward",
-}
+_FOLDER = "embpress.reports.bench.pages"
 
 
-def sections(record: Mapping[str, Any]) -> list[Section]:
-    """The tables of a record, those without rows left out."""
-    made = []
-    for group, title in _TITLES.items():
-        rows = [row for row in record["rows"] if row["group"] == group]
-        if rows:
-            made.append(Section(title, _HEADERS, [_cells(row) for row in rows], _notes(group, rows), 1))
-    return made
+def page_of(record: Mapping[str, Any]) -> Page:
+    """The page of the record's suite: its own where the folder `pages` has one of its name, else the general one."""
+    name = record["suite"]
+    folder = importlib.import_module(_FOLDER)
+    if name in {module.name for module in pkgutil.iter_modules(folder.__path__)}:
+        page: Page = importlib.import_module(f"{_FOLDER}.{name}").Page(record)
+        return page
+    return Page(record)
 
 
-def setting(record: Mapping[str, Any]) -> str:
-    """What was measured on what, in one line."""
-    where = record["environment"]
-    quick = "QUICK: small sizes, few repeats, the numbers mean nothing; " if record["quick"] else ""
-    on = where.get("gpu") or f"{where['cpu']}, no GPU: the cases are tried, the numbers mean nothing"
-    plain = sorted(op for op, backend in record["backend"].items() if backend != "native")
-    ops = f"plain PyTorch answers {', '.join(plain)}" if plain else "all ops native"
-    return f"{quick}{on}; torch {where['torch']}; {ops}"
+class Page:
+    """The general page: a table a group of cases.
 
+    Args:
+        record: of a run of the suite, as `embpress bench` writes it.
 
-def page(record: Mapping[str, Any]) -> str:
-    """The page in markdown."""
-    peak = record.get("peak")
-    meanings = [
-        ("ours, rival", "median time of a call, in turn with the other; by replay of CUDA graphs where not said else"),
-        ("rival / ours", "median over the repeats; above 1 ours is faster"),
-        ("floor", f"counted work at the GPU's peaks ({peak['source']})" if peak else "not known for this device"),
-        ("of floor", "floor / ours: 100 % would be the least time that this arithmetic can take"),
-    ]
-    parts = [("", "# Benchmark of the ops on a GPU"), ("", escape(setting(record)))]
-    for section in sections(record):
-        cells = [[escape(cell) for cell in line] for line in section.cells]
-        notes = "\n\n".join(escape(note) for note in section.notes)
-        parts.append((section.title, f"{table(section.headers, cells, section.left)}\n\n{notes}".rstrip()))
-    parts += [("What the columns mean", bullets(meanings)), ("Repeat it", code(record["command"]))]
-    return "\n\n".join(f"## {name}\n\n{body}" if name else body for name, body in parts) + "\n"
+    Attributes:
+        title: of the page.
+        stem: name of the files of a run, `bench-NAME`.
+    """
 
+    title = ""
 
-def write_page(folder: Path, record: Mapping[str, Any]) -> Path:
-    """Writes the page beside the record and returns its path."""
-    return markdown.write_page(folder / PAGE, page(record))
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record, self.rows = record, record["rows"]
+        self.title = self.title or str(record["about"]).rstrip(".")
+        self.stem = f"bench-{record['suite']}"
 
+    def of(self, group: str) -> list[Row]:
+        """Rows of a group."""
+        return [row for row in self.rows if row["group"] == group]
 
-def _cells(row: Row) -> list[str]:
-    if row["status"] != "ok":
-        return [row["name"], row["status"], *[numerals.MISSING] * (len(_HEADERS) - 3), row["rival"]]
-    return [
-        row["name"],
-        _us(row["ours_s"]),
-        _us(row["rival_s"]),
-        numerals.MISSING if row["rival_over_ours"] is None else f"{row['rival_over_ours']:.2f}",
-        _us(row["floor_s"]),
-        numerals.MISSING if row["of_floor"] is None else f"{100 * row['of_floor']:.0f} %",
-        row["rival"],
-    ]
+    def setting(self) -> str:
+        """What was measured on what, in one line."""
+        where = self.record["environment"]
+        quick = "QUICK: small sizes, few repeats, the numbers mean nothing; " if self.record["quick"] else ""
+        threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
+        device = f"{where['gpu']}, " if where.get("gpu") else ""
+        answering = " and ".join(sorted(set(self.record["backend"].values())))
+        return f"{quick}{device}{where['cpu']}, {threads}, torch {where['torch']}; ops: {answering}"
 
+    def sections(self) -> list[Section]:
+        """The tables, those without rows left out."""
+        groups = dict.fromkeys(row["group"] for row in self.rows)
+        columns = [OURS, BASELINE, RATIO, QUARTILES, REPEATS]
+        return [each for group in groups for each in section(group, self.of(group), columns, self.notes(group))]
 
-def _notes(group: str, rows: Sequence[Row]) -> list[str]:
-    notes = []
-    if group == "robe backward":
-        notes.append(
-            "The paper is 10000x sharing (Desai and Shrivastava), Table 2 (b). It says of its hardware 'a single GPU'; "
-            f"its times are scaled by {PAPER_BANDWIDTH / 1e9:.0f} GB/s, the memory bandwidth of the Quadro RTX 8000 "
-            "that it names elsewhere, over this GPU's."
-        )
-    limits = [(row["name"], row["limit_s"], row["limit_on"]) for row in rows if row["limit_s"]]
-    notes += [f"{name} should stay under {_us(limit)} µs on an {gpu}." for name, limit, gpu in limits]
-    ways: dict[str, list[str]] = {}
-    for row in rows:
-        if row["status"] != "ok":
-            ways.setdefault(f"{row['status']}: {row['reason']}", []).append(row["name"])
-        elif row["how"] == "events":
-            ways.setdefault(f"by {row['how']}, {row['reason']}", []).append(row["name"])
-    return [*notes, *(f"{', '.join(names)}: {what}" for what, names in ways.items())]
+    def notes(self, group: str) -> list[str]:
+        """What must be known to read a group's table."""
+        return []
 
+    def meanings(self) -> list[tuple[str, str]]:
+        """What the columns mean."""
+        peak = self.record.get("peak")
+        on_gpu = "replay of CUDA graphs where not said else" if self.record["environment"].get("gpu") else ""
+        return [
+            (
+                "Times",
+                "medians over the repeats. Every repeat times ours, the baseline and, where there is one, the matrix "
+                "product one after the other, in an order that turns; short calls as a block of several"
+                f"{'; by ' if on_gpu else ''}{on_gpu}.",
+            ),
+            (
+                "baseline / ours",
+                "taken in each repeat by itself, then the median: above 1 ours is faster. Quartiles are those of the "
+                "same ratios; n is the number of repeats.",
+            ),
+            *(
+                [
+                    ("roofline", f"the shortest time of the counted work at the GPU's peaks ({peak['source']})."),
+                    ("of roofline", "roofline / ours: 100 % is the shortest time that this arithmetic can take."),
+                ]
+                if peak
+                else []
+            ),
+        ]
 
-def _us(seconds: float | None) -> str:
-    return numerals.MISSING if seconds is None else numerals.plain(1e6 * seconds)
+    def figure(self) -> Any:
+        """The plot, None where there is nothing to draw."""
+        return None
+
+    def text(self, plot: str = "") -> str:
+        """The page in markdown, with a picture of this file's name."""
+        parts = [f"# {escape(self.title)}", f"{escape(self.setting())}."]
+        if plot:
+            parts.append(f"![{escape(self.title)}]({plot})")
+        for each in self.sections():
+            cells = [[escape(cell) for cell in line] for line in each.cells]
+            parts += [f"## {each.title}", table([escape(h) for h in each.headers], cells, each.left)]
+            parts += [escape(note) for note in each.notes]
+        parts += ["## What the columns mean", bullets(self.meanings())]
+        parts += ["## Environment", bullets(self._environment())]
+        parts += ["## Repeat it", code(str(self.record["command"]))]
+        return "\n\n".join(parts) + "\n"
+
+    def write(self, folder: Path) -> Path:
+        """Writes the plot and then the page that shows it, each whole or not at all, and returns the page's path.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        path, plot = folder / f"{self.stem}.md", folder / f"{self.stem}.png"
+        figure = self.figure() if installed("matplotlib") else None
+        if figure is not None:
+            write_atomic(plot, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
+        else:
+            plot.unlink(missing_ok=True)
+        text = self.text("" if figure is None else plot.name)
+        write_atomic(path, lambda file: file.write(text.encode()))
+        return path
+
+    def _environment(self) -> list[tuple[str, str]]:
+        where = self.record["environment"]
+        titles = {"compute_capability": "compute capability", "gpu_driver": "driver", "cuda": "CUDA"}
+        versions = [f"{title} {where[name]}" for name, title in titles.items() if where.get(name)]
+        gpu = ", ".join([where["gpu"], numerals.size(where["gpu_memory_bytes"]), *versions]) if where.get("gpu") else ""
+        return [
+            ("Processor", f"{where['cpu']}, {where['cpu_capability']}"),
+            ("GPU", gpu),  # left out where there is none
+            ("Threads", str(where["threads"])),
+            ("Platform", str(where["platform"])),
+            ("Python", str(where["python"])),
+            ("torch", str(where["torch"])),
+            ("embpress", str(where["embpress"])),
+            ("Backend", ", ".join(f"{op}: {name}" for op, name in self.record["backend"].items())),
+            ("Run", str(self.record["created"])),
+        ]
