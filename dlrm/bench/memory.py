@@ -22,7 +22,7 @@ PROFILER, PROCESS = "allocator", "own process"  # how memory is seen; these rows
 
 
 def memory_case(name: str, rows: int, rank: int = 32) -> Case:
-    """Most bytes that a forward and backward hold beyond the cores' own gradients.
+    """Peak bytes that a forward and backward hold beyond the cores' own gradients.
 
     They are those of torch's allocator's events and what the native ops keep for themselves.
     """

@@ -35,7 +35,7 @@ _STEPS = 8
 
 
 def peak_resident_bytes() -> int:
-    """Most bytes of this process that were in memory at once.
+    """Peak bytes of this process in memory.
 
     Linux's own count for the program is preferred: `ru_maxrss` starts from what the parent held at the fork.
     """

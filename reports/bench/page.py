@@ -55,8 +55,9 @@ class Page:
         quick = "QUICK: small sizes, few repeats, the numbers mean nothing; " if self.record["quick"] else ""
         threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
         device = f"{where['gpu']}, " if where.get("gpu") else ""
+        replay = "; times by replay of CUDA graphs where not said else" if self.record["device"] != "cpu" else ""
         answering = " and ".join(sorted(set(self.record["backend"].values())))
-        return f"{quick}{device}{where['cpu']}, {threads}, torch {where['torch']}; ops: {answering}"
+        return f"{quick}{device}{where['cpu']}, {threads}, torch {where['torch']}; ops: {answering}{replay}"
 
     def sections(self) -> list[Section]:
         """The tables, those without rows left out."""
@@ -71,13 +72,11 @@ class Page:
     def meanings(self) -> list[tuple[str, str]]:
         """What the columns mean."""
         peak = self.record.get("peak")
-        on_gpu = "replay of CUDA graphs where not said else" if self.record["environment"].get("gpu") else ""
         return [
             (
                 "Times",
                 "medians over the repeats. Every repeat times ours, the baseline and, where there is one, the matrix "
-                "product one after the other, in an order that turns; short calls as a block of several"
-                f"{'; by ' if on_gpu else ''}{on_gpu}.",
+                "product one after the other, in an order that turns; short calls as a block of several.",
             ),
             (
                 "baseline / ours",

@@ -74,8 +74,8 @@ class Page(page.Page):
                     ("full table", size("full_bytes")),
                 ],
                 [
-                    f"Rank 32, {chosen['batch']:,} lookups, forward + backward; peak: most bytes that torch's "
-                    "allocator and the native ops held beyond those before the step."
+                    f"Rank 32, {chosen['batch']:,} lookups, forward + backward; peak: the bytes that torch's "
+                    "allocator and the native ops held at once beyond those before the step."
                 ],
                 named=False,
             ),

@@ -235,7 +235,7 @@ def record_of(rows):
 
     return {
         "suite": "tt", "about": "", "command": "embpress bench tt", "created": "2024-01-01T00:00:00+00:00",
-        "environment": environment(),
+        "environment": environment(), "device": "cpu",
         "backend": {"tt_embedding_bag": "reference"}, "quick": True, "seconds": 1.0, "size": asdict(QUICK),
         "rows": [asdict(row) for row in rows],
     }  # fmt: skip
