@@ -39,9 +39,9 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Names the nearest command for one that is not there."""
-        from embpress.compressors.errors import nearest
-
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from embpress.compressors.errors import nearest
+
             raise Mistake(f"no command {args[0]!r}{nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
@@ -52,12 +52,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; a mistake of the user's becomes one sentence."""
-        from embpress.compressors.errors import InputError
-
         try:
             return super().invoke(ctx)
-        except InputError as error:
-            if ctx.params.get("debug"):
+        except ValueError as error:
+            from embpress.compressors.errors import InputError  # now, since help does not wait for torch
+
+            if not isinstance(error, InputError) or ctx.params.get("debug"):
                 raise
             raise Mistake(str(error)) from None
         except BrokenPipeError:
