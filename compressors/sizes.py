@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from embpress.compressors.base import REFUSED, Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError, nearest
-from embpress.compressors.spec import MethodSpec, PlanFile, as_bytes, as_ratio, parse
+from embpress.compressors.spec import MethodSpec, as_bytes, as_ratio, parse
 
 
-def create(spec: str | MethodSpec | PlanFile, num_embeddings: int, embedding_dim: int, **options: Any) -> Compressor:
+def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **options: Any) -> Compressor:
     """Makes one table.
 
     Args:
@@ -24,8 +24,6 @@ def create(spec: str | MethodSpec | PlanFile, num_embeddings: int, embedding_dim
         InputError: an unknown method, knob or keyword. BudgetError: a size that cannot be reached.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
-    if isinstance(spec, PlanFile):
-        raise InputError(f"{spec} says what each table of a model uses; one table is made from a method")
     cls = spec.cls
     for name, default in REFUSED.items():
         value = options.pop(name, None)
@@ -80,7 +78,7 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
         )
 
     def solved(bytes_: int) -> dict[str, Any]:
-        return {**spec.knobs, **spec.cls.for_budget(n, dim, bytes_, **spec.knobs)}
+        return {**spec.knobs, **spec.cls.for_budget(n, dim, bytes_, **spec.knobs)}  # type: ignore[attr-defined]
 
     if not spec.modifiers:
         return solved(size)

@@ -82,18 +82,34 @@ class MethodSpec:
 
 
 @dataclass(frozen=True)
-class PlanFile:
-    """`plan:FILE`: stands where a method may stand, and says everything of every table itself."""
+class PlanFile(MethodSpec):
+    """`plan:FILE`: stands where a method may stand, and says everything of every table itself.
 
-    path: str
+    Attributes:
+        path: of the file, see `Plan.read`.
+    """
+
     name: str = "plan"
-    knobs: dict[str, Any] = field(default_factory=dict)
-    ratio: None = None
-    budget: None = None
-    modifiers: tuple[ModifierSpec, ...] = ()
-    tags: Tags = field(default_factory=Tags)
-    fixes_size: bool = True
-    sizable: bool = False
+    path: str = ""
+
+    @property
+    def cls(self) -> type[Compressor]:
+        """There is not one.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{self} says what each table of a model uses; it is not one method")
+
+    @property
+    def tags(self) -> Tags:
+        """None that holds for all tables."""
+        return Tags()
+
+    @property
+    def fixes_size(self) -> bool:
+        """True."""
+        return True
 
     def __str__(self) -> str:
         return f"{self.name}:{self.path}"
@@ -104,7 +120,7 @@ def _text(name: str, knobs: dict[str, Any]) -> str:
     return ":".join([name, *(f"{key}={value}" for key, value in shown.items())])
 
 
-def parse(text: str) -> MethodSpec | PlanFile:
+def parse(text: str) -> MethodSpec:
     """Reads `name[:knob=value]…[+modifier[:knob=value]…]…`, or `plan:FILE`.
 
     `ratio` and `budget` count the whole expression; they may stand with the method or with a modifier.
@@ -116,7 +132,7 @@ def parse(text: str) -> MethodSpec | PlanFile:
         path = text.strip().removeprefix("plan:")
         if not Path(path).is_file():
             raise InputError(f"no such plan: {path}")
-        return PlanFile(path)
+        return PlanFile(path=path)
     size: dict[str, float] = {}
     first, *rest = text.strip().split("+")
     name, knobs = _named(text, first, size, method)
@@ -145,7 +161,7 @@ def _named(
     return name, knobs
 
 
-def parse_all(text: str) -> list[MethodSpec | PlanFile]:
+def parse_all(text: str) -> list[MethodSpec]:
     """Reads specs separated by commas."""
     return [parse(part) for part in text.split(",") if part.strip()]
 

@@ -22,10 +22,9 @@ class ModifierGroup(TableGroup):
         self, tables: Iterable[Compressor], names: Sequence[str] = (), inner: TableGroup | None = None
     ) -> None:
         super().__init__(tables, names)
-        self.inner = inner or group_of([table.table for table in self.tables], names)
+        self.inner: TableGroup = inner or group_of([table.table for table in self.tables], names)
         for table in self.tables:  # they are children of the group inside
-            inner = table._modules.pop("table")
-            table.__dict__["table"] = inner
+            table.__dict__["table"] = table._modules.pop("table")
 
     def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """See `TableGroup.forward`."""

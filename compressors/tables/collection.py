@@ -13,7 +13,7 @@ from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.group import TableGroup, group_of, members
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
-from embpress.compressors.spec import MethodSpec, PlanFile, parse
+from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
@@ -54,7 +54,7 @@ class TableCollection(nn.Module):
     def build(
         cls,
         configs: Sequence[TableConfig],
-        method: str | MethodSpec | PlanFile | Plan = "full",
+        method: str | MethodSpec | Plan = "full",
         *,
         ratio: float | None = None,
         budget: int | None = None,

@@ -41,7 +41,7 @@ class CompressedEmbedding(nn.Module):
 
 def compress_model(
     model: nn.Module,
-    method: str | MethodSpec | PlanFile,
+    method: str | MethodSpec,
     *,
     ratio: float | None = None,
     budget: int | None = None,
@@ -107,7 +107,7 @@ def compress_model(
     kept = _kept(made, spec, min_rows, largest)
     notes |= {keys[t]: note for t, note in kept.items()}
     chosen = [t for t in range(len(keys)) if t not in kept]
-    labels = {keys[t]: str(spec if isinstance(spec, MethodSpec) else made.tables[t].method) for t in chosen}
+    labels = {keys[t]: str(made.tables[t].method if isinstance(spec, PlanFile) else spec) for t in chosen}
     modules = [tables[key][0][1] for key in keys]
     made_tables, made_errors = _build(made, modules, chosen, from_weights, generator)
     replaced = {keys[t]: table for t, table in made_tables.items()}
@@ -187,7 +187,7 @@ def _refusal(module: Any) -> str:
     return ""
 
 
-def _kept(made: Plan, spec: MethodSpec | PlanFile, min_rows: int, largest: int | None) -> dict[int, str]:
+def _kept(made: Plan, spec: MethodSpec, min_rows: int, largest: int | None) -> dict[int, str]:
     """Tables that stay as they are, with the reason; a method that is itself `full` replaces what it is asked to."""
     configs = [table.config for table in made.tables]
     if isinstance(spec, PlanFile):

@@ -127,11 +127,11 @@ def _table(entry: Any, where: str) -> TablePlan:
         raise InputError(f"{where}: {error} is missing") from None
     except (TypeError, AttributeError):
         raise InputError(f"{where}: it is not written as plans are") from None
-    for one in (method, *modifiers):
-        known = one.cls.knob_names()
-        for knob in one.knobs:
-            if knob not in known:
-                raise InputError(f"{where}: {one.name!r} has no knob {knob!r}")
+    parts: list[MethodSpec | ModifierSpec] = [method, *modifiers]
+    for part in parts:
+        for knob in part.knobs:
+            if knob not in part.cls.knob_names():
+                raise InputError(f"{where}: {part.name!r} has no knob {knob!r}")
     return TablePlan(config, width, method, size)
 
 

@@ -23,7 +23,7 @@ def kept_full(tables: Sequence[TableConfig], min_rows: int = 200, largest: int |
 
 
 def plan(
-    spec: MethodSpec | PlanFile,
+    spec: MethodSpec,
     tables: Sequence[TableConfig],
     *,
     ratio: float | None = None,

@@ -131,7 +131,7 @@ def test_what_is_no_plan_is_refused(tmp_path):
         Plan.read(tmp_path / "text")
     with pytest.raises(InputError, match="no such plan"):
         parse(f"plan:{tmp_path / 'missing.json'}")
-    with pytest.raises(InputError, match="one table"):
+    with pytest.raises(InputError, match="not one method"):
         create(f"plan:{tmp_path / 'text'}", 100, 8)
 
 
