@@ -1,0 +1,5 @@
+"""The reference of the kernels, gathered from the modules of this folder."""
+
+from embpress.kernels.gather import gather
+
+gather(__name__)
