@@ -28,7 +28,7 @@ FLAGS = ("-O3", "-g0", "-std=c++20", ABI, "-fvisibility=hidden")
 KERNEL_FLAGS = ("-ffp-contract=fast", "-Wno-psabi")
 NVCC_FLAGS = ("-O3", "-std=c++20", ABI, "-DUSE_CUDA", "-lineinfo", "-Xcompiler", "-fvisibility=hidden")
 ARCHITECTURES = "8.0;9.0+PTX"  # Ampere, Hopper, and what comes later by PTX
-EMULATION_FLAGS = ("-DEMBPRESS_CUDA_ON_CPU", f"-I{EMULATION}", f"-I{HERE / 'cuda'}")
+EMULATION_FLAGS = ("-DEMBPRESS_CUDA_ON_CPU", f"-I{EMULATION}")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1")
 # the counters' files lie beside the objects, which such a build therefore keeps
 COVERAGE = ("--coverage", "-fprofile-update=atomic")
@@ -65,8 +65,8 @@ def extension(extra: tuple[str, ...] = (), cuda: bool | None = None) -> Any:
     cxx = [*FLAGS, *KERNEL_FLAGS, *extra]
     return (CUDAExtension if cuda else CppExtension)(
         NAME,
-        sources("cpu/*.cpp", *(["cuda/*.cu"] if cuda else [])),
-        depends=sources("*.h", "cpu/*.h", "cuda/*.h", "cuda/*.cuh"),
+        sources("cpu/**/*.cpp", *(["cuda/**/*.cu"] if cuda else [])),
+        depends=sources("**/*.h", "cuda/**/*.cuh"),
         extra_compile_args={"cxx": cxx, "nvcc": list(NVCC_FLAGS)} if cuda else cxx,
         extra_link_args=[flag for flag in extra if flag.startswith(("-fsanitize", "--coverage"))],
         py_limited_api=True,
@@ -78,7 +78,7 @@ def emulated(work: Path, extra: tuple[str, ...] = ()) -> Any:
     from torch.utils.cpp_extension import CppExtension
 
     found = []
-    for source in sorted(HERE.glob("cuda/*.cu")):
+    for source in sorted(HERE.glob("cuda/**/*.cu")):
         found.append(work / f"{source.stem}.cpp")
         found[-1].write_text(f'#include "{source}"\n')
     found += [EMULATION / "module.cpp", HERE / "cpu" / "module.cpp"]

@@ -42,4 +42,4 @@ def run_cuda_cases(
 
 def backends(device: torch.device) -> dict[str, str]:
     """Which implementation of each op answers on the device."""
-    return {op: ops.backend(op, device.type) for op in ops.NAMES}
+    return {op: ops.backend(op, device.type) for op in ops.names()}

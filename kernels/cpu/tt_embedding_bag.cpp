@@ -1,4 +1,4 @@
-// embpress::tt_embedding_bag and its gradients on the CPU; schemas and meanings stand in kernels/ops.py.
+// embpress::tt_embedding_bag and its gradients on the CPU; schemas and meanings stand in kernels/ops/tt_embedding_bag.py.
 //
 // A call deduplicates the ids of every table, groups the distinct rows by the digit of the big core and multiplies
 // group by group. Whatever threads do, each output and each slice of a gradient is written by one task in one order, so
@@ -12,8 +12,8 @@
 #include <tuple>
 #include <vector>
 
-#include "pool.h"
-#include "tt_call.h"
+#include "common/pool.h"
+#include "tt/call.h"
 
 namespace embpress {
 namespace {

@@ -1,10 +1,10 @@
-// embpress::compositional_lookup and its gradient on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::compositional_lookup and its gradient on the GPU; schemas and meanings stand in kernels/ops/compositional.py.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
 #include "compositional.cuh"
-#include "segment_sum.h"
+#include "common/segment_sum.h"
 
 namespace embpress::cuda {
 namespace {

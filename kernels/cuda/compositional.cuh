@@ -1,12 +1,12 @@
 // Rows put together from rows of part tables (hashing trick, QR) on the GPU: the part rows are computed in registers.
 #pragma once
 
-#include "hash.cuh"
-#include "lookups.cuh"
+#include "common/hash.cuh"
+#include "common/lookups.cuh"
 
 namespace embpress::cuda {
 
-enum class Combine { concat, add, mult };  // as numbered in kernels/reference.py
+enum class Combine { concat, add, mult };  // as numbered in kernels/reference
 
 // Which rows of the weight a lookup takes: see `ops.compositional_lookup`.
 struct Parts {

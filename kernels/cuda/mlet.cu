@@ -1,10 +1,10 @@
-// embpress::mlet_lookup and its gradients on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::mlet_lookup and its gradients on the GPU; schemas and meanings stand in kernels/ops/mlet.py.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
 #include "mlet.cuh"
-#include "segment_sum.h"
+#include "common/segment_sum.h"
 
 namespace embpress::cuda {
 namespace {

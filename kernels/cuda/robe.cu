@@ -1,7 +1,7 @@
-// embpress::robe_lookup and its gradient on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::robe_lookup and its gradient on the GPU; schemas and meanings stand in kernels/ops/robe.py.
 #include <torch/csrc/stable/library.h>
 
-#include "arguments.h"
+#include "common/arguments.h"
 #include "robe.cuh"
 
 namespace embpress::cuda {

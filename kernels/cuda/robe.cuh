@@ -6,8 +6,8 @@
 // kRobePiece sorted chunks that lie in it have been summed before, each by a warp of its own.
 #pragma once
 
-#include "hash.cuh"
-#include "lookups.cuh"
+#include "common/hash.cuh"
+#include "common/lookups.cuh"
 
 namespace embpress::cuda {
 
@@ -22,7 +22,7 @@ constexpr int kTile = 32;  // positions of a warp
 struct Robe {
   const int64_t* coefficients;  // R1 R2 R3, and three more where elements have signs
   bool sign;
-  Divisor slots;    // places where a chunk can start, at most P of them are taken
+  Divisor slots;    // where a chunk can start, at most P of them are taken
   uint32_t starts;  // every start is below this one
   int z, dim;
   Divisor chunk;       // z

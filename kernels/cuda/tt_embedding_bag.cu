@@ -1,14 +1,14 @@
-// embpress::tt_embedding_bag and its backward on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::tt_embedding_bag and its backward on the GPU; schemas and meanings stand in kernels/ops/tt_embedding_bag.py.
 #include <torch/csrc/stable/library.h>
 
 #include <cstdlib>
 #include <string>
 #include <tuple>
 
-#include "segment_sum.h"
-#include "tt_bag.cuh"
-#include "tt_call.h"
-#include "tt_ends.cuh"
+#include "common/segment_sum.h"
+#include "tt/bag.cuh"
+#include "tt/call.h"
+#include "tt/ends.cuh"
 
 namespace embpress::cuda {
 namespace {
