@@ -15,8 +15,7 @@ inline const int64_t* longs(const torch::stable::Tensor& t, const char* name) {
 }
 
 inline uint64_t mask_of(int64_t slots) {
-  STD_TORCH_CHECK(slots > 0 && (slots & (slots - 1)) == 0, "a table of ids needs a power of two of slots, got ",
-                  slots);
+  STD_TORCH_CHECK(slots > 0 && (slots & (slots - 1)) == 0, "a table of ids needs a power of two of slots, got ", slots);
   return static_cast<uint64_t>(slots) - 1;
 }
 

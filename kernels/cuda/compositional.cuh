@@ -26,7 +26,7 @@ struct Parts {
     const uint64_t found = hashed
                                ? hash_twice(static_cast<uint32_t>(id), of[0], of[parts], of[2 * parts], of[3 * parts])
                                : quotient(static_cast<uint64_t>(id), static_cast<uint64_t>(of[0]));
-    return lookups.first[t] + base[static_cast<int64_t>(t) * parts + j] +
+    return lookups.row_offsets[t] + base[static_cast<int64_t>(t) * parts + j] +
            static_cast<int64_t>(remainder(found, static_cast<uint64_t>(size)));
   }
 };

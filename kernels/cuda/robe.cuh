@@ -174,12 +174,12 @@ static __global__ void robe_ranges_kernel(const uint32_t* keys, int64_t chunks, 
                                           uint32_t* ranges) {
   const int64_t tile = global_thread();
   if (tile >= tiles) return;
-  const int64_t begin = tile * kTile - robe.z + 1, end = (tile + 1) * kTile, most = robe.starts;
-  ranges[2 * tile] = static_cast<uint32_t>(lower_bound(keys, chunks, begin < 0 ? 0 : begin < most ? begin : most));
-  ranges[2 * tile + 1] = static_cast<uint32_t>(lower_bound(keys, chunks, end < most ? end : most));
+  const int64_t begin = tile * kTile - robe.z + 1, end = (tile + 1) * kTile, limit = robe.starts;
+  ranges[2 * tile] = static_cast<uint32_t>(lower_bound(keys, chunks, begin < 0 ? 0 : begin < limit ? begin : limit));
+  ranges[2 * tile + 1] = static_cast<uint32_t>(lower_bound(keys, chunks, end < limit ? end : limit));
 }
 
-// Positions that a piece's sums can have: one that lies in a tile's range starts within z + kTile - 1 places.
+// Positions that a piece's sums can have: one that lies in a tile's range starts within z + kTile - 1 elements.
 inline __host__ __device__ int64_t robe_piece_width(int z) {
   return (2 * static_cast<int64_t>(z) + 2 * kTile - 3) / kTile * kTile;
 }

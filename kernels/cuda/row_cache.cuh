@@ -25,7 +25,7 @@ static __global__ void cache_find_kernel(CacheIndex cache, const int64_t* wanted
 
 // Counts are exact; which slot an id gets, and which ids find room at last, depends on the order of the threads.
 static __global__ void count_ids_kernel(unsigned long long* keys, unsigned long long* counts, unsigned long long* used,
-                                        Integers ids, int64_t number, uint64_t mask, uint64_t most) {
+                                        Integers ids, int64_t number, uint64_t mask, uint64_t max_used) {
   constexpr unsigned long long kFree = ~0ull;
   const int64_t i = global_thread();
   if (i >= number) return;
@@ -42,7 +42,7 @@ static __global__ void count_ids_kernel(unsigned long long* keys, unsigned long 
       at = (at + 1) & mask;
       continue;
     }
-    if (atomicAdd(used, 1ull) >= most) {  // one slot in eight stays free, so that searches end soon
+    if (atomicAdd(used, 1ull) >= max_used) {  // one slot in eight stays free, so that searches end soon
       atomicAdd(used, ~0ull);
       return;
     }

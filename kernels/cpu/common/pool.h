@@ -16,8 +16,8 @@ namespace embpress {
 
 class Pool {
  public:
-  static constexpr int64_t kLeast = int64_t{128} << 10;  // smaller blocks are the allocator's business
-  static constexpr int64_t kMost = int64_t{256} << 20;   // bytes kept unused
+  static constexpr int64_t kLeast = int64_t{128} << 10;      // smaller blocks are the allocator's business
+  static constexpr int64_t kMaxUnused = int64_t{256} << 20;  // bytes kept unused
 
   // It is never destroyed: tensors may outlive everything else at the end of the process.
   static Pool& one() {
@@ -47,7 +47,7 @@ class Pool {
   void give(void* block) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const int64_t bytes = size_[block];
-    if (unused_ + bytes <= kMost) {
+    if (unused_ + bytes <= kMaxUnused) {
       free_[bytes].push_back(block);
       unused_ += bytes;
       return;

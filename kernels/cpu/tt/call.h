@@ -9,8 +9,8 @@
 
 namespace embpress {
 
-constexpr int64_t kMostScratch = int64_t{64} << 20;  // bytes that a thread keeps from call to call
-constexpr double kWorthThreads = 1 << 19;            // floating-point operations; waking the threads takes about 5 µs
+constexpr int64_t kMaxScratch = int64_t{64} << 20;  // bytes that a thread keeps from call to call
+constexpr double kWorthThreads = 1 << 19;           // floating-point operations; waking the threads takes about 5 µs
 
 template <class I>
 void copy_offsets(const Tensor& offsets, bool include_last, int64_t total, std::vector<int64_t>& bounds) {
@@ -163,7 +163,7 @@ struct Call {
     int64_t total = 0;
     for (size_t t = 0; t < tables.size(); ++t) total += plans[t].size * per_row(tables[t]);
     T* room;
-    if (kept || total * static_cast<int64_t>(sizeof(T)) > kMostScratch) {
+    if (kept || total * static_cast<int64_t>(sizeof(T)) > kMaxScratch) {
       keep.push_back(torch::stable::new_empty(like, {total}));
       room = keep.back().template mutable_data_ptr<T>();
     } else {

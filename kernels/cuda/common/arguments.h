@@ -6,7 +6,7 @@
 
 namespace embpress::cuda {
 
-constexpr int64_t kMost = int64_t{1} << 31;  // sorted things are numbered by 32 bits
+constexpr int64_t kMaxSorted = int64_t{1} << 31;  // sorted things are numbered by 32 bits
 
 // Calls `f` with a value of the parameters' element type.
 template <class F>
@@ -33,13 +33,13 @@ inline const int64_t* longs(const Tensor& t, int64_t count, const char* op, cons
 }
 
 // `ids` in one piece; the tensors must outlive the result.
-inline Lookups lookups_of(const Tensor& ids, const Tensor& first, const Tensor& rows, const char* op) {
+inline Lookups lookups_of(const Tensor& ids, const Tensor& row_offsets, const Tensor& rows, const char* op) {
   STD_TORCH_CHECK(ids.dim() == 2 && ids.size(1) > 0, op, ": ids must be (N, T), got ", ids.dim(), " dimensions");
   const bool wide = ids.scalar_type() == ScalarType::Long;
   STD_TORCH_CHECK(wide || ids.scalar_type() == ScalarType::Int, op, ": ids must be int32 or int64");
   const int64_t tables = ids.size(1);
-  return {Integers{ids.const_data_ptr(), wide}, longs(first, tables, op, "first"), longs(rows, tables, op, "rows"),
-          ids.numel(), Divisor(static_cast<uint32_t>(tables))};
+  return {Integers{ids.const_data_ptr(), wide}, longs(row_offsets, tables, op, "row_offsets"),
+          longs(rows, tables, op, "rows"), ids.numel(), Divisor(static_cast<uint32_t>(tables))};
 }
 
 // Whether rows of `width` elements from `address` on can be read 16 bytes at a time.
@@ -57,7 +57,7 @@ struct RowGrid {
     while (x < columns && x < 128 && x < static_cast<unsigned>(Device::kThreads)) x *= 2;
     block = dim3(x, Device::kThreads / x);
     const int64_t blocks = divide_up(rows, block.y);
-    STD_TORCH_CHECK(blocks < kMost, "embpress: more rows in one call than a GPU's grid holds");
+    STD_TORCH_CHECK(blocks < kMaxSorted, "embpress: more rows in one call than a GPU's grid holds");
     grid = dim3(static_cast<unsigned>(blocks));
   }
 };

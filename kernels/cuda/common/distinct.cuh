@@ -37,7 +37,7 @@ static __global__ void table_ranges_kernel(const uint32_t* rows, const int32_t* 
                                            uint32_t* ranges) {
   const int64_t t = global_thread();
   if (t >= lookups.tables.by) return;
-  const int64_t begin = lookups.first[t], end = begin + lookups.rows[t];
+  const int64_t begin = lookups.row_offsets[t], end = begin + lookups.rows[t];
   ranges[2 * t] = static_cast<uint32_t>(lower_bound(rows, *total, begin));
   ranges[2 * t + 1] = static_cast<uint32_t>(lower_bound(rows, *total, end));
 }

@@ -5,10 +5,10 @@
 
 namespace embpress::cuda {
 
-// Ids (N, T) of T tables whose rows start at `first`; lookup i = n T + t.
+// Ids (N, T) of T tables whose rows start at `row_offsets`; lookup i = n T + t.
 struct Lookups {
   Integers ids;
-  const int64_t* first;
+  const int64_t* row_offsets;
   const int64_t* rows;
   int64_t count;
   Divisor tables;
@@ -24,8 +24,8 @@ struct Lookups {
   // The row of lookup i among the rows of all tables, or -1.
   __device__ __forceinline__ int64_t row(int64_t i) const {
     const uint32_t t = table(i);
-    const int64_t own = id(i, t);
-    return own < 0 ? -1 : first[t] + own;
+    const int64_t inside = id(i, t);
+    return inside < 0 ? -1 : row_offsets[t] + inside;
   }
 };
 

@@ -106,27 +106,27 @@ class TTCall {
   }
 
   // segment_start (groups + 1), of which the first is already 0
-  void make_segments(const int32_t* start, int64_t count, int most, int32_t* segment_start) {
+  void make_segments(const int32_t* start, int64_t count, int max_elements, int32_t* segment_start) {
     int32_t* counts = device.scratch<int32_t>(count);
-    device.launch_for(count, tt_count_segments, start, count, most, counts);
+    device.launch_for(count, tt_count_segments, start, count, max_elements, counts);
     device.running_sums(counts, segment_start + 1, count);
   }
 
   // Blocks that the segments of `count` groups of `elements` in all take at most.
-  static int64_t most_segments(int64_t count, int64_t elements, int most) {
-    return std::min(count, elements) + elements / most;
+  static int64_t max_segments(int64_t count, int64_t elements, int max_elements) {
+    return std::min(count, elements) + elements / max_elements;
   }
   dim3 segments() const {
-    return dim3(static_cast<unsigned>(std::max<int64_t>(1, most_segments(groups, lookups.total, kSegment))));
+    return dim3(static_cast<unsigned>(std::max<int64_t>(1, max_segments(groups, lookups.total, kSegment))));
   }
 
   // (rows, before_stride): the product of the first two of four cores, else null
   C* make_before() {
     if (arguments.num_cores < 4 || lookups.total == 0) return nullptr;
     C* before = device.scratch<C>(lookups.total * before_stride());
-    const int64_t most = device.multiprocessors() * 8 * Device::kThreads;
-    device.launch_for(std::min(most, lookups.total * before_stride()), tt_before_forward<T>, on_device, lookups.tables,
-                      plan, before_stride(), before);
+    const int64_t threads = device.multiprocessors() * 8 * Device::kThreads;
+    device.launch_for(std::min(threads, lookups.total * before_stride()), tt_before_forward<T>, on_device,
+                      lookups.tables, plan, before_stride(), before);
     return before;
   }
 
@@ -150,14 +150,14 @@ class TTCall {
   }
 
   template <class Elements>
-  int64_t most(Elements elements) const {
-    int64_t most = 0;
-    for (const TTTable& table : descriptors) most = std::max<int64_t>(most, elements(table));
-    return most;
+  int64_t max_of(Elements elements) const {
+    int64_t largest = 0;
+    for (const TTTable& table : descriptors) largest = std::max<int64_t>(largest, elements(table));
+    return largest;
   }
 
   int64_t before_stride() const {
-    return arguments.num_cores < 4 ? 0 : most([](const TTTable& t) { return t.rows(2) * t.rank[2]; });
+    return arguments.num_cores < 4 ? 0 : max_of([](const TTTable& t) { return t.rows(2) * t.rank[2]; });
   }
 
   Tiling forward_tiling() const {
@@ -172,9 +172,9 @@ class TTCall {
   Tiling tiling(Elements elements, int core = -1) const {
     const auto stage = [&](const TTTable& t) { return TTStage::of(t, core < 0 ? t.grouped() : core); };
     const int64_t large =
-        most([&](const TTTable& t) { return elements(TTTile<64, 64>::of(stage(t), dim, plan.math), t); });
+        max_of([&](const TTTable& t) { return elements(TTTile<64, 64>::of(stage(t), dim, plan.math), t); });
     const int64_t small =
-        most([&](const TTTable& t) { return elements(TTTile<16, 16>::of(stage(t), dim, plan.math), t); });
+        max_of([&](const TTTable& t) { return elements(TTTile<16, 16>::of(stage(t), dim, plan.math), t); });
     const auto bytes = [](int64_t elements) { return elements * sizeof(C) + TTDigits::kBytes; };
     const size_t limit = device.shared_limit();
     STD_TORCH_CHECK(bytes(small) <= limit, "tt_embedding_bag: these ranks take ", bytes(small),

@@ -31,9 +31,9 @@ struct TTTile {
   int left, slice, product, row;  // elements
 
   __host__ __device__ static TTTile of(const TTStage& s, int dim, Math math) {
-    constexpr int kMostRowElements = 64 * M;
+    constexpr int kMaxRowElements = 64 * M;
     int lookups = s.rows > M ? 1 : M / s.rows;
-    const int fit = kMostRowElements / dim < 1 ? 1 : kMostRowElements / dim;
+    const int fit = kMaxRowElements / dim < 1 ? 1 : kMaxRowElements / dim;
     lookups = fit < lookups ? fit : lookups;
     const int rows = lookups * s.rows;
     const int x_stride = bank_stride(math, s.depth), stride = bank_stride(math, NC);

@@ -116,10 +116,10 @@ static __global__ void tt_plan_groups(TTPlan plan, const int32_t* running) {
   plan.group_start[g] = low;
 }
 
-// counts[g] = blocks of at most `most` elements that the range from start[g] to start[g + 1] takes
-static __global__ void tt_count_segments(const int32_t* start, int64_t groups, int most, int32_t* counts) {
+// counts[g] = blocks of at most `max_elements` elements that the range from start[g] to start[g + 1] takes
+static __global__ void tt_count_segments(const int32_t* start, int64_t groups, int max_elements, int32_t* counts) {
   const int64_t g = global_thread();
-  if (g < groups) counts[g] = (start[g + 1] - start[g] + most - 1) / most;
+  if (g < groups) counts[g] = (start[g + 1] - start[g] + max_elements - 1) / max_elements;
 }
 
 // One segment of one group: block b of those that `segment_start` numbers.
@@ -127,13 +127,13 @@ struct TTSegment {
   int32_t group, begin, end;
   bool only;  // the group has no other
 
-  __device__ static TTSegment of(const int32_t* segment_start, const int32_t* start, int64_t groups, int most,
+  __device__ static TTSegment of(const int32_t* segment_start, const int32_t* start, int64_t groups, int max_elements,
                                  int64_t block) {
     if (block >= segment_start[groups]) return {-1, 0, 0, false};
     // empty groups start where the next one does, and the last of equal starts is the one that is not empty
     const auto group = static_cast<int32_t>(last_start(segment_start, groups, block));
-    const int32_t begin = start[group] + static_cast<int32_t>(block - segment_start[group]) * most;
-    const int32_t end = begin + most < start[group + 1] ? begin + most : start[group + 1];
+    const int32_t begin = start[group] + static_cast<int32_t>(block - segment_start[group]) * max_elements;
+    const int32_t end = begin + max_elements < start[group + 1] ? begin + max_elements : start[group + 1];
     return {group, begin, end, segment_start[group + 1] - segment_start[group] == 1};
   }
 };
