@@ -11,8 +11,8 @@ from types import ModuleType
 def gather(package: str) -> None:
     """Imports every module in the package's folder and gives the package their public functions and constants."""
     whole = sys.modules[package]
-    for found in pkgutil.iter_modules(whole.__path__):
-        module = importlib.import_module(f"{package}.{found.name}")
+    for entry in pkgutil.iter_modules(whole.__path__):
+        module = importlib.import_module(f"{package}.{entry.name}")
         for name, value in vars(module).items():
             imported = isinstance(value, ModuleType) or getattr(value, "__module__", module.__name__) != module.__name__
             if not name.startswith("_") and not imported:

@@ -49,8 +49,8 @@ def compositional_lookup_train(
 ) -> tuple[Tensor, Tensor]:
     """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
     x = ids.long().unsqueeze(-1)
-    found = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
-    index = found % sizes + (base + row_offsets.unsqueeze(1))
+    numbers = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
+    index = numbers % sizes + (base + row_offsets.unsqueeze(1))
     return combine_parts(torch.nn.functional.embedding(index, weight), COMBINE[combine]), index.flatten()
 
 

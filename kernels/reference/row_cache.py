@@ -39,9 +39,9 @@ def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
     if held.numel() == 0:
         return rows
     order = held[ids[held].argsort()]
-    place = torch.searchsorted(ids[order], wanted.contiguous()).clamp(max=len(order) - 1)
-    found = order[place]
-    return torch.where(ids[found] == wanted, found.int(), rows)
+    position = torch.searchsorted(ids[order], wanted.contiguous()).clamp(max=len(order) - 1)
+    candidate = order[position]
+    return torch.where(ids[candidate] == wanted, candidate.int(), rows)
 
 
 def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:

@@ -50,13 +50,13 @@ def _by_table(
     Yields (t, cores, ids int64, offsets with the last one or None, weights, where the ids stand in `indices`).
     """
     num_tables = len(num_embeddings)
-    place = torch.arange(indices.numel(), device=indices.device)
+    positions = torch.arange(indices.numel(), device=indices.device)
     if offsets is None:
         bags, length = indices.shape[0], indices.shape[1] // num_tables
-        place = place.view(bags, num_tables, length).transpose(0, 1).reshape(-1)
+        positions = positions.view(bags, num_tables, length).transpose(0, 1).reshape(-1)
         offsets = torch.arange(0, num_tables * bags * length + 1, max(length, 1), device=indices.device)
         if length == 0:
-            offsets = place.new_zeros(num_tables * bags + 1)
+            offsets = positions.new_zeros(num_tables * bags + 1)
     else:
         offsets = offsets.long()
         if not include_last_offset:
@@ -67,7 +67,7 @@ def _by_table(
     flat_weights = None if weights is None else weights.reshape(-1)
     for t, n in enumerate(num_embeddings):
         bounds = offsets[t * bags : (t + 1) * bags + 1]
-        part = place[int(bounds[0]) : int(bounds[-1])]
+        part = positions[int(bounds[0]) : int(bounds[-1])]
         bounds = bounds - bounds[0]
         ids = flat[part]
         wrong = (ids < 0) | (ids >= n)

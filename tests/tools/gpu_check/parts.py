@@ -36,7 +36,7 @@ def parts(device: str, folder: Path) -> list[Part]:
         Part("build", "the library, compiled here", _build(gpu), 300, _architecture() if gpu else {}, alone=True),
         Part(
             "benchmarks",
-            "time of each op by graph replay, against rivals and floors",
+            "time of each op by graph replay, against baselines and rooflines",
             _embpress("bench", "cuda", "--device", device, *size, "--out", str(folder / "bench")),
             180,
             alone=True,
