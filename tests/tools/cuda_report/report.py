@@ -69,7 +69,7 @@ def compile_half(out: Console) -> list[str]:
         out.print("SKIPPED: nvcc is not installed here, so no CUDA source was compiled", style="yellow")
         return []
     try:
-        found = compile.usage(sorted(coverage.KERNELS.glob("cuda/*.cu")), compiler)
+        found = compile.usage(sorted(coverage.KERNELS.glob("cuda/**/*.cu")), compiler)
     except compile.CompilerError as error:
         return [str(error)]
     out.print(usage_table(found))
