@@ -78,8 +78,9 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Metho
     out = console()
     out.print(describe(data), markup=False)
     out.print(
-        f"{settings.model} model, width {settings.width}, {settings.optimizer} {settings.learning_rate:g}, "
-        f"batch {settings.batch_size}, {settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+        f"{settings.model} model, {settings.preset} preset, width {settings.width}, "
+        f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
+        f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
         f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
         markup=False,

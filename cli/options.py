@@ -48,8 +48,9 @@ _TRAINING = [
     click.option("--budget", type=str, help="Serving bytes of all tables together, such as 20M."),
     click.option("--min-rows", type=int, help="Smaller tables stay full, and count. [default: 200]"),
     click.option("--largest", type=int, help="Compress only so many tables, the largest."),
+    click.option("--model", default="dlrm", show_default=True, help="Click model, a file of dlrm/models."),
     click.option(
-        "--model", default="default", show_default=True, help="default, kaggle (DLRM's) or terabyte (MLPerf's)."
+        "--preset", default="default", show_default=True, help="default, kaggle (DLRM's) or terabyte (MLPerf's)."
     ),
     click.option("--width", type=int, help="Width of the tables. [default: 16; terabyte: 128]"),
     click.option("--optimizer", help="sgd, adagrad or rowwise_adagrad. [default: adagrad; kaggle, terabyte: sgd]"),

@@ -24,7 +24,7 @@ def command(method: str, seed: int, out: str | None, **given: Any) -> None:
     Examples:
       embpress train --method tt:rank=16
       embpress train clicks.csv --label click --method robe:z=16:ratio=100 --epochs 2
-      embpress train train.txt --test test.txt --format criteo --model kaggle --method qr:c=8
+      embpress train train.txt --test test.txt --format criteo --preset kaggle --method qr:c=8
     """
     from embpress.cli.compare import prepared, run_all
     from embpress.compressors import parse
