@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embpress.cli.numbers import Whole
 from embpress.cli.options import command_line, data_options, load_data, out_folder, settings_of, training_options
-from embpress.compressors.errors import InputError
 
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     help="Methods with their knobs, separated by commas; see embpress list.",
 )
 @training_options
-@click.option("--seeds", type=int, default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread.")
+@click.option(
+    "--seeds", type=Whole(1), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
+)
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
-    """Train the same DLRM with several methods on your data: size, AUC and latency side by side.
+    """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. Every run is saved as it ends: after an
     interruption the same command goes on where it stopped.
@@ -43,15 +45,16 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
     """
-    from embpress.compressors import parse_all
+    from embpress.compressors import InputError, parse_all
+    from embpress.compressors.guard import whole
+    from embpress.dlrm.training.settings import SEEDS
 
     specs = parse_all(methods)  # before the data are read: a typing mistake should not wait for them
     if not specs:
         raise InputError("--methods is empty; see embpress list")
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
-    if seeds < 1:
-        raise InputError(f"--seeds must be at least 1, got {seeds}")
+    whole(seeds, "--seeds", 1, SEEDS)
     run_all(*prepared(given, out), specs, list(range(seeds)))
 
 
@@ -86,8 +89,15 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Metho
         markup=False,
     )
     with RunProgress() as progress:
+        waited = False
         for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
             progress.log(_line(step.record, step.kept, step.number, step.total))
+            waited |= not step.kept and settings.threads > 1 and _waited(step.record)
+        if waited:
+            progress.log(
+                f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "
+                "machine; --threads 1 may be faster"
+            )
     records = read_all(folder)
     out.print()
     show_result(records, folder)
@@ -101,7 +111,7 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
     Raises:
         InputError: a knob with a value that does not fit these tables, or a size that none of the methods can reach.
     """
-    from embpress.compressors import BudgetError
+    from embpress.compressors import BudgetError, InputError
     from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
@@ -113,6 +123,16 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
             refused.append(f"{spec} {error}")
     if sized and len(refused) == len(sized):
         raise InputError("; ".join(refused))
+
+
+def _waited(record: dict[str, Any]) -> bool:
+    """Whether the threads of a finished run waited for each other."""
+    from embpress.dlrm.training.waiting import threads_wait
+
+    if record["status"] != "ok" or record["device"] != "cpu":
+        return False
+    metrics = record["metrics"]
+    return threads_wait(metrics["step_ms"] / 1e3, metrics["train_seconds"], record["learning_curve"][-1]["step"])
 
 
 def _line(record: dict[str, Any], kept: bool, number: int, total: int) -> str:

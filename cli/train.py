@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from embpress.cli.numbers import Whole
 from embpress.cli.options import data_options, training_options
 
 
@@ -13,7 +14,7 @@ from embpress.cli.options import data_options, training_options
 @data_options
 @click.option("--method", default="full", show_default=True, help="A method with its knobs; see embpress list.")
 @training_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Data order, MLPs' and tables' initial values.")
+@click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 def command(method: str, seed: int, out: str | None, **given: Any) -> None:
     """Train one method with one seed and save its record.

@@ -11,12 +11,12 @@ _SHOWN = 60  # characters of a value that a message repeats
 
 
 def shown(value: object) -> str:
-    """A value as a message repeats it: quoted, cut where it is long, in characters that every terminal takes."""
+    """A value as a message repeats it: quoted, on one line, cut where it is long, in characters that can be encoded."""
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python prints
         return "a number of thousands of digits"
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = " ".join(text.encode("utf-8", "backslashreplace").decode().splitlines())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"
 
 

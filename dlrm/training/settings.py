@@ -26,7 +26,6 @@ RANGES = {
     "largest": (1, INT64_MAX),
 }
 SEEDS = 1_000  # of one comparison
-SEED_MAX = 1 << 40  # the generators' own seeds are multiples of it
 
 
 @dataclass(frozen=True)

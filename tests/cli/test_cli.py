@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from embpress.cli.main import COMMANDS, main
+from embpress.cli.main import commands, main
 
 SMALL = ["--rows", "4000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
 DATA = {"rows": 4000, "scale": 0.001, "min_count": 1}
@@ -54,7 +54,7 @@ def run_folder(tmp_path_factory):
 def test_help_reads_well():
     done = call("--help")
     assert done.exit_code == 0
-    for name, text in COMMANDS.items():
+    for name, text in commands().items():
         assert name in done.output
         assert text.split()[0] in done.output
     for name in ("compare", "train", "report"):
