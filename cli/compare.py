@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embpress.cli.numbers import Whole
-from embpress.cli.options import command_line, data_options, load_data, out_folder, settings_of, training_options
+from embpress.cli.options import (
+    command_line,
+    data_options,
+    load_data,
+    out_folder,
+    set_threads,
+    settings_of,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
@@ -61,12 +69,12 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
 def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
     """Data, settings and run folder from the options; says at a terminal that it is reading."""
     from embpress.cli.show import console
-    from embpress.dlrm.measure.device import resolve_device
 
-    given["device"] = resolve_device(given["device"])  # before the data are read: a mistake should not wait for them
+    set_threads(given.pop("threads"))
+    settings_of(0, given)  # before the data are read: a mistake should not wait for them
     with console(stderr=True).status("reading data"):
         data = load_data(given)
-    settings = settings_of(data, given)
+    settings = settings_of(len(data.train) + len(data.valid) + len(data.test), given)
     return data, settings, out_folder(out, data, settings)
 
 

@@ -33,7 +33,7 @@ def commands() -> dict[str, str]:
     """
     found = {}
     for module in pkgutil.iter_modules(embpress.cli.__path__):
-        spec = module.module_finder.find_spec(module.name, None)  # type: ignore[call-arg] # path finders take no target
+        spec = module.module_finder.find_spec(module.name, None)
         if spec is None or spec.origin is None:
             continue
         for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:

@@ -105,8 +105,8 @@ def _data_names() -> set[str]:
     return {*_COMMON, *(o.name for reader in formats().values() for o in reader.options if o.command_line)}
 
 
-def settings_of(data: ClickData, given: dict[str, Any]) -> Settings:
-    """Settings from the options' values; sets the number of threads and makes their device the current one."""
+def settings_of(rows: int, given: dict[str, Any]) -> Settings:
+    """Settings for data of so many rows from the options' values; makes their device the current one."""
     import torch
 
     from embpress.compressors.errors import InputError
@@ -118,8 +118,6 @@ def settings_of(data: ClickData, given: dict[str, Any]) -> Settings:
     ratio, budget = values.pop("ratio"), values.pop("budget")
     if ratio is not None and budget is not None:
         raise InputError("give --ratio or --budget, not both")
-    set_threads(values.pop("threads"))
-    rows = len(data.train) + len(data.valid) + len(data.test)
     settings = resolve(
         rows,
         ratio=None if ratio is None else as_ratio(ratio),

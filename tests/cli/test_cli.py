@@ -239,7 +239,7 @@ def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size():
         (["--device", "cuda"], ["cuda"]),
         (["--epochs", "0"], ["epochs"]),
         (["--largest", "0"], ["largest", "at least 1"]),
-        (["--min-rows", "-3"], ["min_rows", "negative"]),
+        (["--min-rows", "-3"], ["--min-rows", "at least 0"]),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, words, tmp_path):
