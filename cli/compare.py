@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "--seeds", type=Whole(1), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
 )
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
+def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. Every run is saved as it ends: after an
@@ -63,18 +63,18 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
     whole(seeds, "--seeds", 1, SEEDS)
-    run_all(*prepared(given, out), specs, list(range(seeds)))
+    run_all(*prepared(options, out), specs, list(range(seeds)))
 
 
-def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
+def prepared(options: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
     """Data, settings and run folder from the options; says at a terminal that it is reading."""
     from embpress.cli.show import console
 
-    set_threads(given.pop("threads"))
-    settings_of(0, given)  # before the data are read: a mistake should not wait for them
+    set_threads(options.pop("threads"))
+    settings_of(0, options)  # before the data are read: a mistake should not wait for them
     with console(stderr=True).status("reading data"):
-        data = load_data(given)
-    settings = settings_of(len(data.train) + len(data.valid) + len(data.test), given)
+        data = load_data(options)
+    settings = settings_of(len(data.train) + len(data.valid) + len(data.test), options)
     return data, settings, out_folder(out, data, settings)
 
 

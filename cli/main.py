@@ -31,15 +31,15 @@ def commands() -> dict[str, str]:
 
     A file with `_` in its name holds a part of a command.
     """
-    found = {}
+    texts = {}
     for module in pkgutil.iter_modules(embpress.cli.__path__):
         spec = module.module_finder.find_spec(module.name, None)
         if spec is None or spec.origin is None:
             continue
         for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and node.name == "command" and "_" not in module.name:
-                found[module.name] = (ast.get_docstring(node) or "").split("\n")[0]
-    return found
+                texts[module.name] = (ast.get_docstring(node) or "").split("\n")[0]
+    return texts
 
 
 class Commands(click.Group):

@@ -72,12 +72,12 @@ def _of_formats(known: dict[str, type[Format]]) -> list[Callable[[F], F]]:
         for option in reader.options:
             if option.command_line:
                 homes.setdefault(option.name, {}).setdefault(option, []).append(name)
-    made = []
+    decorators = []
     for name, meanings in homes.items():
         text = " ".join(f"{', '.join(names)}: {option.help}" for option, names in meanings.items())
         shown = _SHOWN_AS[next(iter(meanings)).kind]
-        made.append(click.option(f"--{name.replace('_', '-')}", name, type=str, metavar=shown, help=text))
-    return made
+        decorators.append(click.option(f"--{name.replace('_', '-')}", name, type=str, metavar=shown, help=text))
+    return decorators
 
 
 def data_options(function: F) -> F:
@@ -94,18 +94,18 @@ def training_options(function: F) -> F:
     return function
 
 
-def load_data(given: dict[str, Any]) -> ClickData:
+def load_data(options: dict[str, Any]) -> ClickData:
     """Reads or makes the data from the options' values."""
     from embpress.dlrm.data import load
 
-    return load(**{name: value for name, value in given.items() if name in _data_names()})
+    return load(**{name: value for name, value in options.items() if name in _data_names()})
 
 
 def _data_names() -> set[str]:
     return {*_COMMON, *(o.name for reader in formats().values() for o in reader.options if o.command_line)}
 
 
-def settings_of(rows: int, given: dict[str, Any]) -> Settings:
+def settings_of(rows: int, options: dict[str, Any]) -> Settings:
     """Settings for data of so many rows from the options' values; makes their device the current one."""
     import torch
 
@@ -114,7 +114,7 @@ def settings_of(rows: int, given: dict[str, Any]) -> Settings:
     from embpress.dlrm.measure.device import make_current
     from embpress.dlrm.training.settings import resolve
 
-    values = {name: value for name, value in given.items() if name not in _data_names()}
+    values = {name: value for name, value in options.items() if name not in _data_names()}
     ratio, budget = values.pop("ratio"), values.pop("budget")
     if ratio is not None and budget is not None:
         raise InputError("give --ratio or --budget, not both")
@@ -130,7 +130,7 @@ def settings_of(rows: int, given: dict[str, Any]) -> Settings:
 
 
 def set_threads(threads: int | None) -> None:
-    """Sets torch's threads, where a number was given.
+    """Sets torch's threads, where a number is asked for.
 
     Raises:
         InputError: more than may be asked for: so many would only wait for each other, or cannot be started.
@@ -149,8 +149,8 @@ def command_line() -> str:
     return shlex.join(["embpress", *sys.argv[1:]])
 
 
-def out_folder(given: str | None, data: ClickData, settings: Settings) -> Path:
-    """The run folder: given, or named after the data and the way of training, so that the same command finds it again.
+def out_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
+    """The run folder: `asked`, or one named after data and training, so that the same command finds it again.
 
     Raises:
         InputError: it cannot be written.
@@ -160,7 +160,7 @@ def out_folder(given: str | None, data: ClickData, settings: Settings) -> Path:
     from embpress.dlrm.runs.record import fingerprint, write_atomic
 
     name = f"{data.name}-{fingerprint([data.fingerprint, settings.protocol()])[:6]}"
-    folder = path(given, "--out") if given else Path("runs") / name
+    folder = path(asked, "--out") if asked else Path("runs") / name
     try:
         at = next(part for part in (folder, *folder.parents) if part.exists())
     except OSError as error:

@@ -16,7 +16,7 @@ from embpress.cli.options import data_options, training_options
 @training_options
 @click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(method: str, seed: int, out: str | None, **given: Any) -> None:
+def command(method: str, seed: int, out: str | None, **options: Any) -> None:
     """Train one method with one seed and save its record.
 
     Runs of the same data and settings may share a folder with those of embpress compare.
@@ -31,4 +31,4 @@ def command(method: str, seed: int, out: str | None, **given: Any) -> None:
     from embpress.compressors import parse
 
     spec = parse(method)
-    run_all(*prepared(given, out), [spec], [seed])
+    run_all(*prepared(options, out), [spec], [seed])

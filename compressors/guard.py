@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from embpress.compressors.errors import InputError
@@ -18,6 +19,11 @@ def shown(value: object) -> str:
         return "a number of thousands of digits"
     text = " ".join(text.encode("utf-8", "backslashreplace").decode().splitlines())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between; of many the first twenty."""
+    return ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
 
 
 def whole(value: object, name: str, minimum: int = 0, maximum: int = INT64_MAX) -> int:

@@ -78,13 +78,13 @@ def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> Clic
 
 def _values(reader: type[Format], options: dict[str, Any], known: dict[str, type[Format]]) -> dict[str, Any]:
     """The options' values as their kinds say, text included."""
-    own = {option.name: option for option in reader.options}
+    known_options = {option.name: option for option in reader.options}
     for name in options:
-        if name not in own:
+        if name not in known_options:
             homes = [other.name for other in known.values() if name in [option.name for option in other.options]]
-            hint = f"; it belongs to {', '.join(homes)}" if homes else nearest(name, own)
+            hint = f"; it belongs to {', '.join(homes)}" if homes else nearest(name, known_options)
             raise InputError(f"format {reader.name} has no option {name!r}{hint}")
-    return {name: _value(own[name], value) for name, value in options.items()}
+    return {name: _value(known_options[name], value) for name, value in options.items()}
 
 
 def _value(option: Option, value: Any) -> Any:

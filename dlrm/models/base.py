@@ -16,6 +16,8 @@ from embpress.dlrm.members import members
 if TYPE_CHECKING:
     from embpress.dlrm.training.settings import Settings
 
+SCORED_BYTES = 1 << 30  # what scoring a batch may take: with hundreds of tables fewer samples are scored at once
+
 
 class ClickModel(nn.Module):
     """Click logits from dense features and one embedding a categorical feature.

@@ -20,8 +20,8 @@ def pair_indices(count: int) -> tuple[Tensor, Tensor]:
     """Where the pairs of `count` vectors stand in their Gram matrix.
 
     Returns:
-        The flat places `(P,)` of the entries below the diagonal, and for every entry `(count * count,)` the number of
-        its pair, P on the diagonal.
+        The flat positions `(P,)` of the entries below the diagonal, and for every entry `(count * count,)` the number
+        of its pair, P on the diagonal.
     """
     row, column = torch.tril_indices(count, count, -1)
     of_entry = torch.full((count, count), len(row))
@@ -80,8 +80,8 @@ class DLRM(ClickModel):
         self.top = mlp([width + vectors * (vectors - 1) // 2, *top, 1], generator, last_linear=True)
         for part in (self.bottom, self.top):  # the tables are there already
             part.to(self.device)
-        for name, places in zip(("_below", "_of_entry"), pair_indices(vectors)):
-            self.register_buffer(name, places.to(self.device), persistent=False)
+        for name, positions in zip(("_below", "_of_entry"), pair_indices(vectors)):
+            self.register_buffer(name, positions.to(self.device), persistent=False)
 
     @classmethod
     def configuration(cls, settings: Settings) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 from embpress.compressors import TableCollection
 from embpress.dlrm.data import Part
 from embpress.dlrm.measure.auc import auc
-from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.models.base import SCORED_BYTES, ClickModel
 
 BATCH = 16384
-BOUND = 1 << 30  # bytes: with hundreds of tables fewer samples are scored at once
 
 
 def inputs_of(part: Part) -> Any:
@@ -30,10 +29,10 @@ def inputs_of(part: Part) -> Any:
 def predict(model: ClickModel, part: Part, batch_size: int = BATCH) -> Tensor:
     """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU.
 
-    It takes `batch_size` samples at once, or as many as the model says fit `BOUND` bytes.
+    It takes `batch_size` samples at once, or as many as the model says fit `SCORED_BYTES`.
     """
     was, device = model.training, model.device
-    size = max(1, min(batch_size, BOUND // max(1, model.sample_bytes())))
+    size = max(1, min(batch_size, SCORED_BYTES // max(1, model.sample_bytes())))
     model.eval()
     with torch.inference_mode():
         batches = (part.slice(i, i + size).to(device) for i in range(0, len(part), size))

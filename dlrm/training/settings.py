@@ -83,17 +83,17 @@ def max_threads() -> int:
     return 4 * (os.cpu_count() or 1)
 
 
-def resolve(rows: int, **given: Any) -> Settings:
-    """Settings from what was given (None means not given), the preset and the defaults.
+def resolve(rows: int, **options: Any) -> Settings:
+    """Settings from options (None means left out), the preset and the defaults.
 
     Args:
         rows: rows of the data, which decide the default batch size: 256 below a million, else 2048.
-        **given: fields of `Settings`.
+        **options: fields of `Settings`.
 
     Raises:
         InputError: an unknown preset, model or optimizer, a value out of range, or a device that is not here.
     """
-    values = {name: value for name, value in given.items() if value is not None}
+    values = {name: value for name, value in options.items() if value is not None}
     preset = values.get("preset", "default")
     if preset not in PRESETS:
         raise InputError(f"no preset {preset!r}{nearest(preset, PRESETS)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from embpress.compressors.errors import InputError, nearest
+from embpress.compressors.guard import listed
 from embpress.dlrm.data.readers.labels import label_numbers
 
 LABEL_NAMES = ("label", "click", "clicked", "target", "y", "is_click")
@@ -71,9 +72,9 @@ def _guess_label(columns: Mapping[str, pl.Series], name: str, taken: dict[str, s
     if not candidates:
         raise InputError(
             f"{name} has no column named like a label ({', '.join(LABEL_NAMES)}) and none with just 0 and 1; "
-            f"name it with --label, one of: {_listed(free)}"
+            f"name it with --label, one of: {listed(free)}"
         )
-    raise InputError(f"{name} has several columns that may be the label ({_listed(candidates)}); name one with --label")
+    raise InputError(f"{name} has several columns that may be the label ({listed(candidates)}); name one with --label")
 
 
 def _only_01(column: pl.Series) -> bool:
@@ -94,7 +95,3 @@ def _looks_float(column: pl.Series) -> bool:
     if not present.str.contains(".", literal=True).any() or present.str.contains(r"^-?\d{16,}$").any():
         return False
     return not present.cast(pl.Float64, strict=False).has_nulls()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")

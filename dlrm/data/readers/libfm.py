@@ -138,11 +138,11 @@ def _by_map(lines: _Lines, index: Ints, per_line: Ints, path: str | Path) -> tup
     order = np.argsort(field, kind="stable")  # within a field the lines keep their order
     names, columns = [], []
     for number in np.unique(field_of):
-        mine = order[slice(*np.searchsorted(field[order], [number, number + 1]))]
-        lengths = np.bincount(row_of[mine], minlength=len(per_line))
+        of_field = order[slice(*np.searchsorted(field[order], [number, number + 1]))]
+        lengths = np.bincount(row_of[of_field], minlength=len(per_line))
         offsets = None if (lengths == 1).all() else np.concatenate([[0], np.cumsum(lengths)])
         names.append(f"field {number}")
-        columns.append(RawField(codes_of(index[mine]), offsets))
+        columns.append(RawField(codes_of(index[of_field]), offsets))
     return names, columns
 
 

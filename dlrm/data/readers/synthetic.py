@@ -217,10 +217,10 @@ def make(
     _check("scale", scale, lambda v: 0 < v <= 100, "above 0 and at most 100")
     _check("structure", structure, lambda v: 0 <= v <= 1, "between 0 and 1")
     _check("zipf", zipf, lambda v: 0 <= v <= 10, "between 0 and 10")
-    most = memory_bytes() // (ROW_BYTES * (len(CRITEO_SIZES) + dense))
-    if rows > most:
+    maximum = memory_bytes() // (ROW_BYTES * (len(CRITEO_SIZES) + dense))
+    if rows > maximum:
         raise InputError(
-            f"rows is {rows:,}, but the memory of this machine holds about {most:,} such rows while they are made"
+            f"rows is {rows:,}, but the memory of this machine holds about {maximum:,} such rows while they are made"
         )
     spec = SyntheticSpec(scaled_sizes(scale), float(structure), float(zipf), dense)
     chunk = 1 << 18  # keeps the transient arrays small

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import embpress.dlrm.models
 from embpress.cli.main import main
 from embpress.compressors import InputError, TableCollection, TableConfig
+from embpress.dlrm.measure import latency
 from embpress.dlrm.models.base import build, describe, model_class
 from embpress.dlrm.training import evaluate
 from embpress.dlrm.training.settings import resolve
@@ -98,8 +99,12 @@ def test_evaluation_takes_batches_within_a_bound(monkeypatch):
     model.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     whole = evaluate.predict(model, data.test)
     assert sizes == [len(data.test)]
-    monkeypatch.setattr(evaluate, "BOUND", 100 * model.sample_bytes() + 1)
+    monkeypatch.setattr(evaluate, "SCORED_BYTES", 100 * model.sample_bytes() + 1)
     torch.testing.assert_close(evaluate.predict(model, data.test), whole)
     assert max(sizes[1:]) == 100
+    monkeypatch.setattr(latency, "SCORED_BYTES", 200 * model.sample_bytes())
+    measured = latency.measure(model, tables, data.train.dense.shape[1], 0.0)
+    assert {"lookup_p50_us_b2048", "model_p50_us_b128"} <= set(measured)
+    assert not {"model_p50_us_b2048", "inference_samples_per_s"} & set(measured)
     wide = TableCollection.build([TableConfig(3, 16) for _ in range(1000)])
     assert build(1, wide, settings, 0).sample_bytes() > 4 * 1001 * 1001  # the Gram matrix of all vectors
