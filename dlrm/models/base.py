@@ -32,7 +32,7 @@ class Sizes(Protocol):
 class ClickModel(nn.Module):
     """Click logits from dense features and one embedding a categorical feature.
 
-    A model is a file in this folder with a subclass that sets `name`, says its `configuration` and implements
+    A model is a file of this folder with a subclass that sets `name`, says its `configuration` and implements
     `_score`. Its constructor takes `(num_dense, tables, generator, amp)` and the configuration as keywords, draws from
     the generator alone, on the CPU, so that a seed means the same on every device, and ends on the tables' device.
 
