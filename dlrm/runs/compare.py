@@ -11,8 +11,8 @@ from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.dlrm.runs import record as records
 from embpress.dlrm.runs.experiment import describe_run, run
+from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.train import Progress
 
 
 class Step(NamedTuple):

@@ -17,12 +17,13 @@ from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
-from embpress.dlrm.models.dlrm import DLRM
+from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.runs.record import run_id
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
+from embpress.dlrm.training.loop import Progress, RunFailed, train
+from embpress.dlrm.training.model import build, describe
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.train import Progress, RunFailed, train
 
 # the methods' own draws never touch the generator that MLPs and data order share across methods
 _METHOD_STREAM = 7919
@@ -54,10 +55,9 @@ def build_tables(
     )
 
 
-def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> DLRM:
-    """The model around the tables; its MLPs depend on the seed alone (and on the width, which MLET changes)."""
-    generator = Generator().manual_seed(seed)
-    return DLRM(data.train.dense.shape[1], tables, settings.bottom, settings.top, generator, settings.amp)
+def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> ClickModel:
+    """The click model around the tables."""
+    return build(data.train.dense.shape[1], tables, settings, seed)
 
 
 def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int | None]:
@@ -115,14 +115,7 @@ def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: in
             "id_frequencies": id_frequencies(data),
             "about": about,
         },
-        "model": {
-            "name": settings.model,
-            "width": settings.width,
-            "bottom": [data.train.dense.shape[1], *settings.bottom, settings.width],
-            "top": [*settings.top, 1],
-            "min_rows": settings.min_rows,
-            "largest": settings.largest,
-        },
+        "model": describe(settings),
         "training": {
             "optimizer": settings.optimizer,
             "learning_rate": settings.learning_rate,
@@ -237,7 +230,7 @@ def _run(
     return {**record, "status": "ok"}, torch.sigmoid(trained.test_logits).float().numpy()
 
 
-def peak_memory(model: DLRM, data: ClickData, settings: Settings) -> int:
+def peak_memory(model: ClickModel, data: ClickData, settings: Settings) -> int:
     """Peak bytes of training: parameters, buffers and optimizer state, and the most that one step adds to them.
 
     It trains the model on, so it comes after everything else.
