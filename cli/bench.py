@@ -62,7 +62,7 @@ def train(
     from embpress.dlrm.bench.step import bench_train
     from embpress.dlrm.measure.device import make_current
     from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.runs.record import write_json
+    from embpress.dlrm.runs.store import write_json
     from embpress.dlrm.training.settings import resolve
     from embpress.reports.metrics import show
 
@@ -139,7 +139,7 @@ def tt(cases: str, seconds: float, threads: int | None, device: str, quick: bool
     from embpress.dlrm.bench.suite_tt import all_cases, backends, chosen, run_cases
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.runs.record import write_json
+    from embpress.dlrm.runs.store import write_json
     from embpress.reports.bench.tt import RECORD, write_page
 
     if not 0 < seconds < 1e6:

@@ -40,7 +40,7 @@ def command(cases: str, device: str, repeats: int, quick: bool, only_list: bool,
     from embpress.dlrm.bench.suite_tt import chosen
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.runs.record import write_json
+    from embpress.dlrm.runs.store import write_json
     from embpress.reports.bench.cuda import RECORD, sections, setting, write_page
 
     if repeats < 1:

@@ -13,6 +13,7 @@ from embpress.compressors.errors import InputError
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
+    from embpress.dlrm.runs.record import Run
     from embpress.dlrm.training.settings import Settings
 
 
@@ -72,7 +73,7 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Metho
     from embpress.cli.show import RunProgress, console, show_result
     from embpress.dlrm.data import describe
     from embpress.dlrm.runs.compare import compare
-    from embpress.dlrm.runs.record import read_all
+    from embpress.dlrm.runs.store import read_all, record_paths
 
     check_reachable(data, specs, settings)
     out = console()
@@ -84,13 +85,16 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Metho
         f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
         markup=False,
     )
+    there = len(record_paths(folder))
+    if there:
+        out.print(f"joins {folder}: {there} run{'s are' if there > 1 else ' is'} there already", markup=False)
     with RunProgress() as progress:
         for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
-            progress.log(_line(step.record, step.kept, step.number, step.total))
-    records = read_all(folder)
+            progress.log(_line(step.run, step.kept, step.number, step.total))
+    runs = read_all(folder)
     out.print()
-    show_result(records, folder)
-    if not any(record["status"] == "ok" for record in records):
+    show_result(runs, folder)
+    if not any(run.ok for run in runs):
         raise click.exceptions.Exit(1)
 
 
@@ -114,13 +118,13 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
         raise InputError("; ".join(refused))
 
 
-def _line(record: dict[str, Any], kept: bool, number: int, total: int) -> str:
+def _line(run: Run, kept: bool, number: int, total: int) -> str:
     """One finished run."""
-    head = f"[{number}/{total}] {record['method']} · seed {record['seed']}: "
-    if record["status"] == "cannot reach":
-        return head + record["reason"]
-    if record["status"] != "ok":
-        return head + f"{record['status']}: {record['reason']}"
-    metrics = record["metrics"]
+    head = f"[{number}/{total}] {run.method} · seed {run.seed}: "
+    if run.status == "cannot reach":
+        return f"{head}{run.reason}"
+    if not run.ok:
+        return f"{head}{run.status}: {run.reason}"
+    metrics = run.metrics
     tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s"
     return head + f"AUC {metrics['auc']:.4f} at {metrics['ratio']:.1f}×{tail}"

@@ -253,7 +253,7 @@ def write_page(folder: Path, record: Mapping[str, Any]) -> Path:
     Raises:
         InputError: the folder cannot be written.
     """
-    from embpress.dlrm.runs.record import write_atomic
+    from embpress.dlrm.runs.store import write_atomic
 
     made = _plot(record["rows"])
     if made is not None:

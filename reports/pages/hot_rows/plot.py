@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from embpress.reports.pages.hot_rows.data import CachePoint, HotRows, Stability
+from embpress.reports.plotting.fonts import short_labels
 from embpress.reports.plotting.labels import label_ends, label_points
 from embpress.reports.plotting.style import FAINT, FULL, figure, look, tidy
-from embpress.reports.summary import shorten
 
 PAPER_CACHE = 1e-4  # of the rows
 _WIDTH = 22  # of names, in letters
@@ -29,7 +29,7 @@ def stability(hot: HotRows) -> Figure | None:
         return None
     made = figure(6.2)
     grid = made.subplots(2, len(places), sharex=True, sharey="row", squeeze=False)
-    names = shorten([table.name for table in hot.tables], _WIDTH)
+    names = short_labels([table.name for table in hot.tables], _WIDTH)
     lines = [(look(i, name), table.by_fraction, 1.1) for i, (name, table) in enumerate(zip(names, hot.tables))]
     every = look(0, f"all {hot.num_tables} tables")
     progress = [100 * x for x in hot.progress]
@@ -81,7 +81,7 @@ def hit_rates(hot: HotRows, points: Sequence[CachePoint]) -> Figure | None:
     made = figure(5.2)
     axes = made.subplots()
     axes.set_xscale("log")
-    names = shorten([table.name for table in hot.tables], _WIDTH)
+    names = short_labels([table.name for table in hot.tables], _WIDTH)
     ends = []
     xs = list(hot.cache_fractions)
     for i, table in enumerate(hot.tables):
@@ -111,5 +111,5 @@ def hit_rates(hot: HotRows, points: Sequence[CachePoint]) -> Figure | None:
     places = [(min(max(point.fraction, xs[0]), xs[-1]), 100 * point.hit_rate) for point in points]
     for x, y in places:
         axes.plot([x], [y], "o", color=FULL, markersize=7, zorder=5)
-    label_points(axes, places, shorten([point.label for point in points], 30))
+    label_points(axes, places, short_labels([point.label for point in points], 30))
     return made

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
+from embpress.reports.pages.initialisation import TITLE
 from embpress.reports.pages.initialisation.data import (
     CORES,
     DRAWS,
@@ -24,7 +26,6 @@ from embpress.reports.pages.initialisation.data import (
 )
 from embpress.reports.pages.initialisation.plot import matched_densities, published_scales
 from embpress.reports.plotting.save import save_all
-from embpress.reports.records import Record
 from embpress.reports.text import escape, table
 
 _MATCHED = ("sampled-gaussian", "gaussian", "uniform")
@@ -53,11 +54,11 @@ _TABLE_1 = [
 ]
 
 
-def page(plots: Path, runs: Sequence[Record]) -> str:
+def make(plots: Path, runs: Sequence[Run]) -> str:
     """Draws the plots into the folder and gives the page's markdown."""
     shape = shape_of(runs)
     if shape is None:
-        return "# Initial values of tensor-train tables\n\nNo run tells its tables, so there is no shape to draw.\n"
+        return f"# {TITLE}\n\nNo run tells its tables, so there is no shape to draw.\n"
     n = shape.num_embeddings
     published = ["sampled-gaussian-fbtt", *(f"published:{name}" for name in PUBLISHED)]
     one = {name: products(name, n, _COUNT) for name in [*_MATCHED, *published]}
@@ -84,7 +85,7 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
     )
     gap = (2 / math.sqrt(5.7525)) ** CORES / math.sqrt(3)
     parts = [
-        "# Initial values of tensor-train tables",
+        f"# {TITLE}",
         _intro(shape),
         "## Their shape\n\n"
         "![Densities of the initial entries](plots/initial_densities.png)\n\n"

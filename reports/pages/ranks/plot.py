@@ -13,8 +13,9 @@ from matplotlib.transforms import ScaledTranslation
 from embpress.reports import numerals
 from embpress.reports.metrics import METRICS
 from embpress.reports.pages.ranks.data import Point, RankLines
+from embpress.reports.plotting.fonts import short_labels
 from embpress.reports.plotting.style import FAINT, FULL, figure, look, spread_text, tidy
-from embpress.reports.summary import Summary, shorten
+from embpress.reports.summary import Summary
 
 _NAME = 56  # letters
 _NEAREST = 0.28  # of an octave, between two ticks with a number
@@ -65,7 +66,7 @@ def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: f
         axes.axhline(auc.mean, color=FULL, linewidth=1.2, linestyle=(0, (5, 4)), zorder=2, label="full tables")
         if auc.sd:
             axes.axhspan(auc.mean - auc.sd, auc.mean + auc.sd, color=FAINT, alpha=0.22, linewidth=0, zorder=1)
-    names = shorten([line.label for line in found.lines], _NAME)
+    names = short_labels([line.label for line in found.lines], _NAME)
     for i, (name, line) in enumerate(zip(names, found.lines)):
         shown = sorted((point for point in line.points if place(point) > 0), key=place)
         if not shown:
@@ -91,7 +92,7 @@ def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: f
 
 
 def _limits(axes: Axes, values: Sequence[float], room: float) -> None:
-    """From the least to the largest with some octaves to spare."""
+    """From the smallest to the largest with some octaves to spare."""
     low, high = math.log2(min(values)), math.log2(max(values))
     room = max(room, 0.06 * (high - low))
     axes.set_xlim(2 ** (low - room), 2 ** (high + room))

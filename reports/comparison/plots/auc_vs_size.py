@@ -17,8 +17,14 @@ from embpress.reports.plotting.pareto import pareto_front
 from embpress.reports.plotting.style import FAINT, FULL, figure, looks, spread_text, tidy
 from embpress.reports.summary import Summary
 
+TITLE = "Test AUC against size"
+CAPTION = (
+    "Up and to the left is better. The grey steps are the Pareto front: no measured method is both smaller and better "
+    "than one on it."
+)
 
-def auc_vs_size(rows: Sequence[Summary]) -> Figure | None:
+
+def draw(rows: Sequence[Summary]) -> Figure | None:
     """Mean test AUC against serving bytes, None where no run has both."""
     styles = looks(rows)
     shown = [row for row in rows if "auc" in row.stats and (row.mean("serving_bytes") or 0) > 0]
@@ -51,7 +57,7 @@ def auc_vs_size(rows: Sequence[Summary]) -> Figure | None:
     axes.set_xlabel("Bytes needed to serve (log scale, 1 MB = 10⁶ bytes)", fontsize=10)
     axes.set_ylabel(METRICS["auc"].title, fontsize=10)
     line = "; dashed: full tables" if full else ""
-    tidy(axes, "Test AUC against size", f"{spread_text(shown)}; grey steps: Pareto front{line}")
+    tidy(axes, TITLE, f"{spread_text(shown)}; grey steps: Pareto front{line}")
     made.tight_layout()
     made.canvas.draw()
     texts = [_name(styles[row.label].label, row) for row in shown]

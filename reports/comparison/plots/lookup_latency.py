@@ -13,8 +13,11 @@ from embpress.reports.metrics import BATCH_SIZES
 from embpress.reports.plotting.style import TEXT, figure, looks, tidy
 from embpress.reports.summary import Summary
 
+TITLE = "Lookup latency"
+CAPTION = "Time of one call that looks up all tables, by the rows in the batch."
 
-def lookup_latency(rows: Sequence[Summary]) -> Figure | None:
+
+def draw(rows: Sequence[Summary]) -> Figure | None:
     """One group of bars a batch size: p50 as bar, p99 as whisker, log scale; None without times.
 
     The bars lie flat, so that each method is named beside its bar however long its name is.
@@ -57,7 +60,7 @@ def lookup_latency(rows: Sequence[Summary]) -> Figure | None:
         "bar and number: p50 in µs, whisker: p99",
         fontsize=10,
     )
-    made.suptitle("Lookup latency", x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
+    made.suptitle(TITLE, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
     made.tight_layout()
     return made
 

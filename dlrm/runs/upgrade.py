@@ -1,0 +1,57 @@
+"""Records of earlier schemas in the present form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from embpress.dlrm.runs.record import SCHEMA, Smallest
+
+_KNOBS = {
+    "tt": {"rows": "row_factors", "columns": "column_factors", "cores": "num_cores"},
+    "robe": {"start": "row_offset"},
+}
+
+
+def _renamed(name: str, knobs: dict[str, Any]) -> dict[str, Any]:
+    return {_KNOBS.get(name, {}).get(knob, knob): value for knob, value in knobs.items()}
+
+
+def _from_1(old: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1: other names of knobs, one click model, latency measured by every seed."""
+    name, metrics, smallest = old["name"], old["metrics"], old.get("smallest")
+    parts = [part.partition("=") for part in old["method"].split(":")[1:]]
+    knobs = [_KNOBS.get(name, {}).get(knob, knob) + mark + value for knob, mark, value in parts]
+    full_bytes = sum(4 * n * old["model"]["width"] for n in old["data"]["num_embeddings"])
+    measured = any(metric.startswith("lookup_") for metric in metrics)
+    return {
+        **old,
+        "method": ":".join([old["method"].split(":")[0], *knobs]),
+        "knobs": _renamed(name, old["knobs"]),
+        "tables": [{**table, "knobs": _renamed(table["method"], table["knobs"])} for table in old["tables"]],
+        "model": {**old["model"], "name": "dlrm", "preset": old["model"]["name"]},
+        "smallest": smallest and vars(Smallest.of(smallest["bytes"], full_bytes)),
+        "latency_of_seed": old["seed"] if measured else None,
+    }
+
+
+# by schema; each gives the one after it
+_STEPS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {"embpress-run/1": (SCHEMA, _from_1)}
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of any schema that this program has had, in the present one; of others as it is.
+
+    Raises:
+        ValueError: the record lacks what its schema asks for.
+    """
+    schema = record.get("schema")
+    while schema in _STEPS:
+        schema, step = _STEPS[schema]
+        try:
+            record = {**step(record), "schema": schema}
+        except KeyError as error:
+            raise ValueError(f"it lacks {error.args[0]}") from None
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"it is not of its schema: {error}") from None
+    return record
