@@ -169,7 +169,8 @@ class Run:
         Raises:
             ValueError: something is missing or of another type; names it.
         """
-        return build(cls, value)  # type: ignore[no-any-return]
+        found: Run = build(cls, value)
+        return found
 
 
 def fingerprint(value: Any) -> str:
@@ -189,7 +190,14 @@ def plain(value: Any) -> Any:
 
 
 _hints = cache(get_type_hints)
-_NAMES = {dict: "an object", tuple: "a list", str: "text", int: "a whole number", float: "a number"}
+# what JSON must hold for an annotated type, and its name
+_HELD: dict[Any, tuple[Any, str]] = {
+    dict: (dict, "an object"),
+    tuple: ((list, tuple), "a list"),
+    str: (str, "text"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+}
 
 
 def build(kind: Any, value: Any, place: str = "") -> Any:
@@ -203,25 +211,20 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
         return value
     if base in (Union, UnionType):  # all of ours are `… | None`
         return None if value is None else build(parts[0], value, place)
-    wanted = dict if is_dataclass(base) else base
-    if not isinstance(value, {tuple: (list, tuple), float: (int, float)}.get(wanted, wanted)) or value is True:
-        raise ValueError(f"{place or 'it'} is not {_NAMES[wanted]}")
-    if is_dataclass(base):
-        known = fields(base)
-        needed = [f.name for f in known if f.default is MISSING and f.default_factory is MISSING]
+    is_record = is_dataclass(base)
+    held, name = _HELD[dict if is_record else base]
+    if not isinstance(value, held) or isinstance(value, bool):
+        raise ValueError(f"{place or 'it'} is not {name}")
+    if is_record:
+        needed = [f.name for f in fields(base) if f.default is MISSING and f.default_factory is MISSING]
         missing = [f"{place}.{name}".lstrip(".") for name in needed if name not in value]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        types = _hints(base)
-        held = [f.name for f in known if f.name in value]
-        return base(**{name: build(types[name], value[name], f"{place}.{name}".lstrip(".")) for name in held})
+        kinds = [(name, kind) for name, kind in _hints(base).items() if name in value]
+        return base(**{name: build(kind, value[name], f"{place}.{name}".lstrip(".")) for name, kind in kinds})
     if base is tuple:
         return tuple(build(parts[0], item, f"{place}[{i}]") for i, item in enumerate(value))
-    if base is dict:
-        if parts[1] is Any:
-            return value
-        held = {key: build(parts[1], item, f"{place}.{key}") for key, item in value.items() if item is not None}
-        return {key: item for key, item in held.items() if item is not None}
-    if base is float and not math.isfinite(value):
-        return None
-    return value
+    if base is dict and parts[1] is not Any:
+        items = {key: build(parts[1], item, f"{place}.{key}") for key, item in value.items() if item is not None}
+        return {key: item for key, item in items.items() if item is not None}
+    return None if base is float and not math.isfinite(value) else value

@@ -98,7 +98,7 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
     finally:
         for part in made:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 part.rmdir()
 
 

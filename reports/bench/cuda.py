@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from embpress.dlrm.bench.robe import PAPER_BANDWIDTH
+from embpress.dlrm.runs.store import write_text
 from embpress.reports import numerals
 from embpress.reports.bench.tt import Row, Section
-from embpress.reports.comparison import report as markdown
 from embpress.reports.text import bullets, code, escape, table
 
 PAGE, RECORD = "bench-cuda.md", "bench-cuda.json"
@@ -63,7 +63,7 @@ def page(record: Mapping[str, Any]) -> str:
 
 def write_page(folder: Path, record: Mapping[str, Any]) -> Path:
     """Writes the page beside the record and returns its path."""
-    return markdown.write_page(folder / PAGE, page(record))
+    return write_text(folder / PAGE, page(record))
 
 
 def _cells(row: Row) -> list[str]:

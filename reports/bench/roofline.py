@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embpress.dlrm.bench.peaks import A100, H200, Peak
 from embpress.dlrm.bench.roofline_cases import ROWS, FloorCase
-from embpress.reports.comparison.report import write_page
+from embpress.dlrm.runs.store import write_text
 from embpress.reports.numerals import plain
 from embpress.reports.text import bullets, code, escape, table
 
@@ -87,7 +87,7 @@ def page(cases: Sequence[FloorCase]) -> str:
 def write(folder: Path, cases: Sequence[FloorCase]) -> Path:
     """Writes the page into the folder and returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    return write_page(folder / PAGE, page(cases))
+    return write_text(folder / PAGE, page(cases))
 
 
 def _rates(peak: Peak) -> str:

@@ -84,7 +84,7 @@ def table_sizes(rows: Sequence[Summary]) -> str:
             table_ = tables.get(feature)
             mark = "" if row.is_full or table_ is None or table_.method != "full" else " †"
             left_full = left_full or bool(mark)
-            sizes.append(show("serving_bytes", table_ and table_.serving_bytes) + mark)
+            sizes.append(show("serving_bytes", None if table_ is None else table_.serving_bytes) + mark)
         shape = features[feature].num_embeddings, features[feature].embedding_dim
         body.append([escape(feature), *(f"{n:,}" for n in shape), *sizes])
     rest = order[_MAX_TABLES:]

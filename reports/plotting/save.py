@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -34,9 +35,6 @@ def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> 
             if made is None:
                 (folder / name).unlink(missing_ok=True)
                 continue
-            write_atomic(folder / name, lambda file, made=made: made.savefig(file, **_PNG))
+            write_atomic(folder / name, partial(made.savefig, format="png", dpi=DPI, metadata={"Software": None}))
             written.append(name)
     return written
-
-
-_PNG = {"format": "png", "dpi": DPI, "metadata": {"Software": None}}

@@ -60,8 +60,8 @@ def shape_of(runs: Iterable[Run]) -> Shape | None:
         return None
     table = max(tables, key=lambda table: (table.method == "tt", table.num_embeddings, table.embedding_dim))
     trained = table.method == "tt"
-    given = table.knobs if trained else {}
-    knobs = {key: _knob(given[key]) for key in ("rank", "num_cores", "row_factors", "column_factors") if key in given}
+    shape = ("rank", "num_cores", "row_factors", "column_factors")
+    knobs = {key: _knob(value) for key, value in table.knobs.items() if trained and key in shape}
     n, dim = table.num_embeddings, table.embedding_dim
     made = create("tt", n, dim, device="meta", **knobs)
     rank = made.knobs()["rank"]
