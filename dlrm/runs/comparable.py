@@ -1,4 +1,4 @@
-"""Which runs may be held against one another: those on the same data, with the same model, trained alike."""
+"""Which runs may be compared: those on the same data, with the same model, trained alike."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ def measure_latency(
 
 
 def peak_memory(model: DLRM, data: ClickData, settings: Settings) -> int:
-    """Peak bytes of training: parameters, buffers and optimizer state, and the most that one step adds to them.
+    """Peak bytes of training: parameters, buffers and optimizer state, and what one step adds to them at its peak.
 
     It trains the model on, so it comes after everything else.
     """

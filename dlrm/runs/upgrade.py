@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from embpress.dlrm.runs.record import SCHEMA, Smallest
@@ -35,23 +34,17 @@ def _from_1(old: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# by schema; each gives the one after it
-_STEPS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {"embpress-run/1": (SCHEMA, _from_1)}
-
-
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:
     """A record of any schema that this program has had, in the present one; of others as it is.
 
     Raises:
         ValueError: the record lacks what its schema asks for.
     """
-    schema = record.get("schema")
-    while schema in _STEPS:
-        schema, step = _STEPS[schema]
-        try:
-            record = {**step(record), "schema": schema}
-        except KeyError as error:
-            raise ValueError(f"it lacks {error.args[0]}") from None
-        except (AttributeError, TypeError) as error:
-            raise ValueError(f"it is not of its schema: {error}") from None
-    return record
+    if record.get("schema") != "embpress-run/1":
+        return record
+    try:
+        return {**_from_1(record), "schema": SCHEMA}
+    except KeyError as error:
+        raise ValueError(f"it lacks {error.args[0]}") from None
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"it is not of its schema: {error}") from None

@@ -38,7 +38,7 @@ def headline(runs: Iterable[Run]) -> str:
 
 
 def _comparable(rows: Sequence[Summary]) -> list[Summary]:
-    """The rows of the model and training settings that most runs share: others cannot be held against them."""
+    """The rows of the model and training settings that most runs share: others cannot be compared with them."""
     key = most_shared((row.protocol, row.n) for row in rows)
     return [row for row in rows if row.protocol == key]
 

@@ -38,13 +38,13 @@ def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Seq
     if not runs:
         raise InputError("a report needs at least one run")
     rows = summary(runs)
-    place = Path(folder)
-    clean(place)
-    images = _plots(place / "plots", rows)
-    wanted = [name for name in page_folder.page_names() if name in pages or (place / f"{name}.md").exists()]
+    folder = Path(folder)
+    clean(folder)
+    images = _plots(folder / "plots", rows)
+    wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
     for name in dict.fromkeys([*wanted, *pages]):
-        write_text(place / f"{name}.md", page_folder.make(name, place / "plots", runs))
-    return write_text(place / "report.md", _report(runs, rows, images, wanted))
+        write_text(folder / f"{name}.md", page_folder.load_page(name).make(folder / "plots", runs))
+    return write_text(folder / "report.md", _report(runs, rows, images, wanted))
 
 
 def _plots(folder: Path, rows: Sequence[Summary]) -> str:

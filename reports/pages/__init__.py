@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from embpress.compressors.errors import InputError, nearest, require
@@ -33,28 +33,22 @@ def about(name: str) -> tuple[str, str]:
     """
     if name not in page_names():
         raise InputError(f"no page {name!r}{nearest(name, page_names())}")
-    found = import_module(f"{__name__}.{name.replace('-', '_')}")
-    return found.TITLE, found.ABOUT
+    folder = import_module(f"{__name__}.{name.replace('-', '_')}")
+    return folder.TITLE, folder.ABOUT
+
+
+def load_page(name: str) -> ModuleType:
+    """The page of that name, with `make` and perhaps `lacks`.
+
+    Raises:
+        InputError: there is no such page, or no matplotlib to draw it with.
+    """
+    about(name)
+    require("matplotlib", f"the page {name}")
+    return import_module(f"{__name__}.{name.replace('-', '_')}.page")
 
 
 def lacks(name: str, runs: Sequence[Run]) -> str:
-    """Why a page of these runs would be empty; empty where it would not.
-
-    Raises:
-        InputError: there is no such page, or no matplotlib to draw it with.
-    """
-    about(name)
-    require("matplotlib", f"the page {name}")
-    found = getattr(import_module(f"{__name__}.{name.replace('-', '_')}.page"), "lacks", None)
-    return found(runs) if found else ""
-
-
-def make(name: str, plots: Path, runs: Sequence[Run]) -> str:
-    """Draws a page's plots into the folder `plots` and gives its markdown.
-
-    Raises:
-        InputError: there is no such page, or no matplotlib to draw it with.
-    """
-    about(name)
-    require("matplotlib", f"the page {name}")
-    return str(import_module(f"{__name__}.{name.replace('-', '_')}.page").make(plots, runs))
+    """Why a page of these runs would be empty; empty where it would not. Raises what `load_page` does."""
+    reason = getattr(load_page(name), "lacks", None)
+    return reason(runs) if reason else ""

@@ -18,7 +18,7 @@ def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> 
     """Writes each plot whole or not at all; where there is none, an earlier one of that name is taken away.
 
     Args:
-        folder: made where it is not there.
+        folder: fig where it is not there.
         plots: what draws a figure, by file name.
 
     Returns:
@@ -31,10 +31,10 @@ def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> 
     written = []
     with matplotlib.rc_context({"font.family": families()}):
         for name, draw in plots.items():
-            made = draw()
-            if made is None:
+            fig = draw()
+            if fig is None:
                 (folder / name).unlink(missing_ok=True)
                 continue
-            write_atomic(folder / name, partial(made.savefig, format="png", dpi=DPI, metadata={"Software": None}))
+            write_atomic(folder / name, partial(fig.savefig, format="png", dpi=DPI, metadata={"Software": None}))
             written.append(name)
     return written

@@ -49,9 +49,9 @@ def look(i: int, label: str) -> Look:
 
 def figure(height: float, width: float = 9.0) -> Figure:
     """A figure of its own, with no global state, that draws to PNG only."""
-    made = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(made)
-    return made
+    fig = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(fig)
+    return fig
 
 
 def tidy(axes: Axes, title: str, subtitle: str = "") -> None:

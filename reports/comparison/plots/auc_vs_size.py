@@ -32,8 +32,8 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
         return None
     points = [(row.stats["serving_bytes"].mean, row.stats["auc"].mean) for row in shown]
     spreads = [row.stats["auc"].sd or 0.0 for row in shown]
-    made = figure(5.6 + 0.12 * max(0, len(shown) - 10))  # names need room
-    axes = made.subplots()
+    fig = figure(5.6 + 0.12 * max(0, len(shown) - 10))  # names need room
+    axes = fig.subplots()
     axes.set_xscale("log")
     for row, point, spread in zip(shown, points, spreads):
         style = styles[row.label]
@@ -58,11 +58,11 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     axes.set_ylabel(METRICS["auc"].title, fontsize=10)
     line = "; dashed: full tables" if full else ""
     tidy(axes, TITLE, f"{spread_text(shown)}; grey steps: Pareto front{line}")
-    made.tight_layout()
-    made.canvas.draw()
+    fig.tight_layout()
+    fig.canvas.draw()
     texts = [_name(styles[row.label].label, row) for row in shown]
     label_points(axes, points, texts, _obstacles(axes, points, spreads, full))
-    return made
+    return fig
 
 
 def _name(label: str, row: Summary) -> str:

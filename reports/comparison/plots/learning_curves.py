@@ -28,8 +28,8 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     panels = [(name, title) for name, title in _PANELS if any(row.label in curves[name] for row in shown)]
     if not panels:
         return None
-    made = figure(4.1 * len(panels))
-    grid = made.subplots(len(panels), 1, squeeze=False)[:, 0]
+    fig = figure(4.1 * len(panels))
+    grid = fig.subplots(len(panels), 1, squeeze=False)[:, 0]
     of = f"; the first {_MAX_LINES} of {len(rows)} methods" if len(shown) == _MAX_LINES < len(rows) else ""
     for axes, (name, title) in zip(grid, panels):
         for row in shown:
@@ -46,13 +46,13 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
         tidy(axes, f"{title} while training", f"{spread_text(shown)}{of}{cut}")
         axes.set_ylabel(title, fontsize=10)
         axes.set_xlabel("Epoch", fontsize=10)
-    made.tight_layout()
-    made.subplots_adjust(right=0.76)
-    made.canvas.draw()
+    fig.tight_layout()
+    fig.subplots_adjust(right=0.76)
+    fig.canvas.draw()
     for axes, (name, _) in zip(grid, panels):
         ends = [(*curves[name][row.label][-1][:2], row) for row in shown if row.label in curves[name]]
         label_ends(axes, [(x, y, styles[row.label].label, styles[row.label].colour) for x, y, row in ends])
-    return made
+    return fig
 
 
 def _curve(row: Summary, name: str) -> list[tuple[float, float, float]]:

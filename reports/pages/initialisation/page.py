@@ -157,7 +157,7 @@ def _kl(n: int) -> str:
     return (
         "The paper judges a normal by the Kullback–Leibler divergence between the uniform and it, the nats lost on "
         "average when numbers of the uniform are taken for numbers of that normal: "
-        "KL(U‖N(0, σ²)) = ½ ln(πnσ²/2) + 1/(6nσ²). It is least, 0.1765 "
+        "KL(U‖N(0, σ²)) = ½ ln(πnσ²/2) + 1/(6nσ²). It is smallest, 0.1765 "
         f"whatever n is, where both have the same variance, σ² = 1/(3n). Here n = {n:,}.\n\n"
         + table(["Distribution", "KL", "−KL is", "The paper prints", "Paper's accuracy (%)", "Slip"], body)
         + f"\n\nc = ½ ln(2/(πn)) = {_nats(0.5 * math.log(2 / (math.pi * n)))} here; the paper has c < −7, which takes "

@@ -211,13 +211,13 @@ def _natural(cache: str) -> tuple[bool, float, str]:
 
 def _one_protocol(rows: Sequence[Summary], left: dict[str, list[str]]) -> list[Summary]:
     """The rows of the model and training settings that most tensor-train runs share."""
-    most = most_shared((row.protocol, row.n) for row in rows if not row.is_full)
-    if not most:
+    shared = most_shared((row.protocol, row.n) for row in rows if not row.is_full)
+    if not shared:
         return list(rows)
     for row in rows:
-        if row.protocol != most and not row.is_full:
+        if row.protocol != shared and not row.is_full:
             left.setdefault("another model or training", []).append(row.label)
-    return [row for row in rows if row.protocol == most]
+    return [row for row in rows if row.protocol == shared]
 
 
 def _name(run: Run) -> str:
@@ -225,7 +225,7 @@ def _name(run: Run) -> str:
     return f"{run.method} @{size}" if size else run.method
 
 
-def _several(names: Sequence[str], most: int = 3) -> str:
+def _several(names: Sequence[str], limit: int = 3) -> str:
     found = list(dict.fromkeys(names))
-    more = [f"{len(found) - most} more"] if len(found) > most + 1 else []
-    return ", ".join([*(found[:most] if more else found), *more])
+    more = [f"{len(found) - limit} more"] if len(found) > limit + 1 else []
+    return ", ".join([*(found[:limit] if more else found), *more])

@@ -31,9 +31,9 @@ def auc_over_rank(found: RankLines) -> Figure | None:
     entries = len(found.lines) + (found.full is not None)
     columns = 3 if max(len(line.label) for line in found.lines) < 30 else 2
     legend = 0.23 * -(-entries // columns) + 0.15  # inches
-    made = figure(4.4 + legend, 10.5)
+    fig = figure(4.4 + legend, 10.5)
     sized = any(point.bytes > 0 for line in found.lines for point in line.points)
-    grid = made.subplots(1, 2 if sized else 1, sharey=True, squeeze=False)[0]
+    grid = fig.subplots(1, 2 if sized else 1, sharey=True, squeeze=False)[0]
     _draw(grid[0], found, lambda point: float(point.rank), _RANK_SPAN)
     _limits(grid[0], [float(rank) for rank in found.ranks], 0.5)
     _ticks(grid[0], [float(rank) for rank in found.ranks], lambda value: f"{value:g}")
@@ -50,13 +50,13 @@ def auc_over_rank(found: RankLines) -> Figure | None:
         grid[1].set_xlabel("Bytes needed to serve (log scale, 1 MB = 10⁶ bytes)", fontsize=10)
         tidy(grid[1], "… and against size", _full_size(found.full))
     _heights(grid[0], rows)
-    made.tight_layout(rect=(0, legend / made.get_figheight(), 1, 1), w_pad=2.0)
-    names = made.legend(
+    fig.tight_layout(rect=(0, legend / fig.get_figheight(), 1, 1), w_pad=2.0)
+    names = fig.legend(
         *grid[0].get_legend_handles_labels(), loc="lower center", ncols=columns, frameon=False, fontsize=9.5
     )
     for text in names.get_texts():
         text.set_parse_math(False)
-    return made
+    return fig
 
 
 def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: float) -> None:
