@@ -78,14 +78,14 @@ def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int 
     return settings.ratio, settings.budget
 
 
-def describe_model(data: ClickData, settings: Settings) -> dict[str, Any]:
-    """The click model as the record holds it: its name, the preset, and its own configuration."""
+def describe_model(settings: Settings) -> dict[str, Any]:
+    """The click model as the record holds it: its name, the preset, its configuration, which tables are compressed."""
     return {
         "name": "dlrm",
         "preset": settings.model,
         "width": settings.width,
-        "bottom": [data.train.dense.shape[1], *settings.bottom, settings.width],
-        "top": [*settings.top, 1],
+        "bottom": list(settings.bottom),
+        "top": list(settings.top),
         "min_rows": settings.min_rows,
         "largest": settings.largest,
     }
@@ -121,7 +121,7 @@ def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: in
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
         data=describe_data(data),
-        model=describe_model(data, settings),
+        model=describe_model(settings),
         training={
             "optimizer": settings.optimizer,
             "learning_rate": settings.learning_rate,

@@ -17,18 +17,24 @@ def _renamed(name: str, knobs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_1(old: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1: other names of knobs, one click model, latency measured by every seed."""
-    name, metrics, smallest = old["name"], old["metrics"], old.get("smallest")
+    """Schema 1: other names of knobs, latency measured by every seed, one click model with the ends of its MLPs."""
+    name, metrics, smallest, model = old["name"], old["metrics"], old.get("smallest"), old["model"]
     parts = [part.partition("=") for part in old["method"].split(":")[1:]]
     knobs = [_KNOBS.get(name, {}).get(knob, knob) + mark + value for knob, mark, value in parts]
-    full_bytes = sum(4 * n * old["model"]["width"] for n in old["data"]["num_embeddings"])
+    full_bytes = sum(4 * n * model["width"] for n in old["data"]["num_embeddings"])
     measured = any(metric.startswith("lookup_") for metric in metrics)
     return {
         **old,
         "method": ":".join([old["method"].split(":")[0], *knobs]),
         "knobs": _renamed(name, old["knobs"]),
         "tables": [{**table, "knobs": _renamed(table["method"], table["knobs"])} for table in old["tables"]],
-        "model": {**old["model"], "name": "dlrm", "preset": old["model"]["name"]},
+        "model": {
+            **model,
+            "name": "dlrm",
+            "preset": model["name"],
+            "bottom": model["bottom"][1:-1],
+            "top": model["top"][:-1],
+        },
         "smallest": smallest and vars(Smallest.of(smallest["bytes"], full_bytes)),
         "latency_of_seed": old["seed"] if measured else None,
     }

@@ -66,7 +66,7 @@ def _informative(groups: list[list[Summary]]) -> list[list[Summary]]:
 
 
 def _most_auc(groups: list[list[Summary]], full: Summary | None) -> str:
-    unknown = "" if full else ", and what this costs is unknown as no run with full tables is at hand"
+    unknown = "" if full else ", and what this costs is unknown as no run with full tables is there"
     if len(groups) == 1:
         row = groups[0][0]
         where = f"{show('ratio', row.mean('ratio'))} ({show('serving_bytes', row.mean('serving_bytes'))})"

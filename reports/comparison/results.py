@@ -46,8 +46,9 @@ def main_table(rows: Sequence[Summary]) -> str:
     reach = f" The data is synthetic; the best reachable test AUC on it is {best:.4f}." if best else ""
     return (
         f"{table(headers, body)}\n\n{size}Mean ± standard deviation over the seeds (sample, n − 1); one seed has no "
-        "spread. **Bold** differences are distinguishable from zero: the 95 % t interval over the paired seeds leaves "
-        f"zero out. Each interval stands for itself; with many methods one in twenty leaves zero out by chance.{reach}"
+        "spread. **Bold** differences are distinguishable from zero: the 95 % t interval over the paired seeds "
+        "excludes zero. No correction is made for many comparisons: about one interval in twenty excludes zero by chance."
+        f"{reach}"
     )
 
 

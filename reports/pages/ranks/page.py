@@ -26,8 +26,8 @@ _PLOT = "auc_over_rank.png"
 _MAX_TOLD = 3  # lines, or groups of inits, that are told of one by one
 _METRICS = ("serving_bytes", "ratio", "auc", "cache_hit_rate", "step_ms", "lookup_p50_us_b128")
 _INTERVAL = (
-    "*Beyond the spread of the seeds* means that the 95 % t interval of the difference, paired by seed, leaves zero "
-    "out. Each interval stands for itself; of many comparisons one in twenty leaves zero out by chance."
+    "*Beyond the spread of the seeds* means that the 95 % t interval of the difference, paired by seed, excludes zero. "
+    "No correction is made for many comparisons: about one interval in twenty excludes zero by chance."
 )
 
 
@@ -46,8 +46,8 @@ def make(plots: Path, runs: Sequence[Run]) -> str:
         parts.append(f"{NOTHING}{_left_out(found)}.")
         return "\n\n".join(parts) + "\n"
     parts += [
-        "A table in tensor-train form (TT-Rec) has one number that sets its size and what it can tell apart: the rank "
-        "of its cores. This page holds the test AUC against it, one line for each initialisation and cache of "
+        "The rank of its cores sets how large a table in tensor-train form (TT-Rec) is, and how much it can "
+        "represent. This page shows the test AUC over the rank, one line for each initialisation and cache of "
         "uncompressed frequent rows that was run.",
         "## What the runs say",
         "\n".join(
@@ -56,9 +56,9 @@ def make(plots: Path, runs: Sequence[Run]) -> str:
         ),
         _INTERVAL,
         f"## Plot\n\n![Test AUC against rank and size](plots/{_PLOT})",
-        "Up is better, and on the right, left as well. "
-        + ("The dashed line and its band are full tables. " if found.full else "No run with full tables is at hand. ")
-        + "Marks at one place are drawn a little beside one another.",
+        "Higher is better; in the right plot, so is further left. "
+        + ("The dashed line and its band are full tables. " if found.full else "Full tables were not run. ")
+        + "Marks that would cover one another are drawn side by side.",
         "## Table",
         _table(found),
         "Mean ± standard deviation over the seeds; one seed has no spread. **Bold** differences to full tables are "

@@ -82,7 +82,7 @@ def as_schema_1(record):
         "schema": "embpress-run/1",
         "id": "by another rule",
         "tables": [{k: v for k, v in old(table).items() if k != "modifiers"} for table in record["tables"]],
-        "model": {**model, "name": record["model"]["preset"]},
+        "model": {**model, "name": record["model"]["preset"], "bottom": [13, 64, 16], "top": [128, 64, 1]},
     }
 
 

@@ -54,8 +54,8 @@ def test_names_of_today(tmp_path):
     assert found.knobs == shapes
     assert found.tables[0] == TableRecord("ad", 30, 16, "tt", 640, 1920, {"rank": 4, "num_cores": 2}, (), 0.5)
     assert found.tables[1].knobs == {"rows": 1}  # only tt has renamed them
-    assert found.model["name"] == "dlrm"
-    assert found.model["preset"] == "kaggle"
+    kept = {"width": 16, "min_rows": 200, "largest": None}
+    assert found.model == {"name": "dlrm", "preset": "kaggle", "bottom": [64], "top": [64], **kept}
     assert found.latency_of_seed == 2
     assert found.metrics == {"auc": 0.7, "lookup_p50_us_b1": 3.0}
     assert found.modifiers == ()

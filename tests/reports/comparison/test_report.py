@@ -1,8 +1,10 @@
+import errno
 import re
 import warnings
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from embpress.compressors import InputError
 from embpress.reports import write_report
@@ -54,6 +56,7 @@ def test_report_is_complete_and_the_same_again_in_any_order(runs, folder, tmp_pa
         assert 800 <= width <= 1000
         assert 300 <= height <= 1000
         assert f"](plots/{name})" in text
+    assert "Only a method that saves by width" in text
     assert "RuntimeError: loss is nan \\| stopped" in text
     assert "cannot reach 16×, smallest 4×" in text
     assert "| 10 smaller tables |" in text
@@ -112,6 +115,21 @@ def test_no_failures_no_section(run, tmp_path):
 def test_a_run_that_knows_little_makes_a_report(metrics, run, tmp_path):
     made = run("x", metrics=metrics, tables=[], learning_curve=[], environment={})
     assert write_report(tmp_path, [made]).read_text(encoding="utf-8").startswith("# ")
+
+
+def test_a_full_disk_leaves_the_report_of_before_and_nothing_half_written(run, tmp_path, monkeypatch):
+    def full(figure, file, **_):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_report(tmp_path, [run("full")])
+    (tmp_path / "plots" / ".writing-1x").write_text("left by a killed process")
+    (tmp_path / ".writing-1x").write_text("left by a killed process")
+    found = files(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(InputError, match=r"cannot write .*auc_vs_size.png: No space left on device"):
+        write_report(tmp_path, [run("full"), run("tt")])
+    assert files(tmp_path) == {name: text for name, text in found.items() if ".writing" not in name}
 
 
 def test_of_no_runs_there_is_no_report(tmp_path):

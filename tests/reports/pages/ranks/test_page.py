@@ -163,7 +163,7 @@ def test_one_seed_claims_nothing(run, tmp_path):
     for name in ("Rank", "Cache", "Initialisation"):
         assert "one seed, so chance is not ruled out" in sentence(text, name)
     assert "±" not in "".join(sentence(text, name) for name in ("Rank", "Cache", "Initialisation"))
-    assert "No run with full tables is at hand" in text
+    assert "Full tables were not run" in text
     assert "Δ to full" not in text
 
 
