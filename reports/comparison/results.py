@@ -47,7 +47,7 @@ def main_table(rows: Sequence[Summary]) -> str:
     return (
         f"{table(headers, body)}\n\n{size}Mean ± standard deviation over the seeds (sample, n − 1); one seed has no "
         "spread. **Bold** differences are distinguishable from zero: the 95 % t interval over the paired seeds "
-        "excludes zero. No correction is made for many comparisons: about one interval in twenty excludes zero by chance."
+        "excludes zero. No correction is made for many comparisons: about one in twenty excludes zero by chance."
         f"{reach}"
     )
 
