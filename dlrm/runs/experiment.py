@@ -20,7 +20,7 @@ from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.models.dlrm import DLRM
-from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, build
+from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
@@ -248,7 +248,7 @@ def _run(
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:
         metrics["peak_device_bytes"] = device_peak
-    found["learning_curve"] = tuple(build(CurvePoint, point) for point in trained.curve)
+    found["learning_curve"] = tuple(typed(CurvePoint, point) for point in trained.curve)
     hit_rate = cache_hit_rate(tables, data.test)
     if hit_rate is not None:
         metrics["cache_hit_rate"] = hit_rate

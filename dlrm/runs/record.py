@@ -169,7 +169,7 @@ class Run:
         Raises:
             ValueError: something is missing or of another type; names it.
         """
-        found: Run = build(cls, value)
+        found: Run = typed(cls, value)
         return found
 
 
@@ -200,7 +200,7 @@ _HELD: dict[Any, tuple[Any, str]] = {
 }
 
 
-def build(kind: Any, value: Any, place: str = "") -> Any:
+def typed(kind: Any, value: Any, place: str = "") -> Any:
     """A value of JSON as the annotated type `kind`; what a dataclass does not know is left out.
 
     Raises:
@@ -210,7 +210,7 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
     if base is Any:
         return value
     if base in (Union, UnionType):  # all of ours are `… | None`
-        return None if value is None else build(parts[0], value, place)
+        return None if value is None else typed(parts[0], value, place)
     is_record = is_dataclass(base)
     held, name = _HELD[dict if is_record else base]
     if not isinstance(value, held) or isinstance(value, bool):
@@ -221,10 +221,10 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
         kinds = [(name, kind) for name, kind in _hints(base).items() if name in value]
-        return base(**{name: build(kind, value[name], f"{place}.{name}".lstrip(".")) for name, kind in kinds})
+        return base(**{name: typed(kind, value[name], f"{place}.{name}".lstrip(".")) for name, kind in kinds})
     if base is tuple:
-        return tuple(build(parts[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+        return tuple(typed(parts[0], item, f"{place}[{i}]") for i, item in enumerate(value))
     if base is dict and parts[1] is not Any:
-        items = {key: build(parts[1], item, f"{place}.{key}") for key, item in value.items() if item is not None}
+        items = {key: typed(parts[1], item, f"{place}.{key}") for key, item in value.items() if item is not None}
         return {key: item for key, item in items.items() if item is not None}
     return None if base is float and not math.isfinite(value) else value
