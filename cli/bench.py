@@ -24,7 +24,7 @@ command.add_command(bench_floors.command)
 
 @command.command(name="train")
 @click.option("--methods", default="full", show_default=True, help="Methods with their knobs, separated by commas.")
-@click.option("--model", default="kaggle", show_default=True, help="default, kaggle or terabyte.")
+@click.option("--preset", default="kaggle", show_default=True, help="default, kaggle or terabyte.")
 @click.option("--batch-size", type=int, default=2048, show_default=True, help="Samples a step.")
 @click.option("--scale", type=float, default=0.1, show_default=True, help="Table sizes as a share of Criteo-Kaggle's.")
 @click.option("--ratio", type=float, help="Full bytes / serving bytes of all tables together.")
@@ -36,7 +36,7 @@ command.add_command(bench_floors.command)
 @click.option("--out", type=click.Path(), metavar="FILE", help="Also write the result as JSON.")
 def train(
     methods: str,
-    model: str,
+    preset: str,
     batch_size: int,
     scale: float,
     ratio: float | None,
@@ -71,7 +71,7 @@ def train(
         raise InputError("--repeats and --batch-size must be at least 1, --scale between 0 and 1")
     if threads:
         torch.set_num_threads(threads)
-    settings = resolve(0, model=model, batch_size=batch_size, ratio=ratio, largest=largest, device=device, amp=amp)
+    settings = resolve(0, preset=preset, batch_size=batch_size, ratio=ratio, largest=largest, device=device, amp=amp)
     make_current(settings.device)
     quiet = console(stderr=True)
     with quiet.status("starting") as status:
@@ -91,7 +91,7 @@ def train(
     shown = console()
     shown.print(table(["method", "tables", "step ms", "arithmetic ms", "step / arithmetic"], cells))
     shown.print(
-        f"  {model} model, batch {batch_size}, 26 tables of Criteo-Kaggle's sizes × {scale:g}; "
+        f"  {preset} model, batch {batch_size}, 26 tables of Criteo-Kaggle's sizes × {scale:g}; "
         f"sgemm {peak:.0f} GFLOP/s on {where}; {'bfloat16 MLPs; ' if amp else ''}medians of {repeats} pairs",
         style="dim",
     )

@@ -18,7 +18,7 @@ from embpress.dlrm.models.dlrm import DLRM
 from embpress.dlrm.runs.experiment import with_optimizer
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.train import train_step
+from embpress.dlrm.training.step import train_step
 
 # Criteo-Kaggle's tables (facebookresearch/dlrm on the full data set)
 KAGGLE_ROWS = (

@@ -31,7 +31,7 @@ def step_case(name: str, rank: int, *, zipf: bool, cache: bool = False) -> Case:
         size, generator = context.size, context.generator()
         spec = parse(cached_spec(rank, CACHE_FRACTION) if cache else f"tt:rank={rank}")
         settings = resolve(
-            0, model="kaggle", batch_size=size.samples, min_rows=2, largest=LARGEST, device=str(context.device)
+            0, preset="kaggle", batch_size=size.samples, min_rows=2, largest=LARGEST, device=str(context.device)
         )
         sizes = [max(min(n, 3), int(n * size.scale)) for n in KAGGLE_ROWS]
         full = context.hold(

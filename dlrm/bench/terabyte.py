@@ -56,7 +56,7 @@ def train_terabyte(scale: float, batch_size: int, rank: int, device: str = "cpu"
     before = peak_resident_bytes()
     sizes = [max(min(n, 3), int(n * scale)) for n in TERABYTE_ROWS]
     generator = Generator().manual_seed(0)
-    settings = resolve(0, model="terabyte", batch_size=batch_size, min_rows=max(2, int(LARGE * scale)), device=device)
+    settings = resolve(0, preset="terabyte", batch_size=batch_size, min_rows=max(2, int(LARGE * scale)), device=device)
     make_current(settings.device)
     clock = Clock(settings.device)
     model = bench_model(sizes, parse(f"tt:rank={rank}"), settings, generator)

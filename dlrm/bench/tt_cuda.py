@@ -90,7 +90,7 @@ def step_case() -> CudaCase:
     def run(context: CudaContext, row: CudaRow) -> None:
         size, generator = context.size, context.generator()
         settings = resolve(
-            0, model="kaggle", batch_size=size.samples, min_rows=2, largest=LARGEST, device=str(context.device)
+            0, preset="kaggle", batch_size=size.samples, min_rows=2, largest=LARGEST, device=str(context.device)
         )
         sizes = [max(min(n, 3), int(n * size.scale)) for n in KAGGLE_ROWS]
         inputs = step_inputs(sizes, size.samples, generator, device=context.device)

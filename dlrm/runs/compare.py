@@ -14,8 +14,8 @@ from embpress.dlrm.runs import store
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.experiment import describe_run, run
 from embpress.dlrm.runs.record import Run
+from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.train import Progress
 
 
 class Step(NamedTuple):

@@ -19,12 +19,12 @@ from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
-from embpress.dlrm.models.dlrm import DLRM
+from embpress.dlrm.models.base import ClickModel, build, describe
 from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
+from embpress.dlrm.training.loop import Progress, RunFailed, train
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.train import Progress, RunFailed, train
 from embpress.kernels import ops
 
 # the methods' own draws never touch the generator that MLPs and data order share across methods
@@ -63,10 +63,9 @@ def build_tables(
     )
 
 
-def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> DLRM:
-    """The model around the tables; its MLPs depend on the seed alone (and on the width, which MLET changes)."""
-    generator = Generator().manual_seed(seed)
-    return DLRM(data.train.dense.shape[1], tables, settings.bottom, settings.top, generator, settings.amp)
+def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> ClickModel:
+    """The click model around the tables."""
+    return build(data.train.dense.shape[1], tables, settings, seed)
 
 
 def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int | None]:
@@ -76,19 +75,6 @@ def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int 
     if spec.ratio is not None or spec.budget is not None:
         return spec.ratio, spec.budget
     return settings.ratio, settings.budget
-
-
-def describe_model(settings: Settings) -> dict[str, Any]:
-    """The click model as the record holds it: its name, the preset, its configuration, which tables are compressed."""
-    return {
-        "name": "dlrm",
-        "preset": settings.model,
-        "width": settings.width,
-        "bottom": list(settings.bottom),
-        "top": list(settings.top),
-        "min_rows": settings.min_rows,
-        "largest": settings.largest,
-    }
 
 
 def describe_data(data: ClickData) -> DataRecord:
@@ -121,7 +107,7 @@ def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: in
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
         data=describe_data(data),
-        model=describe_model(settings),
+        model=describe(settings),
         training={
             "optimizer": settings.optimizer,
             "learning_rate": settings.learning_rate,
@@ -263,7 +249,7 @@ def _run(
 
 
 def measure_latency(
-    model: DLRM, tables: TableCollection, data: ClickData, settings: Settings, progress: Progress | None = None
+    model: ClickModel, tables: TableCollection, data: ClickData, settings: Settings, progress: Progress | None = None
 ) -> dict[str, float]:
     """The metrics that belong to a method with its knobs: seconds to fold, latency of lookups and of the model."""
     if progress:
@@ -275,7 +261,7 @@ def measure_latency(
     return {"fold_seconds": seconds, **measure(model, folded, data.train.dense.shape[1], settings.latency_seconds)}
 
 
-def peak_memory(model: DLRM, data: ClickData, settings: Settings) -> int:
+def peak_memory(model: ClickModel, data: ClickData, settings: Settings) -> int:
     """Peak bytes of training: parameters, buffers and optimizer state, and what one step adds to them at its peak.
 
     It trains the model on, so it comes after everything else.

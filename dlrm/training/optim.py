@@ -1,4 +1,4 @@
-"""Optimizers for a DLRM: torch's where they fit, and Adagrad for tables' sparse gradients, also one state a row."""
+"""Optimizers of a click model: torch's where they fit, and Adagrad for sparse gradients, also one state a row."""
 
 from __future__ import annotations
 
@@ -67,12 +67,17 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     Row-wise Adagrad is for tables of rows; other parameters get Adagrad. Fused tables update themselves.
     """
     groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
-    sparse, other = groups.get("sparse", []), groups.get("tables", []) + groups.get("dense", [])
+    sparse, tables, dense = (groups.get(kind, []) for kind in ("sparse", "tables", "dense"))
     if name == "sgd":
-        made: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
-        return [*made, SGD(other, learning_rate, foreach=True)]
+        optimizers: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
+        return [*optimizers, SGD(tables + dense, learning_rate, foreach=True)]
     rowwise = name == "rowwise_adagrad"
-    rows = sparse + ([p for p in groups.get("tables", []) if p.dim() == 2] if rowwise else [])
-    mine = {id(p) for p in rows}
-    made = [TableAdagrad(rows, learning_rate, rowwise)] if rows else []
-    return [*made, Adagrad([p for p in other if id(p) not in mine], learning_rate, foreach=True)]
+    rows = sparse + (_of_rows(tables) if rowwise else [])
+    of_rows = {id(p) for p in rows}
+    optimizers = [TableAdagrad(rows, learning_rate, rowwise)] if rows else []
+    return [*optimizers, Adagrad([p for p in tables + dense if id(p) not in of_rows], learning_rate, foreach=True)]
+
+
+def _of_rows(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Those of the tables' parameters that hold one row an id or a slot, `(rows, width)`."""
+    return [parameter for parameter in parameters if parameter.dim() == 2]

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from embpress.cli.main import COMMANDS, main
+from embpress.cli.main import commands, main
 
 SMALL = ["--rows", "4000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
 DATA = {"rows": 4000, "scale": 0.001, "min_count": 1}
@@ -54,7 +54,7 @@ def run_folder(tmp_path_factory):
 def test_help_reads_well():
     done = call("--help")
     assert done.exit_code == 0
-    for name, text in COMMANDS.items():
+    for name, text in commands().items():
         assert name in done.output
         assert text.split()[0] in done.output
     for name in ("compare", "train", "report"):
@@ -233,12 +233,13 @@ def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size():
         (["--budget", "10X"], ["budget"]),
         (["--ratio", "4", "--budget", "1M"], ["not both"]),
         (["--seeds", "0"], ["--seeds"]),
-        (["--model", "kagle"], ["did you mean 'kaggle'"]),
+        (["--preset", "kagle"], ["did you mean 'kaggle'"]),
+        (["--model", "dlrn"], ["did you mean 'dlrm'"]),
         (["--optimizer", "adagrd"], ["did you mean 'adagrad'"]),
         (["--device", "cuda"], ["cuda"]),
         (["--epochs", "0"], ["epochs"]),
         (["--largest", "0"], ["largest", "at least 1"]),
-        (["--min-rows", "-3"], ["min_rows", "negative"]),
+        (["--min-rows", "-3"], ["--min-rows", "at least 0"]),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, words, tmp_path):

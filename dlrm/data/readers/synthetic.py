@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -12,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embpress.compressors.errors import InputError
-from embpress.dlrm.data.assemble import DEFAULT_SPLIT, assemble
-from embpress.dlrm.data.base import ClickData
-from embpress.dlrm.data.hashing import Floats, hash_of, normal, uniform
+from embpress.compressors.guard import shown, whole
 from embpress.dlrm.data.raw import RawField, RawTable
-from embpress.dlrm.data.split import split_rows
+from embpress.dlrm.data.readers.hashing import Floats, hash_of, normal, uniform
 
 # rows of Criteo-Kaggle's 26 tables
 CRITEO_SIZES = (
@@ -29,6 +28,7 @@ RANK = 2  # of what ids of one cluster share
 LABEL, DENSE, DENSE_EFFECT, RANK_DRAW, SCRAMBLE, CLUSTER, OWN, SHARED, MATRIX = range(9)
 
 LABEL_MEAN = 0.25
+ROW_BYTES = 20  # a value of a row, in all the copies that making, encoding and splitting hold at once
 # standard deviations of parts of the logit, for a best AUC of about 0.83
 DENSE_SD = 0.35
 LINEAR_SD = 1.4
@@ -162,7 +162,7 @@ def _zipf_ranks(u: Floats, n: int, exponent: float) -> NDArray[np.int64]:
 
 
 def _scramble(ranks: NDArray[np.int64], n: int, seed: int, field: int) -> NDArray[np.int64]:
-    """A bijection of 0..n-1, so that small raw ids are not the frequent ones; `assemble` numbers them anew."""
+    """A bijection of 0..n-1, so that small raw ids are not the frequent ones; the vocabulary numbers them anew."""
     a, b = (int(h) % n for h in hash_of(seed, SCRAMBLE, field, np.arange(2)))
     while math.gcd(a, n) != 1:
         a += 1
@@ -188,30 +188,15 @@ def _vectors_of(spec: SyntheticSpec, seed: int, field: int, ids: NDArray[np.int6
     return math.sqrt(1.0 - spec.structure) * own + math.sqrt(spec.structure) * shared
 
 
-def auc(scores: Floats, labels: NDArray[Any]) -> float:
-    """Exact area under the ROC curve, ties count half; NaN where a class is missing."""
-    _, place, size = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(size) - (size - 1) / 2.0)[place]
-    positive = labels > 0
-    p, q = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - p * (p + 1) / 2.0) / (p * q)) if p and q else math.nan
-
-
-def synthetic(
+def make(
     rows: int = 200_000,
     scale: float = 0.003,
     structure: float = 0.5,
     zipf: float = 1.05,
     seed: int = 0,
-    min_count: int = 2,
     dense: int = 13,
-    *,
-    split: str | None = None,
-    split_seed: int = 0,
-) -> ClickData:
-    """Data with Criteo-Kaggle's shape and a planted logit, through the same split and vocabulary as real data.
-
-    The vocabulary numbers the raw ids of `rows_of` anew, by falling frequency in the rows trained on.
+) -> RawTable:
+    """Data with Criteo-Kaggle's shape and a planted logit, to go through the same split and vocabulary as real data.
 
     The logit is a bias, effects of the dense values, an effect of each id, and interactions of the ids of some pairs of
     fields: half of their variance the product of the ids' effects, half the inner product of 4 latents of their own.
@@ -222,42 +207,46 @@ def synthetic(
         structure: 0 to 1, from ids that are independent of each other to ids that share clusters and a low rank.
         zipf: exponent of the id frequencies; 0 is uniform.
         seed: determines every row together with its number.
-        min_count: ids rarer than this in the rows trained on share row 0.
         dense: number of dense columns.
-        split: `order` (default) or `random`.
-        split_seed: seed of a random split.
 
     Raises:
-        InputError: an option out of its range, or data with one class only.
+        InputError: an option out of its range, or more rows than fit the memory.
     """
-    whole = "a whole number of at least"
-    _check("rows", rows, int, lambda v: v >= 3, f"{whole} 3")
-    _check("seed", seed, int, lambda v: 0 <= v < 2**63, f"{whole} 0, below 2**63")
-    _check("dense", dense, int, lambda v: v >= 0, f"{whole} 0 (synthetic data take the number of dense columns)")
-    _check("scale", scale, float, lambda v: 0 < v <= 100, "above 0 and at most 100")
-    _check("structure", structure, float, lambda v: 0 <= v <= 1, "between 0 and 1")
-    _check("zipf", zipf, float, lambda v: 0 <= v <= 10, "between 0 and 10")
+    for name, value, minimum in (("rows", rows, 3), ("seed", seed, 0), ("dense", dense, 0)):
+        whole(value, name, minimum)
+    _check("scale", scale, lambda v: 0 < v <= 100, "above 0 and at most 100")
+    _check("structure", structure, lambda v: 0 <= v <= 1, "between 0 and 1")
+    _check("zipf", zipf, lambda v: 0 <= v <= 10, "between 0 and 10")
+    maximum = memory_bytes() // (ROW_BYTES * (len(CRITEO_SIZES) + dense))
+    if rows > maximum:
+        raise InputError(
+            f"rows is {rows:,}, but the memory of this machine holds about {maximum:,} such rows while they are made"
+        )
     spec = SyntheticSpec(scaled_sizes(scale), float(structure), float(zipf), dense)
     chunk = 1 << 18  # keeps the transient arrays small
     chunks = [rows_of(spec, seed, np.arange(at, min(at + chunk, rows))) for at in range(0, rows, chunk)]
     labels, counts, ids, logits = (np.concatenate(part) for part in zip(*chunks))
-    raw = RawTable(
+    return RawTable(
         labels=labels,
         dense_names=[f"I{k + 1}" for k in range(dense)],
         dense=np.log1p(counts),
         features=[f"C{f + 1}" for f in range(ids.shape[1])],
         fields=[RawField(ids[:, f]) for f in range(ids.shape[1])],
+        logits=logits,
         about={
             "synthetic": {**asdict(spec), "num_embeddings": list(spec.num_embeddings), "seed": seed, "scale": scale}
         },
     )
-    data = assemble(raw, name="synthetic", format="synthetic", split=split, split_seed=split_seed, min_count=min_count)
-    test = split_rows(rows, None, split or DEFAULT_SPLIT["synthetic"], split_seed)[2]
-    data.best_auc = auc(logits[test], labels[test])
-    return data
 
 
-def _check(name: str, value: Any, kind: type, good: Callable[[Any], bool], what: str) -> None:
-    number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    if not number or not good(value):
-        raise InputError(f"{name} is {value!r}, but it must be {what}")
+def memory_bytes() -> int:
+    """Physical memory of this machine; a terabyte where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not POSIX
+        return 1 << 40
+
+
+def _check(name: str, value: Any, good: Callable[[Any], bool], what: str) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not good(value):
+        raise InputError(f"{name} is {shown(value)}, but it must be {what}")

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import gzip
+import stat
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
+from embpress.compressors import guard
 from embpress.compressors.errors import InputError
 
 Paths = Sequence["str | Path"]
 
 
 def check_file(path: str | Path) -> None:
-    """Refuses what is not a readable, non-empty file.
+    """Refuses what is not a readable, non-empty, regular file.
 
     Raises:
-        InputError: missing, a directory, empty or not readable.
+        InputError: missing, a directory, a pipe or a device, empty or not readable, or a name that cannot be one.
     """
-    p = Path(path)
+    p = guard.path(path, "the data file")
     try:
         if not p.exists():
             raise InputError(f"{path} does not exist; check the path to the data file")
         if p.is_dir():
             raise InputError(f"{path} is a directory, but a data file is needed; name the files in it")
+        if not stat.S_ISREG(p.stat().st_mode):  # it would be read more than once, and may never end
+            raise InputError(f"{path} is a pipe, a socket or a device, but a file is needed; save its content in one")
         with p.open("rb") as f:
             empty = not f.read(1)
     except (OSError, ValueError) as e:
@@ -73,3 +78,23 @@ def read_text(path: str | Path, lines: int | None = None) -> bytes:
 def first_line(path: str | Path) -> str:
     """The first line of a text file, without its end."""
     return read_text(path, lines=1).decode().rstrip("\r\n")
+
+
+@contextmanager
+def refusals(paths: Paths) -> Iterator[None]:
+    """Makes one sentence of what polars, or a number too large for it, stops the reading of these files with."""
+    try:
+        yield
+    except BaseException as e:  # polars' panics are no Exceptions
+        of_polars = type(e).__module__.split(".")[0] in ("polars", "pyo3_runtime")
+        if not of_polars and not isinstance(e, (OverflowError, RecursionError, MemoryError)):
+            raise
+        why = "out of memory" if isinstance(e, MemoryError) else reason(e)
+        raise InputError(
+            f"{', '.join(map(str, paths)) or 'the data'} cannot be read ({why}); check the file or its columns"
+        ) from e
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error's text, or its name."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

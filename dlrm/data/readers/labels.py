@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import shown
 
 
 def label_numbers(column: pl.Series) -> pl.Series:
@@ -36,8 +37,8 @@ def read_labels(column: pl.Series, where: Callable[[int], str]) -> NDArray[np.fl
     bad = (~numbers.is_in([-1.0, 0.0, 1.0])).fill_null(True)
     if bad.any():
         row = int(bad.arg_true()[0])
-        found = "missing" if column[row] is None else repr(column[row])
-        raise InputError(f"{where(row)}: the label is {found}, but it must be 0 or 1 (or -1 or 1)")
+        value = "missing" if column[row] is None else shown(column[row])
+        raise InputError(f"{where(row)}: the label is {value}, but it must be 0 or 1 (or -1 or 1)")
     values = numbers.to_numpy()
     minus, zero = values == -1, values == 0
     if minus.any() and zero.any():

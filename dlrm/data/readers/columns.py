@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from embpress.compressors.errors import InputError, nearest
-from embpress.dlrm.data.formats.labels import label_numbers
+from embpress.compressors.guard import listed
+from embpress.dlrm.data.readers.labels import label_numbers
 
 LABEL_NAMES = ("label", "click", "clicked", "target", "y", "is_click")
 
@@ -24,7 +25,7 @@ class Roles:
 
 
 def choose_columns(
-    frame: pl.DataFrame,
+    columns: Mapping[str, pl.Series],
     name: str,
     label: str | None = None,
     dense: Sequence[str] | None = None,
@@ -39,41 +40,41 @@ def choose_columns(
     Raises:
         InputError: no such column, a column in two roles, or no single candidate for the label.
     """
-    guessed = [role for role, given in (("label", label), ("dense", dense), ("sparse", sparse)) if given is None]
+    guessed = [role for role, value in (("label", label), ("dense", dense), ("sparse", sparse)) if value is None]
     if dense is not None or sparse is not None:
         guessed = [role for role in guessed if role == "label"]
     taken: dict[str, str] = {}
     for role, names in (("label", [] if label is None else [label]), ("dense", dense or []), ("sparse", sparse or [])):
         for column in names:
-            if column not in frame.columns:
-                raise InputError(f"{name} has no column {column!r}, named as {role}{nearest(column, frame.columns)}")
+            if column not in columns:
+                raise InputError(f"{name} has no column {column!r}, named as {role}{nearest(column, columns)}")
             if column in taken:
                 raise InputError(f"column {column!r} of {name} is named as {taken[column]} and as {role}; name it once")
             taken[column] = role
     if label is None:
-        label = _guess_label(frame, name, taken)
+        label = _guess_label(columns, name, taken)
     # a column without a name is the index of somebody's data frame
-    free = [c for c in frame.columns if c != label and c not in taken and c.strip()]
+    free = [c for c in columns if c != label and c not in taken and c.strip()]
     if dense is None and sparse is None:
-        dense = [c for c in free if _looks_float(frame[c])]
-        sparse = [c for c in free if c not in dense]
+        floats = {c for c in free if _looks_float(columns[c])}
+        dense, sparse = [c for c in free if c in floats], [c for c in free if c not in floats]
     elif sparse is None:
         sparse = free
     return Roles(label, list(dense or ()), list(sparse), guessed)
 
 
-def _guess_label(frame: pl.DataFrame, name: str, taken: dict[str, str]) -> str:
-    free = [c for c in frame.columns if c not in taken]
+def _guess_label(columns: Mapping[str, pl.Series], name: str, taken: dict[str, str]) -> str:
+    free = [c for c in columns if c not in taken]
     named = [c for c in free if c.lower() in LABEL_NAMES]
-    found = named or [c for c in free if _only_01(frame[c])]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    candidates = named or [c for c in free if _only_01(columns[c])]
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
         raise InputError(
             f"{name} has no column named like a label ({', '.join(LABEL_NAMES)}) and none with just 0 and 1; "
-            f"name it with --label, one of: {', '.join(free)}"
+            f"name it with --label, one of: {listed(free)}"
         )
-    raise InputError(f"{name} has several columns that may be the label ({', '.join(found)}); name one with --label")
+    raise InputError(f"{name} has several columns that may be the label ({listed(candidates)}); name one with --label")
 
 
 def _only_01(column: pl.Series) -> bool:

@@ -1,25 +1,23 @@
-"""Training a DLRM on one method and one seed."""
+"""Training a click model: epochs, learning curve, the epoch that counts."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
-from torch.optim import Optimizer
 
-from embpress.compressors.maintenance import reset_state
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.measure.clock import Clock
-from embpress.dlrm.models.dlrm import DLRM
-from embpress.dlrm.training.evaluate import inputs_of, predict, scores
+from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.training.evaluate import predict, scores
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.step import train_step
 
 # points of the learning curve in an epoch; the last is the epoch's end
 POINTS = 4
@@ -51,28 +49,9 @@ def batches(part: Part, size: int) -> Iterator[Part]:
         yield part.slice(start, min(start + size, len(part)))
 
 
-def train_step(model: DLRM, optimizers: Sequence[Optimizer], batch: Part, step: int) -> Tensor:
-    """One training step: forward, backward, update of all parameters.
-
-    Args:
-        model: changed in place.
-        optimizers: of `make_optimizers`.
-        batch: on the model's device.
-        step: its number, from 0.
-
-    Returns:
-        The mean loss before the step, a scalar on the device.
-    """
-    loss = F.binary_cross_entropy_with_logits(model(batch.dense, inputs_of(batch)), batch.labels)
-    loss.backward()
-    reset_state(model.tables.maintain(step), optimizers)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
-    return loss.detach()
-
-
-def train(model: DLRM, data: ClickData, settings: Settings, seed: int, progress: Progress | None = None) -> Trained:
+def train(
+    model: ClickModel, data: ClickData, settings: Settings, seed: int, progress: Progress | None = None
+) -> Trained:
     """Trains and scores a model.
 
     The seed alone fixes the order of the samples. Validation AUC chooses the epoch whose test scores are reported; the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from embpress.compressors.guard import listed
 from embpress.dlrm.data.base import ClickData
 
 
@@ -20,7 +21,7 @@ def describe(data: ClickData) -> str:
     if columns:
         guessed = columns["guessed"]
         named = [
-            f"{role}{' (guessed)' if role in guessed else ''}: {', '.join(names) or 'none'}"
+            f"{role}{' (guessed)' if role in guessed else ''}: {listed(names) or 'none'}"
             for role, names in (
                 ("label", [columns["label"]]),
                 ("dense", columns["dense"]),
