@@ -125,8 +125,13 @@ _ALL = [
     _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model.", True),
 ]
 
-# numbers of a run, of each of its tables, and of each point of its learning curve
+# what is measured of a run, of its data, of each of its tables, and at each point of its learning curve
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+DATA_METRICS = {
+    "label_mean": _share("label_mean", None, "Clicked", "Share of the examples that were clicked."),
+    "best_auc": _score("best_auc", "higher", "Best AUC", "Best reachable test AUC, where the data's maker knows it."),
+    "row0_share_total": _share("row0_share_total", None, "On row 0", "Share of all test lookups that end on row 0."),
+}
 TABLE_METRICS = {
     **{name: METRICS[name] for name in ("serving_bytes", "full_bytes")},
     "num_embeddings": _count("num_embeddings", "Rows", "Rows of the table: one for each id, and row 0."),

@@ -9,7 +9,7 @@ from embpress.dlrm.data import load
 from embpress.dlrm.runs.experiment import run
 from embpress.dlrm.runs.record import CurvePoint, TableRecord
 from embpress.dlrm.training.settings import resolve
-from embpress.reports.metrics import CURVE_METRICS, METRICS, TABLE_METRICS, show
+from embpress.reports.metrics import CURVE_METRICS, DATA_METRICS, METRICS, TABLE_METRICS, show
 
 ON_CUDA = {"peak_device_bytes"}
 
@@ -28,8 +28,16 @@ def test_metrics_of_a_run(made):
     assert all(METRICS[name].format(value) == show(name, value) != "–" for name, value in made.metrics.items())
 
 
+# what was asked for, not measured
+ASKED = {"seed", "latency_of_seed", "min_count"}
+
+
 def numbers(record):
     return {f.name for f in fields(record) if isinstance(getattr(record, f.name), (int, float))}
+
+
+def test_numbers_of_the_run_and_its_data(made):
+    assert numbers(made) | numbers(made.data) == set(DATA_METRICS) | ASKED
 
 
 def test_numbers_of_tables_and_of_the_learning_curve(made):
@@ -38,7 +46,7 @@ def test_numbers_of_tables_and_of_the_learning_curve(made):
 
 
 def test_each_says_unit_direction_and_meaning():
-    for name, metric in {**METRICS, **TABLE_METRICS, **CURVE_METRICS}.items():
+    for name, metric in {**METRICS, **DATA_METRICS, **TABLE_METRICS, **CURVE_METRICS}.items():
         assert metric.name == name
         assert metric.better in ("higher", "lower", None)
         assert metric.title
