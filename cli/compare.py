@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,11 +63,11 @@ def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
     whole(seeds, "--seeds", 1, SEEDS)
-    run_all(*prepared(options, out), specs, list(range(seeds)))
+    run_all(*prepared(options), out, specs, list(range(seeds)))
 
 
-def prepared(options: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
-    """Data, settings and run folder from the options; says at a terminal that it is reading."""
+def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
+    """Data and settings from the options; says at a terminal that it is reading."""
     from embpress.cli.show import console
 
     set_threads(options.pop("threads"))
@@ -76,10 +75,12 @@ def prepared(options: dict[str, Any], out: str | None) -> tuple[ClickData, Setti
     with console(stderr=True).status("reading data"):
         data = load_data(options)
     settings = settings_of(len(data.train) + len(data.valid) + len(data.test), options)
-    return data, settings, out_folder(out, data, settings)
+    return data, settings
 
 
-def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[MethodSpec], seeds: list[int]) -> None:
+def run_all(
+    data: ClickData, settings: Settings, out_path: str | None, specs: list[MethodSpec], seeds: list[int]
+) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
     from embpress.cli.show import RunProgress, console, show_result
     from embpress.dlrm.data import describe
@@ -87,6 +88,7 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Metho
     from embpress.dlrm.runs.store import read_all, record_paths
 
     check_reachable(data, specs, settings)
+    folder = out_folder(out_path, data, settings)  # only now: what is refused leaves none behind
     out = console()
     out.print(describe(data), markup=False)
     out.print(
@@ -97,9 +99,9 @@ def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[Metho
         f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
         markup=False,
     )
-    there = len(record_paths(folder))
-    if there:
-        out.print(f"joins {folder}: {there} run{'s are' if there > 1 else ' is'} there already", markup=False)
+    present = len(record_paths(folder))
+    if present:
+        out.print(f"joins {present} run{'s' if present > 1 else ''} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
         for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):

@@ -31,4 +31,4 @@ def command(method: str, seed: int, out: str | None, **options: Any) -> None:
     from embpress.compressors import parse
 
     spec = parse(method)
-    run_all(*prepared(options, out), [spec], [seed])
+    run_all(*prepared(options), out, [spec], [seed])

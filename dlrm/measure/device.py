@@ -7,6 +7,7 @@ import re
 import torch
 
 from embpress.compressors import InputError
+from embpress.compressors.guard import shown
 
 
 def resolve_device(name: str) -> str:
@@ -17,9 +18,9 @@ def resolve_device(name: str) -> str:
     """
     if name == "cpu":
         return name
-    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    match = re.fullmatch(r"cuda(?::(\d{1,4}))?", name)
     if match is None:
-        raise InputError(f"there is no device {name!r}, it must be cpu, cuda or cuda:INDEX")
+        raise InputError(f"there is no device {shown(name)}, it must be cpu, cuda or cuda:INDEX")
     if torch.version.cuda is None:
         raise InputError(f"device {name}: the torch {torch.__version__} installed here is built without CUDA")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

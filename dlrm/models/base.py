@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from embpress.compressors import InputError, TableCollection
 from embpress.compressors.errors import nearest
 from embpress.compressors.tables.collection import BagInput
 from embpress.dlrm.members import members
 
-if TYPE_CHECKING:
-    from embpress.dlrm.training.settings import Settings
-
 SCORED_BYTES = 1 << 30  # what scoring a batch may take: with hundreds of tables fewer samples are scored at once
+
+
+class Sizes(Protocol):
+    """What settings and presets say of every click model: the width of the tables and hidden widths."""
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+
+    @property
+    def bottom(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def top(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 class ClickModel(nn.Module):
     """Click logits from dense features and one embedding a categorical feature.
 
-    A model is a file in this folder with a subclass that sets `name`, says its `configuration` and implements
+    A model is a file of this folder with a subclass that sets `name`, says its `configuration` and implements
     `_score`. Its constructor takes `(num_dense, tables, generator, amp)` and the configuration as keywords, draws from
     the generator alone, on the CPU, so that a seed means the same on every device, and ends on the tables' device.
 
@@ -39,7 +49,7 @@ class ClickModel(nn.Module):
         self.num_dense, self.tables, self.amp = num_dense, tables, amp
 
     @classmethod
-    def configuration(cls, settings: Settings) -> dict[str, Any]:
+    def configuration(cls, sizes: Sizes) -> dict[str, Any]:
         """Keywords of the constructor, JSON-able: what a record says of the model, known before it is built."""
         return {}
 
@@ -84,22 +94,3 @@ def model_class(name: str) -> type[ClickModel]:
     if name not in known:
         raise InputError(f"no model {name!r}{nearest(name, known)}")
     return known[name]
-
-
-def build(num_dense: int, tables: TableCollection, settings: Settings, seed: int) -> ClickModel:
-    """The settings' model around the tables; what it draws depends on the seed alone (and on the tables' width)."""
-    cls: Any = model_class(settings.model)
-    generator = Generator().manual_seed(seed)
-    return cls(num_dense, tables, generator=generator, amp=settings.amp, **cls.configuration(settings))
-
-
-def describe(settings: Settings) -> dict[str, Any]:
-    """The model's part of a record: its name, its configuration, and which tables are compressed."""
-    return {
-        "name": settings.model,
-        "preset": settings.preset,
-        "width": settings.width,
-        **model_class(settings.model).configuration(settings),
-        "min_rows": settings.min_rows,
-        "largest": settings.largest,
-    }

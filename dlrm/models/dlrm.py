@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from embpress.compressors import TableCollection
-from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.models.base import ClickModel, Sizes
 from embpress.dlrm.models.mlp import mlp
-
-if TYPE_CHECKING:
-    from embpress.dlrm.training.settings import Settings
 
 
 def pair_indices(count: int) -> tuple[Tensor, Tensor]:
@@ -84,9 +81,9 @@ class DLRM(ClickModel):
             self.register_buffer(name, positions.to(self.device), persistent=False)
 
     @classmethod
-    def configuration(cls, settings: Settings) -> dict[str, Any]:
+    def configuration(cls, sizes: Sizes) -> dict[str, Any]:
         """Hidden widths of the two MLPs."""
-        return {"bottom": list(settings.bottom), "top": list(settings.top)}
+        return {"bottom": list(sizes.bottom), "top": list(sizes.top)}
 
     def _score(self, dense: Tensor, rows: Tensor) -> Tensor:
         bottom = self.bottom(dense)

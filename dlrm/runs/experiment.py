@@ -19,10 +19,11 @@ from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
-from embpress.dlrm.models.base import ClickModel, build, describe
+from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import Progress, RunFailed, train
+from embpress.dlrm.training.model import build, describe
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
 from embpress.kernels import ops

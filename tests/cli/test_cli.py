@@ -145,6 +145,7 @@ def test_the_same_command_runs_nothing_twice(run_folder):
     done = call("compare", *SMALL, "--ratio", "5", "--seeds", "2", "--out", folder)
     assert done.exit_code == 0
     assert done.stderr.count("kept from before") == 10
+    assert f"joins 10 runs in {folder}" in done.stdout
     assert times == {p: p.stat().st_mtime_ns for p in (folder / "records").iterdir()}
 
 
@@ -212,8 +213,9 @@ def test_a_method_that_cannot_reach_the_ratio_is_a_row(tmp_path):
     assert "smallest 8×" in (tmp_path / "report.md").read_text()
 
 
-def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size():
-    message = refused("compare", *SMALL, "--methods", "full,tt,mlet", "--ratio", "1e6")
+def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size(tmp_path):
+    message = refused("compare", *SMALL, "--methods", "full,tt,mlet", "--ratio", "1e6", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     assert "cannot reach 1e+06×" in message
     assert "smallest reachable" in message
 

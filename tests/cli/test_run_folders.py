@@ -27,7 +27,7 @@ def test_joining_and_what_a_size_out_of_reach_is_called(tmp_path):
     assert "joins" not in first.output
     second = compare("--methods", "robe:ratio=4,hash", "--ratio", "30", "--out", tmp_path)
     assert second.exit_code == 0, second.output
-    assert f"joins {tmp_path}: 1 run is there already\n" in second.stdout.replace("\n1 run", " 1 run")
+    assert f"joins 1 run in {tmp_path}\n" in second.stdout
     # one rounding: the line of the run, the table's note, the report, the record, the frame
     records = [json.loads(path.read_text()) for path in (tmp_path / "records").glob("hash-s0*.json")]
     assert [record["smallest"]["ratio"] for record in records] == [10.5]

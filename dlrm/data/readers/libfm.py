@@ -120,7 +120,7 @@ def _by_position(lines: _Lines, index: Ints, per_line: Ints) -> tuple[list[str],
             f"{lines.where(int(odd[0]))}: found {per_line[odd[0]]} indices, expected {width} as on the first line; "
             "give --fields a file that maps each index to its field where lines differ"
         )
-    columns = index.reshape(-1, width)
+    columns = index.reshape(len(per_line), width)
     return [f"field {k}" for k in range(width)], [RawField(codes_of(columns[:, k].copy())) for k in range(width)]
 
 

@@ -142,6 +142,11 @@ def test_numbers_of_any_length(digits, tmp_path):
         assert option in message(tmp_path / "a.csv", **{option: 10 ** (digits - 1) * 9})
 
 
+def test_lines_of_labels_alone(tmp_path):
+    (tmp_path / "a.libfm").write_text("1\n0\n" * 30)
+    assert "no sparse column" in message(tmp_path / "a.libfm")
+
+
 def test_a_whole_number_is_read_from_text_or_refused():
     assert [whole(v, "n") for v in (7, "7", " 7", "+7", "007")] == [7] * 5
     assert whole("-7", "n", -10) == -7

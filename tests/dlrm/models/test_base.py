@@ -11,8 +11,9 @@ import embpress.dlrm.models
 from embpress.cli.main import main
 from embpress.compressors import InputError, TableCollection, TableConfig
 from embpress.dlrm.measure import latency
-from embpress.dlrm.models.base import build, describe, model_class
+from embpress.dlrm.models.base import model_class
 from embpress.dlrm.training import evaluate
+from embpress.dlrm.training.model import build, describe
 from embpress.dlrm.training.settings import resolve
 
 SUMS = '''
@@ -32,8 +33,8 @@ class Sums(ClickModel):
             self.linear.bias.zero_()
 
     @classmethod
-    def configuration(cls, settings):
-        return {"scale": 1 / settings.width}
+    def configuration(cls, sizes):
+        return {"scale": 1 / sizes.width}
 
     def _score(self, dense, rows):
         return self.linear(torch.cat([dense, rows.sum(1)], 1)).squeeze(1)
