@@ -57,7 +57,7 @@ lint: install ## style
 # mypy cannot follow the folders' mapping to embpress.*, so links stand in for it
 typecheck: install ## types
 	mkdir -p build/typecheck/embpress
-	for folder in compressors kernels dlrm reports cli; do ln -sfn ../../../$$folder build/typecheck/embpress/$$folder; done
+	for part in __init__.py py.typed compressors kernels dlrm reports cli; do ln -sfn ../../../$$part build/typecheck/embpress/$$part; done
 	MYPYPATH=build/typecheck $(BIN)/mypy -p embpress
 
 check: lint typecheck test ## everything that CI runs but the demo

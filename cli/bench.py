@@ -1,181 +1,168 @@
-"""`embpress bench`."""
+"""`embpress bench`: a command for each suite that lies in `dlrm/bench/suites`."""
 
 from __future__ import annotations
 
 import datetime
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from embpress.cli import bench_cuda, bench_floors
-from embpress.cli.options import AMP, DEVICE, command_line
+from embpress.dlrm.bench import suite
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_SHARED = [
+    click.option(
+        "--cases", default="", metavar="NAMES", help="Only these cases, such as 'train-*,latency-B1'. [default: all]"
+    ),
+    click.option("--list", "only_list", is_flag=True, help="Show the cases and measure nothing."),
+    click.option("--quick", is_flag=True, help="Small sizes and two repeats, to see that everything works."),
+    click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for the repeats of a case."),
+    click.option("--repeats", type=int, help="So many repeats of a case instead. [default on a GPU: 30]"),
+    click.option("--threads", type=int, help="CPU threads. [default: torch's]"),
+    click.option("--out", type=click.Path(), metavar="FOLDER", help="For page and record. [default: runs/bench-NAME]"),
+]
 
 
-@click.group(name="bench")
-def command() -> None:
-    """Measure speed on this machine: ratios taken in one run, medians of paired repeats."""
+class Suites(click.Group):
+    """Learns the suites from their folder; one is imported when it is asked for: help does not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """By what lies in the folder."""
+        return suite.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a suite, with the options that its size adds."""
+        return _command(cmd_name) if cmd_name in suite.names() else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Names the nearest suite for one that is not there."""
+        if args and args[0] not in suite.names() and not args[0].startswith("-"):
+            from embpress.compressors.errors import InputError, nearest
+
+            raise InputError(f"no benchmark {args[0]!r}{nearest(args[0], suite.names())}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line a suite, without importing them."""
+        with formatter.section("Benchmarks"):
+            formatter.write_dl([(name, suite.about(name)) for name in suite.names()])
 
 
-command.add_command(bench_cuda.command)
-command.add_command(bench_floors.command)
+@click.group(name="bench", cls=Suites, invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Measure speed on this machine.
+
+    Ratios are taken in one run, of paired repeats on the CPU and by replay of CUDA graphs on a GPU. A benchmark writes
+    a page with tables, and the record they are made from.
+
+    \b
+    Examples:
+      embpress bench tt --cases 'train-*' --threads 1
+      embpress bench robe --device cuda
+      embpress bench train --methods full,full-tbe,tt:rank=32 --largest 7 --scale 1
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-@command.command(name="train")
-@click.option("--methods", default="full", show_default=True, help="Methods with their knobs, separated by commas.")
-@click.option("--preset", default="kaggle", show_default=True, help="default, kaggle or terabyte.")
-@click.option("--batch-size", type=int, default=2048, show_default=True, help="Samples a step.")
-@click.option("--scale", type=float, default=0.1, show_default=True, help="Table sizes as a share of Criteo-Kaggle's.")
-@click.option("--ratio", type=float, help="Full bytes / serving bytes of all tables together.")
-@click.option("--largest", type=int, help="Compress only so many tables, the largest.")
-@DEVICE
-@AMP
-@click.option("--repeats", type=int, default=30, show_default=True, help="Pairs of a step and an sgemm a method.")
-@click.option("--threads", type=int, help="CPU threads. [default: torch's]")
-@click.option("--out", type=click.Path(), metavar="FILE", help="Also write the result as JSON.")
-def train(
-    methods: str,
-    preset: str,
-    batch_size: int,
-    scale: float,
-    ratio: float | None,
-    largest: int | None,
+def _command(name: str) -> click.Command:
+    from embpress.cli.options import DEVICE
+
+    module = suite.load(name)
+    knobs = {knob.name: knob for knob in fields(module.FULL) if knob.metadata}
+
+    def run(**options: Any) -> None:
+        given = {knob: value for knob in knobs if (value := options.pop(knob)) is not None}
+        _run(name, module, replace(module.QUICK if options["quick"] else module.FULL, **given), **options)
+
+    command = click.Command(name, callback=run, help=suite.about(name))
+    for field, knob in knobs.items():
+        kind, text, default = knob.metadata["type"], knob.metadata["help"], knob.default
+        option = click.option(
+            f"--{field.replace('_', '-')}",
+            type=kind,
+            is_flag=kind is bool,
+            default=None,
+            help=f"{text} [default: {default}]" if default else text,
+        )
+        command = option(command)
+    for option in (*_SHARED, DEVICE):
+        command = option(command)
+    return command
+
+
+def _run(
+    name: str,
+    module: ModuleType,
+    size: Any,
+    cases: str,
+    only_list: bool,
+    quick: bool,
+    seconds: float,
+    repeats: int | None,
     device: str,
-    amp: bool,
-    repeats: int,
     threads: int | None,
     out: str | None,
 ) -> None:
-    """Training step of a DLRM against its MLPs' arithmetic at sgemm's speed (float32), measured in the same run.
-
-    \b
-    Examples:
-      embpress bench train
-      embpress bench train --methods full,full-tbe,tt:rank=32 --largest 7 --scale 1
-      embpress bench train --device cuda --amp
-    """
     import torch
 
-    from embpress.cli.show import console, table
-    from embpress.compressors import InputError, parse_all
-    from embpress.dlrm.bench.step import bench_train
-    from embpress.dlrm.measure.device import make_current
-    from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.runs.store import write_json
-    from embpress.dlrm.training.settings import resolve
-    from embpress.reports.metrics import show
-
-    specs = parse_all(methods)
-    if repeats < 1 or batch_size < 1 or not 0 < scale <= 1:
-        raise InputError("--repeats and --batch-size must be at least 1, --scale between 0 and 1")
-    if threads:
-        torch.set_num_threads(threads)
-    settings = resolve(0, preset=preset, batch_size=batch_size, ratio=ratio, largest=largest, device=device, amp=amp)
-    make_current(settings.device)
-    quiet = console(stderr=True)
-    with quiet.status("starting") as status:
-        rows, peak = bench_train(specs, settings, scale, repeats, status.update)
-    cells = [
-        [
-            r.method,
-            show("serving_bytes", r.serving_bytes),
-            f"{r.step_ms:.1f}",
-            f"{r.arithmetic_ms:.1f}",
-            f"{r.ratio:.2f}",
-        ]
-        for r in rows
-    ]
-    ran_on = environment(settings.device)
-    where = ran_on.get("gpu") or f"{torch.get_num_threads()} threads"
-    shown = console()
-    shown.print(table(["method", "tables", "step ms", "arithmetic ms", "step / arithmetic"], cells))
-    shown.print(
-        f"  {preset} model, batch {batch_size}, 26 tables of Criteo-Kaggle's sizes × {scale:g}; "
-        f"sgemm {peak:.0f} GFLOP/s on {where}; {'bfloat16 MLPs; ' if amp else ''}medians of {repeats} pairs",
-        style="dim",
-    )
-    if out:
-        record = {
-            "schema": "embpress-bench-train/1",
-            "command": command_line(),
-            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "environment": ran_on,
-            "sgemm_gflops": peak,
-            "settings": asdict(settings),
-            "scale": scale,
-            "repeats": repeats,
-            "rows": [asdict(row) for row in rows],
-        }
-        write_json(Path(out), record)
-
-
-@command.command(name="tt")
-@click.option(
-    "--cases", default="", metavar="NAMES", help="Only these cases, such as 'train-*,latency-B1'. [default: all]"
-)
-@click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for the repeats of a case.")
-@click.option("--threads", type=int, help="CPU threads. [default: torch's, all cores]")
-@DEVICE
-@click.option("--quick", is_flag=True, help="Small sizes and two repeats, to see that everything works.")
-@click.option("--list", "only_list", is_flag=True, help="Show the cases and measure nothing.")
-@click.option("--out", type=click.Path(), default="runs/bench-tt", show_default=True, metavar="FOLDER")
-def tt(cases: str, seconds: float, threads: int | None, device: str, quick: bool, only_list: bool, out: str) -> None:
-    """TT-Rec's op against its rivals: torch.bmm, tensorly-torch, the full table, whole models; and its memory.
-
-    Writes a page with tables and a plot, and the record they are made from.
-
-    \b
-    Examples:
-      embpress bench tt
-      embpress bench tt --cases 'train-*' --threads 1
-      embpress bench tt --quick
-    """
-    import torch
-
-    from embpress.cli.show import console, show_bench
-    from embpress.compressors import InputError
-    from embpress.dlrm.bench.case import QUICK, Context, Size
-    from embpress.dlrm.bench.suite_tt import all_cases, backends, chosen, run_cases
+    from embpress.cli.options import command_line
+    from embpress.cli.show import console, show_sections
+    from embpress.compressors.errors import InputError
+    from embpress.dlrm.bench.case import Context
+    from embpress.dlrm.bench.replay import timer_of
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
     from embpress.dlrm.runs.store import write_json
-    from embpress.reports.bench.tt import RECORD, write_page
+    from embpress.kernels import ops
+    from embpress.reports.bench.page import page_of
 
     if not 0 < seconds < 1e6:
         raise InputError(f"--seconds must be positive, got {seconds:g}")
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads must be at least 1, got {threads}")
-    size = QUICK if quick else Size()
-    asked = chosen(all_cases(size), [name for part in cases.split(",") if (name := part.strip())])
+    for option, value in (("--threads", threads), ("--repeats", repeats)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} must be at least 1, got {value}")
+    if not only_list:
+        device = resolve_device(device)
+    on = torch.device(device)
+    chosen = suite.chosen(module.cases(size, on), [part.strip() for part in cases.split(",") if part.strip()])
     if only_list:
-        for case in asked:
-            click.echo(f"{case.name:22}{case.rival}")
+        width = max(len(case.name) for case in chosen) + 2
+        for case in chosen:
+            click.echo(f"{case.name:{width}}{case.baseline}".rstrip())
         return
     if threads:
         torch.set_num_threads(threads)
-    device = resolve_device(device)
     make_current(device)
-    context = Context(size, 0.01, 2, 0.0, device) if quick else Context(size, seconds, device=device)
-    folder = Path(out)
+    context = Context(size, timer_of(on, seconds=seconds, repeats=repeats, quick=quick), on)
     record: dict[str, Any] = {
-        "schema": "embpress-bench-tt/1",
+        "schema": "embpress-bench/1",
+        "suite": name,
+        "about": suite.about(name),
         "command": command_line(),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "environment": environment(device),
         "device": device,
-        "backend": backends(device),
+        "peak": None if context.peak is None else asdict(context.peak),
+        "backend": {op: ops.backend(op, on.type) for op in ops.NAMES if op.startswith(getattr(module, "OPS", ""))},
         "quick": quick,
         "seconds": seconds,
         "size": asdict(size),
         "rows": [],
     }
-    write_json(folder / RECORD, record)  # a folder that cannot be written is better known before than after
+    folder = Path(out or f"runs/bench-{name}")
+    path = folder / f"{page_of(record).stem}.json"
+    write_json(path, record)  # a folder that cannot be written is better known before than after
     with console(stderr=True).status("starting") as status:
-        rows = run_cases(asked, context, lambda i, name: status.update(f"[{i}/{len(asked)}] {name}"))
-        for row in rows:
+        for row in suite.run_cases(chosen, context, lambda i, case: status.update(f"[{i}/{len(chosen)}] {case}")):
             record["rows"].append(asdict(row))
-            write_json(folder / RECORD, record)
-    show_bench(record, write_page(folder, record))
+            write_json(path, record)
+    page = page_of(record)
+    show_sections(page.setting(), page.sections(), page.write(folder))
     if not any(row["status"] == "ok" for row in record["rows"]):
         raise click.exceptions.Exit(1)

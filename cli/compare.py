@@ -129,7 +129,7 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
     from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
-    sized = [spec for spec in specs if spec.name != "full" and "fused" not in spec.cls.tags]
+    sized = [spec for spec in specs if spec.name != "full" and not spec.tags.fused_update]
     for spec in sized:
         try:
             build_tables(data, spec, settings, 0, device="meta")

@@ -22,11 +22,7 @@ def command() -> None:
     for name in available():
         cls = method(name)
         source = (inspect.getmodule(cls).__doc__ or cls.__doc__ or "").strip().splitlines()[0]
-        knobs = {
-            knob: parameter.default
-            for knob, parameter in cls.knob_names().items()
-            if knob not in ("memory", "coefficients", "row_ranges", "row_offset")
-        }
+        knobs = {knob: parameter.default for knob, parameter in cls.knob_names().items() if knob not in cls.wiring}
         shown = " ".join(f"{knob}={'auto' if default is None else default}" for knob, default in knobs.items())
         rows.append([name, shown or "–", source])
     out = console()

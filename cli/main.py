@@ -89,10 +89,8 @@ class Commands(click.Group):
             finally:
                 sys.stdout.flush()
         except OSError as error:
-            unread = error.errno == errno.EPIPE
-            if error.filename is not None or (
-                not unread and error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
-            ):
+            unread, full = error.errno == errno.EPIPE, error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+            if error.filename is not None or not (unread or full):
                 raise
             if not unread:
                 click.echo(f"Error: standard output cannot be written: {error.strerror}; send it elsewhere", err=True)

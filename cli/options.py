@@ -110,7 +110,7 @@ def settings_of(rows: int, options: dict[str, Any]) -> Settings:
     import torch
 
     from embpress.compressors.errors import InputError
-    from embpress.compressors.registry import as_bytes, as_ratio
+    from embpress.compressors.spec import as_bytes, as_ratio
     from embpress.dlrm.measure.device import make_current
     from embpress.dlrm.training.settings import resolve
 

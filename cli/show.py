@@ -21,7 +21,7 @@ from embpress.compressors.errors import InputError
 
 if TYPE_CHECKING:
     from embpress.dlrm.runs.record import Run
-    from embpress.reports.bench.tt import Section
+    from embpress.reports.bench.cells import Section
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
@@ -73,13 +73,6 @@ def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = ()) ->
     out.print(f"report: {report}", markup=False, soft_wrap=True)
     for name in dict.fromkeys(pages):
         out.print(f"page: {report.with_name(name)}.md", markup=False, soft_wrap=True)
-
-
-def show_bench(record: dict[str, Any], page: Path) -> None:
-    """Prints the tables of an op benchmark and where its page is."""
-    from embpress.reports.bench.tt import sections, setting
-
-    show_sections(setting(record), sections(record), page)
 
 
 def show_sections(setting: str, sections: Sequence[Section], page: Path) -> None:

@@ -3,14 +3,21 @@
 if __name__ != "embpress.compressors":  # a bare `import compressors` from the checkout would be a second copy
     raise ImportError("import embpress.compressors (install the project first: make install)")
 
+from typing import Any
+
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import maintain
-from embpress.compressors.registry import MethodSpec, available, broken, create, method, parse, parse_all, register
-from embpress.compressors.tables.budget import TableConfig, plan
+from embpress.compressors.modifiers.base import Modifier
+from embpress.compressors.registry import METHODS, MODIFIERS, available, broken, method, register, register_modifier
+from embpress.compressors.sizes import create
+from embpress.compressors.spec import MethodSpec, ModifierSpec, PlanFile, parse, parse_all
 from embpress.compressors.tables.collection import TableCollection
 from embpress.compressors.tables.convert import compress_model, optimizer_groups
+from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
+from embpress.compressors.tables.planning.proportional import plan
+from embpress.compressors.tags import Tags
 
 __all__ = [
     "BudgetError",
@@ -19,9 +26,15 @@ __all__ = [
     "InputError",
     "Ledger",
     "MethodSpec",
+    "Modifier",
+    "ModifierSpec",
+    "Plan",
+    "PlanFile",
     "TableCollection",
     "TableConfig",
     "TableOptions",
+    "TablePlan",
+    "Tags",
     "available",
     "broken",
     "compress_model",
@@ -33,4 +46,15 @@ __all__ = [
     "parse_all",
     "plan",
     "register",
+    "register_modifier",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The class of a method or a modifier, such as `TTRec` or `Robe`, where it is registered."""
+    if not name.startswith("_"):
+        for registry in (METHODS, MODIFIERS):
+            for known in registry.names():
+                if (cls := registry.get(known)).__name__ == name:
+                    return cls
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -119,7 +119,10 @@ def canonical(
             bounds = torch.zeros(batch + 1, dtype=torch.int64, device=ids.device)
         ids = ids.reshape(-1)
     else:
-        bounds = _bounds(offsets.long(), ids.shape[0], include_last_offset)
+        offsets = offsets.long()
+        if not include_last_offset:
+            offsets = torch.cat([offsets, offsets.new_full((1,), ids.shape[0])])
+        bounds = whole_offsets(offsets, ids.shape[0])
     check_ids(ids, num_embeddings)
     if padding_idx is not None:
         keep = ids != padding_idx
@@ -131,10 +134,8 @@ def canonical(
     return Bags(ids, bounds, per_sample_weights)
 
 
-def _bounds(offsets: Tensor, size: int, include_last_offset: bool) -> Tensor:
-    """`(B + 1,)` offsets from 0 to `size`."""
-    if not include_last_offset:
-        offsets = torch.cat([offsets, offsets.new_full((1,), size)])
+def whole_offsets(offsets: Tensor, size: int) -> Tensor:
+    """`(B + 1,)` int64 offsets with the last one, which must go from 0 to `size`; ValueError where they do not."""
     if not looks_at(offsets):
         return offsets
     first, last = int(offsets[0]), int(offsets[-1])

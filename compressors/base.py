@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,7 +14,12 @@ from typing_extensions import Self
 from embpress.compressors.bags import Bags, as_int64, canonical, check_ids
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
+from embpress.compressors.tags import Tags
+from embpress.kernels import ops
 from embpress.kernels.reference import pool
+
+if TYPE_CHECKING:
+    from embpress.compressors.group import TableGroup
 
 # to_dense works through this many rows at a time
 _CHUNK = 1 << 16
@@ -29,7 +34,7 @@ class TableOptions(TypedDict, total=False):
         mode: `"sum"` (default; `nn.EmbeddingBag`'s is mean) or `"mean"`.
         include_last_offset: offsets carry the end of the last bag.
         padding_idx: ids equal to it are ignored in bags.
-        sparse: sparse gradients, where the method is tagged `sparse`.
+        sparse: sparse gradients, where the method has them (`Tags.sparse_gradients`).
         device, dtype: of the parameters.
         generator: the only source of randomness of the initial values.
     """
@@ -50,15 +55,25 @@ class Compressor(nn.Module):
     `reset_parameters`; everything else has a default.
 
     Class attributes:
-        tags: what the method declares: `sparse` (sparse gradients), `shared` (one memory for all tables of a model),
-            `fused` (updates itself in the backward, no `.grad`), `float32` (no other dtype).
+        tags: what the method can do besides.
         size_knobs: keywords that fix the size, so that a ratio or a budget has nothing left to decide.
-        merged: parameters whose rows a group stacks over all its tables.
+        wiring: keywords that whoever builds several tables sets; no choice of a user's.
+        stacked: parameters whose rows a group stacks over all its tables.
+        constants: buffers that a group stacks, one entry a table.
+        row_parameters: parameters of one row an id or slot: they have row-wise optimizer state, and sparse gradients.
+        lookup_op: the op that answers lookups, if any.
+        group: the `TableGroup` that answers for all tables of the method; None for the plain one.
     """
 
-    tags: ClassVar[frozenset[str]] = frozenset()
+    tags: ClassVar[Tags] = Tags()
     size_knobs: ClassVar[tuple[str, ...]] = ()
-    merged: ClassVar[tuple[str, ...]] = ()
+    wiring: ClassVar[tuple[str, ...]] = ()
+    stacked: ClassVar[tuple[str, ...]] = ()
+    constants: ClassVar[tuple[str, ...]] = ()
+    row_parameters: ClassVar[tuple[str, ...]] = ()
+    lookup_op: ClassVar[str] = ""
+    group: ClassVar[type[TableGroup] | None] = None
+    modifiers: ClassVar[tuple[str, ...]] = ()  # what wraps the method, as written in a spec
     spec_name: ClassVar[str] = ""  # set by @register
 
     def __init__(
@@ -86,18 +101,19 @@ class Compressor(nn.Module):
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise InputError(f"{name}: padding_idx={padding_idx} is out of range for {num_embeddings} rows")
             padding_idx %= num_embeddings
-        if sparse and "sparse" not in self.tags:
+        if sparse and not self.tags.sparse_gradients:
             raise InputError(f"{name}: sparse=True is not supported, its gradients are dense")
-        if "float32" in self.tags and dtype not in (None, torch.float32):
-            raise InputError(f"{name}: only float32 is supported, got {dtype}")
+        if dtype is not None and not self.tags.has(dtype):
+            known = ", ".join(str(one).removeprefix("torch.") for one in self.tags.dtypes)
+            raise InputError(f"{name}: only {known} is supported, got {dtype}")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.mode = mode
         self.include_last_offset = include_last_offset
         self.padding_idx = padding_idx
         self.sparse = sparse
-        # what a group owns: name → (first row, rows), or None where all of it is meant
-        self._adopted: dict[str, tuple[int, int] | None] = {}
+        # what a group owns: name → this table's part of it, rows or a position; None where all of it is meant
+        self._adopted: dict[str, slice | int | None] = {}
 
     # --- what a method implements -------------------------------------------------------------------------------------
 
@@ -123,6 +139,23 @@ class Compressor(nn.Module):
 
     def _drop_training_state(self) -> None:
         """Lets go of what only training needs: called on the copies that `fold` makes; by default there is nothing."""
+
+    @property
+    def backend(self) -> str:
+        """What answers lookups here: `native` (compiled op), `reference` (our op in plain PyTorch), `torch`, …"""
+        return ops.backend(self.lookup_op, self.device.type) if self.lookup_op else "torch"
+
+    def uncompressed(self, ids: Tensor) -> Tensor | None:
+        """Which ids, int64 of any shape, are answered from rows kept as they are; None where none ever is."""
+        return None
+
+    def maintain(self, step: int | None = None) -> dict[str, Tensor]:
+        """Rows of parameters that hold something else since the last call, by the parameter's name.
+
+        Called after a backward and before the optimizer's step, which then starts the state of these rows anew; only
+        methods tagged `maintain` have such rows.
+        """
+        return {}
 
     # --- the promise --------------------------------------------------------------------------------------------------
 
@@ -175,14 +208,14 @@ class Compressor(nn.Module):
         training = self._weights()
         for name, parameter in self._own_parameters().items():
             owner = self._owner(name, parameter)
-            if "fused" in self.tags:
+            if self.tags.fused_update:
                 continue  # no gradient, and its state is among its own tensors
             if parameter.requires_grad:
                 training.append(
-                    Entry(f"gradient of {name}", self._gradient_bytes(parameter, batch_size), owner and ~owner)
+                    Entry(f"gradient of {name}", self._gradient_bytes(name, parameter, batch_size), owner and ~owner)
                 )
             # only a table of rows has row-wise state; other parameters keep one number an element
-            rows = parameter.shape[0] if parameter.dim() == 2 else parameter.numel()
+            rows = parameter.shape[0] if name in self.row_parameters else parameter.numel()
             state = optimizer_bytes(optimizer, parameter.numel(), rows, parameter.element_size())
             if state:
                 training.append(Entry(f"{optimizer} state of {name}", state, owner and (owner << 1)))
@@ -192,7 +225,7 @@ class Compressor(nn.Module):
 
     def fold(self) -> Compressor:
         """The module to serve: equal lookups, no gradients. It shares memory with this one where it can."""
-        folded: Compressor = frozen(self)._disown()
+        folded: Compressor = frozen(self)._disown().requires_grad_(False)
         folded._drop_training_state()
         return folded
 
@@ -245,55 +278,68 @@ class Compressor(nn.Module):
         """Bytes of one parameter element."""
         return next(iter(self._own_parameters().values())).element_size()
 
+    def __getattr__(self, name: str) -> Any:
+        """Parameters and buffers that a group owns are looked up there, so that whatever replaces them is seen."""
+        if name in self.__dict__.get("_adopted", ()):
+            return getattr(self.__dict__["_group"], name)
+        return super().__getattr__(name)
+
     def row_offset_in(self, name: str) -> int:
         """Where this table's rows start in parameter `name`: 0 unless a group stacked its tables."""
-        rows = self._adopted.get(name)
-        return 0 if rows is None else rows[0]
+        part = self._adopted.get(name)
+        return part.start if isinstance(part, slice) else 0
 
-    def own_rows(self, name: str) -> Tensor:
-        """This table's rows of parameter `name`, a view."""
+    def own(self, name: str) -> Tensor:
+        """This table's part of parameter or buffer `name`, a view."""
         tensor: Tensor = getattr(self, name)
-        rows = self._adopted.get(name)
-        return tensor if rows is None else tensor[rows[0] : rows[0] + rows[1]]
+        part = self._adopted.get(name)
+        return tensor if part is None else tensor[part]
 
-    def adopt(self, name: str, tensor: Tensor, row_offset: int | None = None) -> None:
-        """Makes `name` refer to a parameter or buffer that a group owns; it is then none of this module's any more.
-
-        `row_offset` says where this table's rows start in it; None means that all of it is this table's.
-        """
-        rows = getattr(self, name).shape[0]
-        del (self._parameters if name in self._parameters else self._buffers)[name]
-        object.__setattr__(self, name, tensor)
-        self._adopted[name] = None if row_offset is None else (row_offset, rows)
+    def adopt(self, group: nn.Module, name: str, part: slice | int | None) -> None:
+        """Lets `group` own parameter or buffer `name`, of which `part` (None: all of it) is this table's."""
+        for tensors in (self._parameters, self._buffers):
+            tensors.pop(name, None)
+        self.__dict__["_group"] = group  # not through nn.Module, to which it would be a child
+        self._adopted[name] = part
 
     def _disown(self) -> Self:
         """Makes this table stand alone again, on the same memory."""
-        for name, rows in list(self._adopted.items()):
-            tensor = self.own_rows(name)
-            object.__delattr__(self, name)
-            del self._adopted[name]
-            if isinstance(tensor, nn.Parameter) or rows is not None:
-                self.register_parameter(name, nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad))
+        tensors = {name: (self.own(name), getattr(self, name)) for name in self._adopted}
+        self._adopted = {}
+        self.__dict__.pop("_group", None)
+        for name, (own, whole) in tensors.items():
+            if isinstance(whole, nn.Parameter):
+                self.register_parameter(name, nn.Parameter(own.detach(), requires_grad=whole.requires_grad))
             else:
-                self.register_buffer(name, tensor)
+                self.register_buffer(name, own)
         return self
+
+    def group_key(self) -> tuple[Any, ...]:
+        """Tables of equal keys can be answered together; methods add what their group's one call cannot vary."""
+        return type(self), self.embedding_dim, self.mode, self.sparse, self.device
+
+    def parameters_by_name(self) -> dict[str, nn.Parameter]:
+        """The parameters that this table learns in, those included that a group owns (whole, not its part)."""
+        adopted = {name: getattr(self, name) for name in self._adopted}
+        return dict(self.named_parameters()) | {n: p for n, p in adopted.items() if isinstance(p, nn.Parameter)}
 
     def _own_parameters(self) -> dict[str, Tensor]:
         own: dict[str, Tensor] = dict(self.named_parameters())
-        return own | {
-            name: self.own_rows(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)
-        }
+        return own | {name: self.own(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)}
 
     def _owner(self, name: str, tensor: Tensor) -> int | None:
-        return id(getattr(self, name)) if "shared" in self.tags and "." not in name else None
+        return id(getattr(self, name)) if self.tags.shared_memory and "." not in name else None
 
     def _weights(self) -> list[Entry]:
         named = {**self._own_parameters(), **dict(self.named_buffers())}
-        named |= {name: self.own_rows(name) for name in self._adopted if name not in named}
-        return [Entry(name, t.numel() * t.element_size(), self._owner(name, t)) for name, t in named.items()]
+        named |= {name: self.own(name) for name in self._adopted if name not in named}
+        return [
+            Entry(name, t.numel() * t.element_size(), self._owner(name, t), t.element_size() * t.is_floating_point())
+            for name, t in named.items()
+        ]
 
-    def _gradient_bytes(self, parameter: Tensor, batch_size: int | None) -> int:
-        if self.sparse and batch_size is not None and parameter.dim() == 2:
+    def _gradient_bytes(self, name: str, parameter: Tensor, batch_size: int | None) -> int:
+        if self.sparse and batch_size is not None and name in self.row_parameters:
             # a sparse gradient holds one row and one int64 index for every lookup
             return batch_size * (parameter.shape[1] * parameter.element_size() + 8)
         return parameter.numel() * parameter.element_size()
@@ -313,10 +359,8 @@ class Compressor(nn.Module):
 def frozen(module: Any) -> Any:
     """A copy without gradients, in eval mode, whose tensors are those of `module`."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    for part in module.modules():
-        # parameters that a group owns are plain attributes of its tables
-        for value in vars(part).values():
-            if isinstance(value, nn.Parameter):
-                memo.setdefault(id(value), nn.Parameter(value.detach(), requires_grad=False))
     memo.update({id(b): b for b in module.buffers()})
+    group = vars(module).get("_group")
+    if group is not None:
+        memo[id(group)] = group  # it is not copied: a table that leaves it refers to its memory
     return copy.deepcopy(module, memo).eval()

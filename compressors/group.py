@@ -1,68 +1,167 @@
-"""`TableGroup`: the tables of one method in a model, looked up together."""
+"""`TableGroup`: the tables of one method in a model, which it answers for in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
-from embpress.compressors.base import Compressor
+from embpress.compressors.bags import integers, looks_at, whole_offsets
+from embpress.compressors.base import Compressor, frozen
+from embpress.compressors.integers import Integers
+from embpress.kernels.reference import pool
 
 
 class TableGroup(nn.Module):
-    """Tables of one method and one width.
+    """Tables of one method, one width and one way of pooling; `forward` answers bags of all of them in one call.
 
-    Parameters named in the method's `merged` are stacked into one `(Σ rows, width)` parameter that the group owns and
-    to which its tables refer, so that one gather serves all tables. A method with an op for many tables, or an index
-    computation that broadcasts over tables, overrides `lookup` in a subclass named by its `group` attribute.
+    It owns their storage. Parameters named in the method's `stacked` become one parameter `(Σ rows, …)`, buffers named
+    in `constants` one buffer `(T, …)`; the tables look them up here. A method with an op for many tables overrides
+    `rows`, and `lookups` or `bags`, in a subclass that its class names as `group`.
 
     Attributes:
         tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
+        names: what errors call the tables.
+        checks_ids: the op looks at ids and offsets itself.
     """
 
     tables: Sequence[Compressor]
+    checks_ids: ClassVar[bool] = False
 
-    def __init__(self, tables: Iterable[Compressor]) -> None:
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = ()) -> None:
         super().__init__()
-        made: list[Compressor] = list(tables)
-        self.tables = cast("Sequence[Compressor]", nn.ModuleList(made))
-        self.merged = made[0].merged if len(made) > 1 else ()
-        for name in self.merged:
-            self._merge(name, made)
+        members: list[Compressor] = list(tables)
+        self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
+        self.names = list(names) or [f"table {t}" for t in range(len(members))]
+        self.integers = Integers(rows=[table.num_embeddings for table in members])
+        padding = [-1 if table.padding_idx is None else table.padding_idx for table in members]
+        if max(padding) >= 0:
+            self.integers["padding"] = padding
+        if len(members) > 1:
+            for name in members[0].stacked:
+                self._stack(name, members)
+            for name in members[0].constants:
+                parts = [table.own(name) for table in members]
+                self.register_buffer(name, torch.stack(parts))
+                for t, table in enumerate(members):
+                    table.adopt(self, name, t)
+        if members[0].stacked:
+            self.integers["row_offsets"] = [table.row_offset_in(table.stacked[0]) for table in members]
 
-    def _merge(self, name: str, tables: list[Compressor]) -> None:
+    def _stack(self, name: str, tables: list[Compressor]) -> None:
         """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
-        parts: list[nn.Parameter] = [getattr(table, name) for table in tables]
-        rows = [part.shape[0] for part in parts]
-        stacked = nn.Parameter(parts[0].new_empty(sum(rows), *parts[0].shape[1:]), parts[0].requires_grad)
-        first = 0
-        for table, part, count in zip(tables, parts, rows):
+        parts = [table.own(name) for table in tables]
+        counts = [part.shape[0] for part in parts]
+        wanted = any(part.requires_grad for part in parts)
+        stacked = nn.Parameter(parts[0].new_empty(sum(counts), *parts[0].shape[1:]), wanted)
+        offset = 0
+        for t, (table, count) in enumerate(zip(tables, counts)):
             with torch.no_grad():
-                stacked[first : first + count] = part
-            table.adopt(name, stacked, first)
-            first += count
+                stacked[offset : offset + count] = parts[t]
+            parts[t] = stacked  # lets go of the table's own
+            table.adopt(self, name, slice(offset, offset + count))
+            offset += count
         self.register_parameter(name, stacked)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """What `to` and its kin go through: buffers become other tensors, to which the tables then refer."""
-        super()._apply(fn, recurse)
-        for table in self.tables:
-            for name in table._adopted:
-                object.__setattr__(table, name, getattr(self, name))
-        return self
+    # --- the primitive ------------------------------------------------------------------------------------------------
 
-    def lookup(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """Bags of all tables.
+
+        Args:
+            ids: int32 or int64: `(B, T)`, one id a bag; or with offsets `(N,)`, table after table.
+            offsets: `(T * B + 1,)`: bag b of table t is `ids[offsets[t B + b] : offsets[t B + b + 1]]`.
+            weights: the shape of the ids, the tables' dtype; for sums.
+
+        Returns:
+            `(B, T, D)`; ids equal to a table's `padding_idx` are left out.
+
+        Raises:
+            IndexError: an id out of range, naming the table. ValueError: offsets that do not fit.
+        """
+        integers(ids, "ids")
+        if offsets is not None:
+            return self._jagged(ids, offsets.long(), weights)
+        if not self.checks_ids:
+            self.check(ids, torch.arange(len(self.tables), device=ids.device).expand_as(ids))
+        rows = self.rows(ids)
+        if "padding" in self.integers:
+            rows = rows.masked_fill((ids == self.integers.on(ids.device, "padding")).unsqueeze(-1), 0)
+        return rows if weights is None else rows * weights.unsqueeze(-1)
+
+    def _jagged(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        bags = (offsets.shape[0] - 1) // len(self.tables)
+        if not self.checks_ids or "padding" in self.integers:
+            offsets = whole_offsets(offsets, ids.shape[0])
+            tables = self._tables_of(offsets, bags, ids.shape[0])
+            self.check(ids, tables)
+            if "padding" in self.integers:
+                keep = ids != self.integers.on(ids.device, "padding")[tables]
+                offsets = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets]
+                ids, weights = ids[keep], None if weights is None else weights[keep]
+        return self.bags(ids, offsets, weights)
+
+    def _tables_of(self, offsets: Tensor, bags: int, size: int) -> Tensor:
+        """The table of each of `size` lookups, `(N,)` int64."""
+        ends = offsets[:: max(1, bags)][: len(self.tables) + 1]
+        return torch.repeat_interleave(ends.diff(), output_size=size)
+
+    def check(self, ids: Tensor, tables: Tensor) -> None:
+        """Raises IndexError for an id out of range of its table, where ids are looked at (see `looks_at`)."""
+        if not looks_at(ids):
+            return
+        rows = self.integers.on(ids.device, "rows")
+        wrong = (ids < 0) | (ids >= (rows if ids.dim() == 2 else rows[tables]))
+        if bool(wrong.any()):
+            at = tuple(wrong.nonzero()[0].tolist())
+            t = int(tables[at])
+            n = self.tables[t].num_embeddings
+            raise IndexError(f"id {int(ids[at])} is out of range: {self.names[t]} has {n} rows, 0 to {n - 1}")
+
+    # --- what a method's group overrides ------------------------------------------------------------------------------
+
+    def rows(self, ids: Tensor) -> Tensor:
         """Checked ids, one a table: `(B, T)` int32 or int64 → `(B, T, D)`."""
         return torch.stack([table._lookup(ids[:, t].long()) for t, table in enumerate(self.tables)], dim=1)
 
-    def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """One pair of ids `(N,)` and offsets `(B,)` a table → `(B, T, D)`."""
-        return torch.stack([table(*value) for table, value in zip(self.tables, inputs)], dim=1)
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        """Rows of checked ids `(N,)` of the tables `(N,)` int64, ascending → `(N, D)`."""
+        counts = torch.bincount(tables, minlength=len(self.tables)).tolist()
+        return torch.cat([table._lookup(part.long()) for table, part in zip(self.tables, ids.split(counts))])
 
-    def register_constant(self, name: str, values: list[int]) -> None:
-        """Keeps one integer a table, which follows from the tables' shapes: a buffer `(T,)` that is not saved."""
-        constant = torch.tensor(values, dtype=torch.int64, device=self.tables[0].device)
-        self.register_buffer(name, constant, persistent=False)
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """Checked bags without padding, as in `forward` → `(B, T, D)`."""
+        count = (offsets.shape[0] - 1) // len(self.tables)
+        rows = self.lookups(ids, self._tables_of(offsets, count, ids.shape[0]))
+        pooled = pool(rows, offsets, weights, self.tables[0].mode == "mean")
+        return pooled.view(len(self.tables), count, -1).transpose(0, 1)
+
+    # --- bytes and serving --------------------------------------------------------------------------------------------
+
+    def routing_bytes(self) -> int:
+        """Bytes that a GPU keeps to tell the tables apart; none on the CPU."""
+        return self.integers.bytes_on(self.tables[0].device)
+
+    def fold(self) -> TableGroup | list[Compressor]:
+        """What serves the tables, on this one's memory: a group where they stay together, else a table each."""
+        if any(type(table).fold is not Compressor.fold for table in self.tables):
+            return [table.fold() for table in self.tables]
+        folded: TableGroup = frozen(self)
+        for table in folded.tables:
+            table._drop_training_state()
+        return folded
+
+
+def group_of(tables: Sequence[Compressor], names: Sequence[str] = ()) -> TableGroup:
+    """The group of tables of one method."""
+    return (tables[0].group or TableGroup)(tables, names)
+
+
+def members(tables: Sequence[Compressor]) -> list[list[int]]:
+    """Which tables can be answered together, in the order of the first of each."""
+    by_key: dict[tuple[object, ...], list[int]] = {}
+    for t, table in enumerate(tables):
+        by_key.setdefault(table.group_key(), []).append(t)
+    return list(by_key.values())

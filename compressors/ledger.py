@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
 from embpress.compressors.errors import InputError, nearest
+from embpress.compressors.integers import Integers
 
 # Optimizer state per parameter element, in elements; row-wise Adagrad keeps one number a row (of its last dimension).
 _STATE = {"none": 0.0, "sgd": 0.0, "adagrad": 1.0, "rowwise_adagrad": None, "adam": 2.0}
@@ -16,11 +17,16 @@ OPTIMIZERS = tuple(_STATE)
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that takes memory. Entries of the same `owner` are the same memory and count once in a sum."""
+    """One thing that takes memory. Entries of the same `owner` are the same memory and count once in a sum.
+
+    Attributes:
+        itemsize: bytes of one element where the elements are floating point, else 0.
+    """
 
     name: str
     bytes: int
     owner: int | None = None
+    itemsize: int = 0
 
 
 def total(entries: Iterable[Entry]) -> int:
@@ -65,7 +71,7 @@ class Ledger:
         """The same with `prefix` before every name."""
 
         def rename(entries: list[Entry]) -> list[Entry]:
-            return [Entry(f"{prefix}{e.name}", e.bytes, e.owner) for e in entries]
+            return [replace(e, name=f"{prefix}{e.name}") for e in entries]
 
         return Ledger(rename(self.serving), rename(self.training))
 
@@ -102,6 +108,8 @@ def tensors_of(value: object, seen: set[int]) -> Iterator[Tensor]:
         yield value
     elif isinstance(value, nn.Module):
         yield from tensors_of(vars(value), seen)
+    elif isinstance(value, Integers):
+        yield from tensors_of(value.kept, seen)
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from tensors_of(item, seen)

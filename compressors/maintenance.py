@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from embpress.compressors.base import Compressor
+from embpress.compressors.modifiers.base import Modifier
 
-def replaced(modules: Iterable[nn.Module], step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
-    """Asks the modules that have a `maintain`: their parameters with replaced rows, and the rows `(E,)` int64."""
-    found = []
-    for module in modules:
-        for name, rows in module.maintain(step).items():  # type: ignore[operator]
-            found.append((module.get_parameter(name), rows))
-    return found
+
+def replaced(tables: Iterable[Compressor], step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
+    """The tables' parameters with replaced rows, and these rows `(E,)` int64."""
+    return [(table.parameters_by_name()[name], rows) for table in tables for name, rows in table.maintain(step).items()]
 
 
 def maintain(model: nn.Module, *optimizers: Optimizer, step: int | None = None) -> int:
@@ -27,8 +26,10 @@ def maintain(model: nn.Module, *optimizers: Optimizer, step: int | None = None) 
     Returns:
         The number of rows that were replaced.
     """
-    tables = [module for module in model.modules() if hasattr(module, "spec_name") and hasattr(module, "maintain")]
-    found = replaced(tables, step)
+    tables = [module for module in model.modules() if isinstance(module, Compressor) and module.tags.maintain]
+    # a modifier answers for the table inside, which is a module of the model too
+    inside = {id(table.table) for table in tables if isinstance(table, Modifier)}
+    found = replaced([table for table in tables if id(table) not in inside], step)
     reset_state(found, optimizers)
     return sum(len(rows) for _, rows in found)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
+from embpress.compressors.tags import Tags
 from embpress.kernels import ops
 from embpress.kernels.reference import COMBINE, combine_parts
 
@@ -21,21 +22,21 @@ class _CompositionalGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[Compositional]
-    row_offsets: Tensor
-    rows: Tensor
 
-    def __init__(self, tables: Iterable[Compressor]) -> None:
-        super().__init__(tables)
-        self.register_constant("row_offsets", [table.row_offset_in("weight") for table in self.tables])
-        self.register_constant("rows", [table.num_embeddings for table in self.tables])
-        for name in self.tables[0].constants:
-            stacked = torch.stack([getattr(table, name) for table in self.tables])
-            self.register_buffer(name, stacked, persistent=False)
+    def rows(self, ids: Tensor) -> Tensor:
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        return self.tables[0].rows_of(ids, row_offsets, rows, self._constants())
 
-    def lookup(self, ids: Tensor) -> Tensor:
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
+        constants = {name: value[tables] for name, value in self._constants().items()}
+        return self.tables[0].gathered(ids, row_offsets, constants)
+
+    def _constants(self) -> dict[str, Tensor]:
+        """Constants of the tables `(T, …)`."""
         table = self.tables[0]
-        constants = {name: getattr(self, name) for name in table.constants}
-        return table.rows_of(ids, self.row_offsets, self.rows, constants)
+        alone = len(self.tables) == 1
+        return {name: getattr(table, name).unsqueeze(0) if alone else getattr(table, name) for name in table.constants}
 
 
 class Compositional(Compressor):
@@ -46,9 +47,10 @@ class Compositional(Compressor):
     `ops.compositional_lookup` needs of them it says in `op_constants`.
     """
 
-    tags: ClassVar[frozenset[str]] = frozenset({"sparse"})
-    merged: ClassVar[tuple[str, ...]] = ("weight",)
-    constants: ClassVar[tuple[str, ...]] = ()
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True)
+    stacked: ClassVar[tuple[str, ...]] = ("weight",)
+    row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
+    lookup_op: ClassVar[str] = "compositional_lookup"
     group = _CompositionalGroup
 
     def __init__(
@@ -80,8 +82,7 @@ class Compositional(Compressor):
         `row_offsets` and `rows` are `(T,)`: where the tables start in the weight and what they stand for.
         """
         if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
-            index = self.part_rows(ids.long(), constants) + row_offsets.unsqueeze(1)
-            return combine_parts(F.embedding(index, self.weight, sparse=True), self.op)
+            return self.gathered(ids, row_offsets, constants)
         coefficients, base, sizes = self.op_constants(constants)
         return ops.compositional_lookup(
             self.weight,
@@ -94,9 +95,18 @@ class Compositional(Compressor):
             combine=self.op,
         )
 
+    def gathered(self, ids: Tensor, row_offsets: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """Rows of checked ids `(…, T)` by a gather of the parts' rows, `(…, T, D)`, with sparse gradients too."""
+        index = self.part_rows(ids.long(), constants) + row_offsets.unsqueeze(1)
+        return combine_parts(F.embedding(index, self.weight, sparse=self.sparse), self.op)
+
+    def group_key(self) -> tuple[Any, ...]:
+        """One call has one number of parts, put together in one way."""
+        return *super().group_key(), self.parts, self.op
+
     def _lookup(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset_in("weight"), self.num_embeddings))
-        constants = {name: getattr(self, name).unsqueeze(0) for name in self.constants}
+        constants = {name: self.own(name).unsqueeze(0) for name in self.constants}
         return self.rows_of(ids.unsqueeze(1), row_offsets, rows, constants).squeeze(1)
 
     def _activation_bytes(self, batch_size: int) -> int:
@@ -109,8 +119,8 @@ class Compositional(Compressor):
             kept += 8 * self.parts  # row numbers
         return batch_size * kept
 
-    def _gradient_bytes(self, parameter: Tensor, batch_size: int | None) -> int:
-        return super()._gradient_bytes(parameter, None if batch_size is None else batch_size * self.parts)
+    def _gradient_bytes(self, name: str, parameter: Tensor, batch_size: int | None) -> int:
+        return super()._gradient_bytes(name, parameter, None if batch_size is None else batch_size * self.parts)
 
 
 def part_width(embedding_dim: int, parts: int, op: str) -> int:

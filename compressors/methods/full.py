@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -16,21 +16,23 @@ from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.registry import register
+from embpress.compressors.tags import Tags
 
 
 class _FullGroup(TableGroup):
     """All rows in one parameter: one gather forward, one sparse gradient."""
 
     tables: Sequence[Full]
-    row_offsets: Tensor
 
-    def __init__(self, tables: Iterable[Compressor]) -> None:
-        super().__init__(tables)
-        self.register_constant("row_offsets", [table.row_offset_in("weight") for table in self.tables])
-
-    def lookup(self, ids: Tensor) -> Tensor:
+    def rows(self, ids: Tensor) -> Tensor:
         table = self.tables[0]
-        return F.embedding(ids + self.row_offsets, table.weight, sparse=table.sparse)
+        return F.embedding(ids + self.integers.on(ids.device, "row_offsets"), table.weight, sparse=table.sparse)
+
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        table, count = self.tables[0], (offsets.shape[0] - 1) // len(self.tables)
+        tables = self._tables_of(offsets, count, ids.shape[0])
+        pooled = _pooled(table, ids + self.integers.on(ids.device, "row_offsets")[tables], offsets, weights)
+        return pooled.view(len(self.tables), count, -1).transpose(0, 1)
 
 
 @register("full")
@@ -40,8 +42,9 @@ class Full(Compressor):
     Takes no keywords besides those of `TableOptions`.
     """
 
-    tags: ClassVar[frozenset[str]] = frozenset({"sparse"})
-    merged: ClassVar[tuple[str, ...]] = ("weight",)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True)
+    stacked: ClassVar[tuple[str, ...]] = ("weight",)
+    row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
     group = _FullGroup
 
     def __init__(self, num_embeddings: int, embedding_dim: int, **options: Unpack[TableOptions]) -> None:
@@ -68,7 +71,7 @@ class Full(Compressor):
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`U(-1/√n, 1/√n)`, DLRM's; the padding row is zero, as in `nn.EmbeddingBag`."""
-        weight, bound = self.own_rows("weight"), 1 / math.sqrt(self.num_embeddings)
+        weight, bound = self.own("weight"), 1 / math.sqrt(self.num_embeddings)
         uniform_(weight, -bound, bound, generator)
         if self.padding_idx is not None:
             weight[self.padding_idx] = 0
@@ -79,12 +82,17 @@ class Full(Compressor):
     def _bag(self, bags: Bags) -> Tensor:
         if bags.offsets is None or bags.ids.shape[0] == 0:
             return super()._bag(bags)
-        return F.embedding_bag(
-            bags.ids + self.row_offset_in("weight"),
-            self.weight,
-            bags.offsets,
-            mode=self.mode,
-            sparse=self.sparse,
-            per_sample_weights=bags.weights,
-            include_last_offset=True,
-        )
+        return _pooled(self, bags.ids + self.row_offset_in("weight"), bags.offsets, bags.weights)
+
+
+def _pooled(table: Full, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+    """Bags of rows of the table's weight, `(B, D)`; `offsets` has the last one."""
+    return F.embedding_bag(
+        ids.long(),
+        table.weight,
+        offsets,
+        mode=table.mode,
+        sparse=table.sparse,
+        per_sample_weights=weights,
+        include_last_offset=True,
+    )

@@ -18,6 +18,7 @@ from embpress.compressors.init import uniform_
 from embpress.compressors.ledger import Entry, tensors_of
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
+from embpress.compressors.tags import Tags
 
 _OPTIMIZERS = {"sgd": "EXACT_SGD", "adagrad": "EXACT_ADAGRAD", "rowwise_adagrad": "EXACT_ROWWISE_ADAGRAD"}
 
@@ -125,8 +126,8 @@ class _TBEGroup(TableGroup):
 
     tables: Sequence[FullTBE]
 
-    def __init__(self, tables: Iterable[Compressor]) -> None:
-        super().__init__(tables)
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = ()) -> None:
+        super().__init__(tables, names)
         first = self.tables[0]
         shapes = [(table.num_embeddings, table.embedding_dim) for table in self.tables]
         self.kernel = _TBE(shapes, first.optimizer, first.learning_rate, first.mode == "mean", first.device)
@@ -136,15 +137,13 @@ class _TBEGroup(TableGroup):
             object.__setattr__(table, "kernel", self.kernel)
             table.position = t
 
-    def lookup(self, ids: Tensor) -> Tensor:
+    def rows(self, ids: Tensor) -> Tensor:
         offsets = torch.arange(ids.numel() + 1, device=ids.device)
         return self.kernel(ids.t().reshape(-1).long(), offsets).view(*ids.shape, self.tables[0].embedding_dim)
 
-    def pooled(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        ids = torch.cat([ids for ids, _ in inputs])
-        starts = torch.tensor([0, *(own.shape[0] for own, _ in inputs)], device=ids.device).cumsum(0)
-        offsets = torch.cat([*(own + starts[t] for t, (_, own) in enumerate(inputs)), starts[-1:]])
-        return self.kernel(ids, offsets).view(inputs[0][1].shape[0], len(inputs), self.tables[0].embedding_dim)
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        count = (offsets.shape[0] - 1) // len(self.tables)
+        return self.kernel(ids.long(), offsets, weights).view(count, len(self.tables), self.tables[0].embedding_dim)
 
 
 @register("full-tbe")
@@ -158,7 +157,7 @@ class FullTBE(Compressor):
         learning_rate: of that optimizer.
     """
 
-    tags: ClassVar[frozenset[str]] = frozenset({"fused", "float32"})
+    tags: ClassVar[Tags] = Tags(fused_update=True, dtypes=(torch.float32,))
     group = _TBEGroup
     kernel: _TBE
 
@@ -181,6 +180,19 @@ class FullTBE(Compressor):
             [(num_embeddings, embedding_dim)], optimizer, learning_rate, self.mode == "mean", options.get("device")
         )
         self.reset_parameters(options.get("generator"))
+
+    @property
+    def backend(self) -> str:
+        """`fbgemm`."""
+        return "fbgemm"
+
+    def parameters_by_name(self) -> dict[str, nn.Parameter]:
+        """Those of the TBE."""
+        return dict(self.kernel.named_parameters())
+
+    def group_key(self) -> tuple[Any, ...]:
+        """One TBE has one optimizer."""
+        return *super().group_key(), self.optimizer, self.learning_rate
 
     @property
     def weight(self) -> Tensor:
@@ -224,7 +236,7 @@ class FullTBE(Compressor):
         return batch_size * (16 + 4 * self.embedding_dim) + 64
 
     def _serving(self) -> list[Entry]:
-        return [Entry("weight", 4 * self.num_embeddings * self.embedding_dim)]
+        return [Entry("weight", 4 * self.num_embeddings * self.embedding_dim, itemsize=4)]
 
     def _weights(self) -> list[Entry]:
         size = self.num_embeddings * self.embedding_dim

@@ -69,7 +69,7 @@ class HashingTrick(Compositional):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`U(-1/√n, 1/√n)`: the rows start with a full table's variance."""
         bound = 1 / math.sqrt(self.num_embeddings)
-        uniform_(self.own_rows("weight"), -bound, bound, generator)
+        uniform_(self.own("weight"), -bound, bound, generator)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,25 +18,36 @@ from embpress.compressors.init import normal_, uniform_
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
+from embpress.compressors.tags import Tags
 from embpress.kernels import ops
+from embpress.kernels.reference import pool
 
 
 class _MLETGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[MLET]
-    row_offsets: Tensor
-    rows: Tensor
 
-    def __init__(self, tables: Iterable[Compressor]) -> None:
-        super().__init__(tables)
-        self.register_constant("row_offsets", [table.row_offset_in("table") for table in self.tables])
-        self.register_constant("rows", [table.num_embeddings for table in self.tables])
+    def rows(self, ids: Tensor) -> Tensor:
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        return self.tables[0].rows_of(ids, self._projections(), row_offsets, rows)
 
-    def lookup(self, ids: Tensor) -> Tensor:
-        first = self.tables[0]
-        projections = first.projection.view(len(self.tables), first.k, first.embedding_dim)
-        return first.rows_of(ids, projections, self.row_offsets, self.rows)
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """Inner rows are pooled before they are projected, which is the same and less work."""
+        table, count = self.tables[0], (offsets.shape[0] - 1) // len(self.tables)
+        tables = self._tables_of(offsets, count, ids.shape[0])
+        row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
+        inner = pool(
+            F.embedding(ids.long() + row_offsets, table.table, sparse=table.sparse),
+            offsets,
+            weights,
+            table.mode == "mean",
+        )
+        return torch.bmm(inner.view(len(self.tables), count, table.k), self._projections()).transpose(0, 1)
+
+    def _projections(self) -> Tensor:
+        table = self.tables[0]
+        return table.projection.view(len(self.tables), table.k, table.embedding_dim)
 
 
 @register("mlet")
@@ -53,8 +64,10 @@ class MLET(Compressor):
         force: allow `k < D`, which the paper rules out: the product then has rank k and cannot represent every table.
     """
 
-    tags: ClassVar[frozenset[str]] = frozenset({"sparse"})
-    merged: ClassVar[tuple[str, ...]] = ("table", "projection")
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True)
+    stacked: ClassVar[tuple[str, ...]] = ("table", "projection")
+    row_parameters: ClassVar[tuple[str, ...]] = ("table",)
+    lookup_op: ClassVar[str] = "mlet_lookup"
     group = _MLETGroup
 
     def __init__(
@@ -88,13 +101,13 @@ class MLET(Compressor):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`table` as a full table, `projection` from N(0, 1/16) or N(0, 1/k)."""
         bound = 1 / math.sqrt(self.num_embeddings)
-        uniform_(self.own_rows("table"), -bound, bound, generator)
+        uniform_(self.own("table"), -bound, bound, generator)
         std = 0.25 if self.init == "paper" else 1 / math.sqrt(self.k)
-        normal_(self.own_rows("projection"), 0, std, generator)
+        normal_(self.own("projection"), 0, std, generator)
 
     def _lookup(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset_in("table"), self.num_embeddings))
-        return self.rows_of(ids.unsqueeze(1), self.own_rows("projection").unsqueeze(0), row_offsets, rows).squeeze(1)
+        return self.rows_of(ids.unsqueeze(1), self.own("projection").unsqueeze(0), row_offsets, rows).squeeze(1)
 
     def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of checked ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.
@@ -109,19 +122,20 @@ class MLET(Compressor):
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""
-        return Full.serving(self, self.own_rows("table").detach() @ self.own_rows("projection").detach())
+        return Full.serving(self, self.own("table").detach() @ self.own("projection").detach())
 
     def _serving(self) -> list[Entry]:
-        return [Entry("weight", self.num_embeddings * self.embedding_dim * self.itemsize)]
+        size = self.num_embeddings * self.embedding_dim * self.itemsize
+        return [Entry("weight", size, itemsize=self.itemsize)]
 
     def _activation_bytes(self, batch_size: int) -> int:
         # the native op gathers the inner rows again
         gathered = self.sparse or ops.backend("mlet_lookup_train", self.device.type) == "reference"
         return batch_size * (8 + (gathered * self.k + self.embedding_dim) * self.itemsize)
 
-    def _gradient_bytes(self, parameter: Tensor, batch_size: int | None) -> int:
-        inner = parameter.shape[0] == self.num_embeddings and parameter.shape[1] == self.k
-        return super()._gradient_bytes(parameter, batch_size if inner else None)
+    def group_key(self) -> tuple[Any, ...]:
+        """One call has one inner width."""
+        return *super().group_key(), self.k
 
     @classmethod
     def model_width(cls, embedding_dim: int, ratio: float) -> int:

@@ -17,6 +17,7 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.registry import register
+from embpress.compressors.tags import Tags
 from embpress.kernels import ops
 from embpress.kernels.reference import robe_hash
 
@@ -28,23 +29,26 @@ class _RobeGroup(TableGroup):
     """One array, one call for all tables."""
 
     tables: Sequence[Robe]
-    row_offsets: Tensor
-    rows: Tensor
 
-    def __init__(self, tables: Iterable[Compressor]) -> None:
-        super().__init__(tables)
-        first = self.tables[0]
-        memory, coefficients = first.memory, first.coefficients
-        self.memory = memory
-        self.register_buffer("coefficients", coefficients)
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = ()) -> None:
+        super().__init__(tables, names)
+        self.memory = self.tables[0].memory
+        self.register_buffer("coefficients", self.tables[0].coefficients)
         for table in self.tables:
-            table.adopt("memory", memory)
-            table.adopt("coefficients", coefficients)
-        self.register_constant("row_offsets", [table.row_offset for table in self.tables])
-        self.register_constant("rows", [table.num_embeddings for table in self.tables])
+            table.adopt(self, "memory", None)
+            table.adopt(self, "coefficients", None)
+        self.integers["row_offsets"] = [table.row_offset for table in self.tables]
 
-    def lookup(self, ids: Tensor) -> Tensor:
-        return self.tables[0].rows_of(ids, self.row_offsets, self.rows)
+    def rows(self, ids: Tensor) -> Tensor:
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        return self.tables[0].rows_of(ids, row_offsets, rows)
+
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        # as ids of one table that begins where the first does and ends where the last does
+        together = (ids + (row_offsets - row_offsets[0])[tables]).unsqueeze(1)
+        size = (row_offsets[-1:] + rows[-1:]) - row_offsets[:1]
+        return self.tables[0].rows_of(together, row_offsets[:1], size).squeeze(1)
 
 
 @register("robe")
@@ -68,8 +72,10 @@ class Robe(Compressor):
             run; by default gradients are sorted and summed in a fixed order.
     """
 
-    tags: ClassVar[frozenset[str]] = frozenset({"shared"})
+    tags: ClassVar[Tags] = Tags(shared_memory=True, for_budget=True)
     size_knobs: ClassVar[tuple[str, ...]] = ("size", "memory")
+    wiring: ClassVar[tuple[str, ...]] = ("memory", "coefficients", "row_ranges", "row_offset")
+    lookup_op: ClassVar[str] = "robe_lookup"
     group = _RobeGroup
     coefficients: Tensor
 
@@ -118,6 +124,10 @@ class Robe(Compressor):
     def _lookup(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset, self.num_embeddings))
         return self.rows_of(ids.unsqueeze(1), row_offsets, rows).squeeze(1)
+
+    def group_key(self) -> tuple[Any, ...]:
+        """One call has one array and one way to cut rows from it."""
+        return *super().group_key(), id(self.memory), self.z, self.sign, self.atomics
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of checked ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`.

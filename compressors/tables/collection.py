@@ -8,101 +8,107 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import check_ids, integers, looks_at
-from embpress.compressors.base import Compressor, TableOptions, frozen
-from embpress.compressors.group import TableGroup
+from embpress.compressors.bags import integers
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.group import TableGroup, group_of, members
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
-from embpress.compressors.methods.full import Full
-from embpress.compressors.registry import MethodSpec, parse
-from embpress.compressors.tables.budget import Plan, TableConfig, plan
+from embpress.compressors.spec import MethodSpec, parse
+from embpress.compressors.tables.build import build_tables, sparse_tables
+from embpress.compressors.tables.planning.plan import Plan, TableConfig
+from embpress.compressors.tables.planning.proportional import plan
 
-# gradients of plain tables are sparse where all rows together are more than this
-SPARSE_ROWS = 100_000
-BagInput = Tensor | tuple[Tensor, Tensor]
+BagInput = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
 
 class TableCollection(nn.Module):
-    """The tables of a model: their budget, the memory they share, their ledger, and lookups in all of them at once.
+    """The tables of a model: what each uses, the memory they share, their ledger, and lookups in all of them at once.
 
-    Tables of one method form a group that answers for all of them in one call. Build it with `build`.
+    Tables that can be answered together form a group, whose one call answers all of them. Build it with `build`.
 
     Attributes:
         configs: the tables asked for, at the model's own width.
         embedding_dim: the width of the rows that come out.
-        groups: one `TableGroup` a method.
+        groups: one `TableGroup` for each kind of table.
         full_bytes: `Σ 4 n D` at the model's own width.
     """
 
     groups: Sequence[TableGroup]
-    _rows: Tensor
 
     def __init__(self, configs: Sequence[TableConfig], tables: Sequence[Compressor], full_bytes: int) -> None:
         super().__init__()
         self.configs = list(configs)
         self.full_bytes = full_bytes
         self.embedding_dim = tables[0].embedding_dim
-        members: dict[type[Compressor], list[int]] = {}
-        for t, table in enumerate(tables):
-            members.setdefault(type(table), []).append(t)
-        self.members = list(members.values())
-        groups = nn.ModuleList(group_of([tables[t] for t in own]) for own in self.members)
-        self.groups = cast("Sequence[TableGroup]", groups)
-        self._maintained = [table for table in tables if hasattr(table, "maintain")]
-        self._runs = [_runs_of(own) for own in self.members]
-        device = tables[0].device
-        rows = torch.tensor([s.num_embeddings for s in configs], device=device)
-        self.register_buffer("_rows", rows, persistent=False)
-        for g, own in enumerate(self.members):
-            self.register_buffer(f"_own_{g}", torch.tensor(own, device=device), persistent=False)
+        parts = members(tables)
+        self._take([group_of([tables[t] for t in part], self._names(part)) for part in parts], parts)
+
+    def _take(self, groups: Sequence[TableGroup], parts: Sequence[list[int]]) -> None:
+        """Makes these groups the collection's, which stand for these tables."""
+        self.groups = cast("Sequence[TableGroup]", nn.ModuleList(groups))
+        self.members = list(parts)
+        self._runs = [_runs_of(part) for part in parts]
+        self._maintained = [table for table in self.tables if table.tags.maintain]
 
     @classmethod
     def build(
         cls,
         configs: Sequence[TableConfig],
-        method: str | MethodSpec = "full",
+        method: str | MethodSpec | Plan = "full",
         *,
         ratio: float | None = None,
         budget: int | None = None,
         min_rows: int = 200,
         largest: int | None = None,
         sparse: bool | None = None,
+        update: dict[str, Any] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: Generator | None = None,
     ) -> TableCollection:
-        """Makes all tables of a model with one method under one total budget.
+        """Makes all tables of a model under one total budget.
 
         Args:
             configs: the tables, all of one width.
-            method: such as `"robe:z=32"`.
+            method: such as `"robe:z=32+bf16"`, for all tables; or a plan, which says it for each of them.
             ratio: full bytes / serving bytes of all tables together.
             budget: serving bytes of all tables together.
             min_rows: smaller tables stay full, and count.
             largest: compress only so many tables, the largest.
-            sparse: sparse gradients where the method has them; default: where the tables have over 100,000 rows in all.
+            sparse: sparse gradients where the method has them; default: where its tables have over 100,000 rows in all.
+            update: `optimizer` and `learning_rate` of methods that update themselves, where a spec names none.
             device, dtype, generator: as in `Compressor`.
 
         Raises:
-            BudgetError: the size cannot be reached. InputError: a spec that does not fit.
+            BudgetError: the size cannot be reached. InputError: a method or a plan that does not fit.
         """
-        spec = parse(method) if isinstance(method, str) else method
-        made = plan(spec, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
-        options = TableOptions(device=device, dtype=dtype, generator=generator)
-        return cls(configs, build_tables(spec, configs, made, sparse, options), made.full_bytes)
+        if isinstance(method, Plan):
+            made = method.on(configs)
+        else:
+            spec = parse(method) if isinstance(method, str) else method
+            made = plan(spec, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
+        wants = sparse_tables(made, sparse)
+
+        def options(t: int) -> TableOptions:
+            return TableOptions(device=device, dtype=dtype, generator=generator, sparse=wants[t])
+
+        return cls(configs, build_tables(made, options, update), made.full_bytes)
 
     @property
     def tables(self) -> list[Compressor]:
         """The tables in the order of `configs`."""
-        found = {t: table for own, group in zip(self.members, self.groups) for t, table in zip(own, group.tables)}
-        return [found[t] for t in range(len(self.configs))]
+        by_number = {t: table for part, group in zip(self.members, self.groups) for t, table in zip(part, group.tables)}
+        return [by_number[t] for t in range(len(self.configs))]
+
+    def _names(self, part: Sequence[int]) -> list[str]:
+        return [self.configs[t].name or f"table {t}" for t in part]
 
     def forward(self, inputs: Tensor | Sequence[BagInput]) -> Tensor:
         """Lookups in all tables.
 
         Args:
-            inputs: `(B, F)` int32 or int64, one id a table; or a sequence of F inputs, each `(B,)` ids or a pair of
-                ids `(N,)` and offsets `(B,)`, whose bags are summed.
+            inputs: `(B, F)` int32 or int64, one id a table; or a sequence of F inputs, each `(B,)` ids, or ids `(N,)`
+                and offsets `(B,)`, or these and weights `(N,)`. Bags are pooled as the tables' mode says.
 
         Returns:
             `(B, F, D)`.
@@ -114,51 +120,49 @@ class TableCollection(nn.Module):
             if inputs.dim() != 2 or inputs.shape[1] != len(self.configs):
                 raise ValueError(f"ids must be (B, {len(self.configs)}), got {tuple(inputs.shape)}")
             integers(inputs, "ids")
-            self._check(inputs)
-            return self._lookup(inputs)
+            if len(self.groups) == 1:
+                return self.groups[0](inputs)
+            return self._joined([group(_columns(inputs, part)) for part, group in zip(self.members, self.groups)])
         if len(inputs) != len(self.configs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
-        if all(isinstance(value, Tensor) for value in inputs):
-            return self(torch.stack([cast(Tensor, value) for value in inputs], dim=1))
-        bags = [_bags_of_one(value) if isinstance(value, Tensor) else value for value in inputs]
-        for t, (ids, _) in enumerate(bags):
-            check_ids(ids, self.configs[t].num_embeddings, self._name(t))
-        parts = [group.pooled([bags[t] for t in own]) for own, group in zip(self.members, self.groups)]
-        return self._joined(parts)
+        return self._joined(
+            [self._bags(group, [inputs[t] for t in part]) for part, group in zip(self.members, self.groups)]
+        )
 
-    def _lookup(self, ids: Tensor) -> Tensor:
-        if len(self.groups) == 1:
-            return self.groups[0].lookup(ids)
-        parts = [group.lookup(ids.index_select(1, getattr(self, f"_own_{g}"))) for g, group in enumerate(self.groups)]
-        return self._joined(parts)
+    @staticmethod
+    def _bags(group: TableGroup, inputs: Sequence[BagInput]) -> Tensor:
+        """One group's answer: columns of single ids by themselves stay the fast case."""
+        if all(isinstance(value, Tensor) for value in inputs):
+            return group(torch.stack([cast(Tensor, value) for value in inputs], dim=1))
+        return group(*jagged(inputs))
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
         """The groups' outputs in the order of the tables."""
-        return parts[0] if len(parts) == 1 else _Join.apply(self._runs, *parts)
-
-    def _check(self, ids: Tensor) -> None:
-        if not looks_at(ids) or not bool(((ids < 0) | (ids >= self._rows)).any()):
-            return
-        row, t = ((ids < 0) | (ids >= self._rows)).nonzero()[0].tolist()
-        n = self.configs[t].num_embeddings
-        raise IndexError(f"id {int(ids[row, t])} is out of range: {self._name(t)} has {n} rows, 0 to {n - 1}")
-
-    def _name(self, t: int) -> str:
-        return self.configs[t].name or f"table {t}"
+        return (
+            parts[0]
+            if len(parts) == 1 and self.members[0] == sorted(self.members[0])
+            else _Join.apply(self._runs, *parts)
+        )
 
     def maintain(self, step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
         """Parameters with rows that hold something else since the last call, and these rows: see `maintain`."""
         return replaced(self._maintained, step)
 
-    def ledger(self, optimizer: str | None = None, batch_size: int | None = None) -> Ledger:
-        """Bytes of all tables; memory they share counts once. `batch_size` counts samples, one lookup a table each.
+    @property
+    def backend(self) -> str:
+        """What answers the lookups: `native`, `reference`, `torch`, …, or `mixed`; plain full tables do not count."""
+        kinds = {table.backend for table in self.tables} - {"torch"}
+        return kinds.pop() if len(kinds) == 1 else ("mixed" if kinds else "torch")
 
-        Not in it: the few integers a table, such as where its rows start, that groups derive from the tables' shapes to
-        look them up together.
-        """
+    def ledger(self, optimizer: str | None = None, batch_size: int | None = None) -> Ledger:
+        """Bytes of all tables; memory they share counts once. `batch_size` counts samples, one lookup a table each."""
         whole = Ledger()
-        for spec, table, t in zip(self.configs, self.tables, range(len(self.configs))):
-            whole += table.ledger(optimizer, batch_size).renamed(f"{spec.name or t}: ")
+        for t, (config, table) in enumerate(zip(self.configs, self.tables)):
+            whole += table.ledger(optimizer, batch_size).renamed(f"{config.name or t}: ")
+        routing = sum(group.routing_bytes() for group in self.groups)
+        if routing:
+            entry = Entry("where each table's rows start", routing)
+            whole += Ledger([entry], [entry])
         return whole
 
     @property
@@ -188,12 +192,18 @@ class TableCollection(nn.Module):
 
     def fold(self) -> TableCollection:
         """The collection to serve: equal lookups, no gradients, sharing memory with this one where it can."""
-        if all(type(table).fold is Compressor.fold for table in self.tables):
-            folded: TableCollection = frozen(self)
-            for table in folded.tables:
-                table._drop_training_state()
-            return folded
-        return TableCollection(self.configs, [table.fold() for table in self.tables], self.full_bytes).eval()
+        folded = [group.fold() for group in self.groups]
+        tables = {t: table for part, one in zip(self.members, folded) for t, table in zip(part, _tables_of(one))}
+        keys = members([tables[t] for t in range(len(self.configs))])
+        made = TableCollection.__new__(TableCollection)
+        nn.Module.__init__(made)
+        made.configs, made.full_bytes, made.embedding_dim = self.configs, self.full_bytes, self.embedding_dim
+        # a group that goes on as it is keeps its memory; the others are put together anew
+        as_it_is = {tuple(part): one for part, one in zip(self.members, folded) if isinstance(one, TableGroup)}
+        made._take(
+            [as_it_is.get(tuple(part)) or group_of([tables[t] for t in part], self._names(part)) for part in keys], keys
+        )
+        return made.eval()
 
     def extra_repr(self) -> str:
         """Tables, width, size."""
@@ -203,8 +213,31 @@ class TableCollection(nn.Module):
         )
 
 
-def _bags_of_one(ids: Tensor) -> tuple[Tensor, Tensor]:
-    return ids, torch.arange(ids.shape[0], device=ids.device)
+def _tables_of(folded: TableGroup | list[Compressor]) -> Sequence[Compressor]:
+    return folded.tables if isinstance(folded, TableGroup) else folded
+
+
+def _columns(ids: Tensor, part: list[int]) -> Tensor:
+    """The columns of one group."""
+    return ids.index_select(1, torch.tensor(part, device=ids.device))
+
+
+def jagged(inputs: Sequence[BagInput]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Inputs of some tables as a group takes them: ids `(N,)`, offsets `(T * B + 1,)` and weights `(N,)` or None."""
+    ids, offsets, weights = [], [], []
+    start = 0
+    weighted = next((value[2] for value in inputs if not isinstance(value, Tensor) and len(value) == 3), None)
+    for value in inputs:
+        own, bounds, *given = (
+            (value, torch.arange(len(value), device=value.device)) if isinstance(value, Tensor) else value
+        )
+        ids.append(integers(own, "ids"))
+        offsets.append(integers(bounds, "offsets").long() + start)
+        if weighted is not None:
+            weights.append(given[0] if given else weighted.new_ones(own.shape))
+        start += own.shape[0]
+    end = offsets[0].new_full((1,), start)
+    return torch.cat(ids), torch.cat([*offsets, end]), torch.cat(weights) if weights else None
 
 
 class _Join(torch.autograd.Function):
@@ -234,29 +267,3 @@ def _runs_of(tables: list[int]) -> list[tuple[int, int, int]]:
         else:
             runs.append((t, place, 1))
     return runs
-
-
-def group_of(tables: Sequence[Compressor]) -> TableGroup:
-    """The group of tables of one method."""
-    return getattr(type(tables[0]), "group", TableGroup)(tables)
-
-
-def build_tables(
-    spec: MethodSpec, configs: Sequence[TableConfig], made: Plan, sparse: bool | None, options: TableOptions
-) -> list[Compressor]:
-    """The tables of a plan in their order: the method's, and full ones for the rest."""
-    plain = spec.cls is Full  # then small tables are no exception, and all share one group
-    full = [t for t, knobs in enumerate(made.knobs) if knobs is None or plain]
-    chosen = [t for t, knobs in enumerate(made.knobs) if knobs is not None and not plain]
-    tables: dict[int, Compressor] = {}
-    for cls, own in ((spec.cls, chosen), (Full, full)):
-        if not own:
-            continue
-        rows = sum(configs[t].num_embeddings for t in own)
-        want = rows > SPARSE_ROWS if sparse is None else sparse
-        option: TableOptions = {**options, "sparse": want and "sparse" in cls.tags}
-        knobs: list[dict[str, Any]] = [made.knobs[t] or {} for t in own]
-        shapes = [(configs[t].num_embeddings, made.width) for t in own]
-        for t, table in zip(own, cls.build_tables(shapes, knobs, [option] * len(own))):
-            tables[t] = table
-    return [tables[t] for t in range(len(configs))]

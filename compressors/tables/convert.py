@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,9 +10,14 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
-from embpress.compressors.registry import MethodSpec, available, parse
+from embpress.compressors.methods.full import Full
+from embpress.compressors.modifiers.base import Modifier
+from embpress.compressors.registry import available
 from embpress.compressors.registry import method as method_named
-from embpress.compressors.tables.budget import TableConfig, kept_full, plan
+from embpress.compressors.spec import MethodSpec, PlanFile, parse
+from embpress.compressors.tables.build import build_tables
+from embpress.compressors.tables.planning.plan import Plan, TableConfig
+from embpress.compressors.tables.planning.proportional import kept_full, plan
 
 
 class CompressedEmbedding(nn.Module):
@@ -70,8 +75,8 @@ def compress_model(
         BudgetError: the size cannot be reached. In both cases the model is unchanged.
     """
     spec = parse(method) if isinstance(method, str) else method
-    if from_weights and not hasattr(spec.cls, "from_dense"):
-        able = [name for name in available() if hasattr(method_named(name), "from_dense")]
+    if from_weights and not spec.tags.from_dense:
+        able = [name for name in available() if method_named(name).tags.from_dense]
         raise InputError(f"{spec.name} cannot start from trained weights, only {', '.join(able)} can")
     found = [
         (n, m) for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, (nn.Embedding, nn.EmbeddingBag))
@@ -91,9 +96,22 @@ def compress_model(
             notes[key] = reason
     keys = [key for key in tables if key not in notes]
     configs = [TableConfig(*_shape(tables[key][0][1]), tables[key][0][0]) for key in keys]
-    replaced, errors = _build(
-        spec, keys, configs, tables, notes, ratio, budget, min_rows, largest, from_weights, generator
-    )
+    if not configs:
+        raise InputError("no embedding of the model can be replaced: " + "; ".join(sorted(set(notes.values()))))
+    made = plan(spec, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
+    if made.width != max(config.embedding_dim for config in configs):
+        raise InputError(
+            f"{spec.name} reaches a ratio only by a smaller width, and a model that is there already fixes its width: "
+            "give no ratio, or build the model at the smaller width"
+        )
+    kept = _kept(made, spec, min_rows, largest)
+    notes |= {keys[t]: note for t, note in kept.items()}
+    chosen = [t for t in range(len(keys)) if t not in kept]
+    labels = {keys[t]: str(made.tables[t].method if isinstance(spec, PlanFile) else spec) for t in chosen}
+    modules = [tables[key][0][1] for key in keys]
+    made_tables, made_errors = _build(made, modules, chosen, from_weights, generator)
+    replaced = {keys[t]: table for t, table in made_tables.items()}
+    errors = {keys[t]: error for t, error in made_errors.items()}
     rows = []
     swapped: dict[int, nn.Module] = {}  # a module under two names stays one module
     for key, users in tables.items():
@@ -106,8 +124,8 @@ def compress_model(
                 new = swapped.setdefault(id(module), _replacement(module, table))
                 setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], new)
                 after = table.ledger().serving_bytes if position == 0 else 0
-                label = str(spec)
-                if "shared" in table.tags:
+                label = labels[key]
+                if table.tags.shared_memory:
                     note = "memory shared by all tables of this method; bytes in the first row"
                     after = after if position == 0 and key == next(iter(replaced)) else 0
             if position:
@@ -123,32 +141,23 @@ def optimizer_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Parameter groups of a model with compressed tables.
 
     Returns:
-        Up to three groups with a `name`: `sparse` (parameters with sparse gradients, for an optimizer that takes them),
-        `tables` (the other parameters of compressed tables) and `dense` (the rest). Parameters that update
-        themselves are in none.
+        Up to four groups with a `name`: `sparse` (rows with sparse gradients, for an optimizer that takes them), `rows`
+        (rows with dense gradients), `tables` (the other parameters of compressed tables) and `dense` (the rest).
+        Parameters that update themselves are in none.
     """
-    groups: dict[str, list[nn.Parameter]] = {"sparse": [], "tables": [], "dense": []}
-    of_tables: dict[int, str] = {}
-    for module in model.modules():
-        if isinstance(module, Compressor):
-            kind = "fused" if "fused" in module.tags else "tables"
-            for name, parameter in {**dict(module.named_parameters()), **_referred(module)}.items():
-                is_rows = module.sparse and (name in module.merged) and parameter.dim() == 2 and name != "projection"
-                of_tables[id(parameter)] = "sparse" if is_rows else kind
+    groups: dict[str, list[nn.Parameter]] = {"sparse": [], "rows": [], "tables": [], "dense": []}
+    kinds: dict[int, str] = {}
+    for table in (m for m in model.modules() if isinstance(m, Compressor) and not isinstance(m, Modifier)):
+        for name, parameter in table.parameters_by_name().items():
+            rows = "sparse" if table.sparse else "rows"
+            kinds[id(parameter)] = (
+                "fused" if table.tags.fused_update else rows if name in table.row_parameters else "tables"
+            )
     for parameter in model.parameters():
-        name = of_tables.get(id(parameter), "dense")
-        if name in groups and parameter.requires_grad:
-            groups[name].append(parameter)
+        kind = kinds.get(id(parameter), "dense")
+        if kind in groups and parameter.requires_grad:
+            groups[kind].append(parameter)
     return [{"name": name, "params": parameters} for name, parameters in groups.items() if parameters]
-
-
-def _referred(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that a group owns and a table refers to."""
-    found = {name: value for name, value in vars(module).items() if isinstance(value, nn.Parameter)}
-    kernel = vars(module).get("kernel")
-    if isinstance(kernel, nn.Module):
-        found |= dict(kernel.named_parameters())
-    return found
 
 
 def _shape(module: Any) -> tuple[int, int]:
@@ -178,58 +187,47 @@ def _refusal(module: Any) -> str:
     return ""
 
 
+def _kept(made: Plan, spec: MethodSpec, min_rows: int, largest: int | None) -> dict[int, str]:
+    """Tables that stay as they are, with the reason; a method that is itself `full` replaces what it is asked to."""
+    configs = [table.config for table in made.tables]
+    if isinstance(spec, PlanFile):
+        plain = [table.method.cls is Full and not table.method.modifiers for table in made.tables]
+        return {t: "full in the plan" for t, full in enumerate(plain) if full}
+    return {
+        t: f"under {min_rows} rows" if configs[t].num_embeddings < min_rows else f"not among the {largest} largest"
+        for t, full in enumerate(kept_full(configs, min_rows, largest))
+        if full
+    }
+
+
 def _build(
-    spec: MethodSpec,
-    keys: Sequence[int],
-    configs: Sequence[TableConfig],
-    tables: Mapping[int, list[tuple[str, Any]]],
-    notes: dict[int, str],
-    ratio: float | None,
-    budget: int | None,
-    min_rows: int,
-    largest: int | None,
-    from_weights: bool,
-    generator: Generator | None,
+    made: Plan, modules: Sequence[Any], chosen: Sequence[int], from_weights: bool, generator: Generator | None
 ) -> tuple[dict[int, Compressor], dict[int, float]]:
-    """The compressed tables and their errors by the weight they replace; tables that stay full get a note."""
-    if not configs:
-        raise InputError("no embedding of the model can be replaced: " + "; ".join(sorted(set(notes.values()))))
-    made = plan(spec, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
-    if made.width != max(s.embedding_dim for s in configs):
-        raise InputError(
-            f"{spec.name} reaches a ratio only by a smaller width, and a model that is there already fixes its width: "
-            "give no ratio, or build the model at the smaller width"
+    """The tables that replace the modules `chosen`, by number, and how far they are from the weights."""
+
+    def options(t: int) -> TableOptions:
+        module, bag = modules[chosen[t]], isinstance(modules[chosen[t]], nn.EmbeddingBag)
+        return TableOptions(
+            mode=module.mode if bag else "sum",
+            include_last_offset=module.include_last_offset if bag else False,
+            padding_idx=module.padding_idx,
+            sparse=module.sparse and made.tables[chosen[t]].method.tags.sparse_gradients,
+            device=module.weight.device,
+            dtype=module.weight.dtype,
+            generator=generator,
         )
-    for key, full, table in zip(keys, kept_full(configs, min_rows, largest), configs):
-        if full:
-            small = table.num_embeddings < min_rows
-            notes[key] = f"under {min_rows} rows" if small else f"not among the {largest} largest"
-    chosen = [t for t, knobs in enumerate(made.knobs) if knobs is not None]
+
     if not chosen:
         return {}, {}
-    options = []
-    for t in chosen:
-        module = tables[keys[t]][0][1]
-        bag = isinstance(module, nn.EmbeddingBag)
-        options.append(
-            TableOptions(
-                mode=module.mode if bag else "sum",
-                include_last_offset=module.include_last_offset if bag else False,
-                padding_idx=module.padding_idx,
-                sparse=module.sparse and "sparse" in spec.cls.tags,
-                device=module.weight.device,
-                dtype=module.weight.dtype,
-                generator=generator,
-            )
-        )
-    if from_weights:
-        pairs = {
-            keys[t]: spec.cls.from_dense(tables[keys[t]][0][1].weight, **made.knobs[t] or {}, **option)  # type: ignore[attr-defined]
-            for t, option in zip(chosen, options)
-        }
-        return {key: table for key, (table, _) in pairs.items()}, {key: error for key, (_, error) in pairs.items()}
-    built = spec.cls.build_tables([configs[t][:2] for t in chosen], [made.knobs[t] or {} for t in chosen], options)
-    return {keys[t]: table for t, table in zip(chosen, built)}, {}
+    if not from_weights:
+        part = Plan(tuple(made.tables[t] for t in chosen))
+        return dict(zip(chosen, build_tables(part, options))), {}
+    tables, errors = {}, {}
+    for i, t in enumerate(chosen):
+        method = made.tables[t].method
+        table, errors[t] = method.cls.from_dense(modules[t].weight, **method.knobs, **options(i))  # type: ignore[attr-defined]
+        tables[t] = method.wrap(table)
+    return tables, errors
 
 
 def _replacement(module: Any, table: Compressor) -> nn.Module:

@@ -134,5 +134,5 @@ def check_refusals(subject: Subject) -> None:
         rejects(partial(subject.make, **{name: value}), (ValueError, TypeError), name)
     rejects(lambda: subject.make(padding_idx=N), (ValueError,), "padding_idx")
     rejects(lambda: subject.make(0, D), (ValueError,), "row")
-    if "sparse" not in subject.cls.tags:
+    if not subject.cls.tags.sparse_gradients:
         rejects(lambda: subject.make(sparse=True), (ValueError,), "sparse")

@@ -6,14 +6,17 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError
 from embpress.compressors.ledger import OPTIMIZERS, held_bytes, tensors_of
-from embpress.compressors.registry import for_budget, smallest_bytes
+from embpress.compressors.sizes import for_budget, serving_size
 from embpress.compressors.testing.subject import SHAPES, D, N, Subject, bags, close, rejects
 
 
@@ -47,11 +50,12 @@ def check_fold(subject: Subject) -> None:
         folded = table.fold()
         ids, offsets = bags(subject)
         last = torch.cat([offsets, subject.ids([len(ids)])])
-        close(folded(ids, last), table(ids, last).detach(), f"folded {mode}")
-        close(folded.to_dense(), table.to_dense(), "folded table")
+        error = subject.served_error
+        close(folded(ids, last), table(ids, last).detach(), f"folded {mode}", 4 * error)  # bags of several rows
+        close(folded.to_dense(), table.to_dense(), "folded table", error)
         assert not any(p.requires_grad for p in folded.parameters()), "a folded table wants gradients"
         assert not folded.training, "a folded table is in training mode"
-        close(folded.fold().to_dense(), table.to_dense(), "folded twice")
+        assert torch.equal(folded.fold().to_dense(), folded.to_dense()), "folded twice is another table"
 
 
 def check_ledger(subject: Subject) -> None:
@@ -63,7 +67,7 @@ def check_ledger(subject: Subject) -> None:
     held = held_bytes(table)
     weights = sum(e.bytes for e in table._weights())
     assert weights == held, f"training weights: the ledger says {weights}, the tensors hold {held}"
-    if "fused" in subject.cls.tags:
+    if subject.cls.tags.fused_update:
         return  # its state is among its own tensors, and there are no gradients
     table(torch.arange(1009, device=subject.device).view(-1, 1)).sum().backward()
     trained = [p for p in table.parameters() if p.requires_grad]
@@ -114,35 +118,74 @@ def check_activations(subject: Subject) -> None:
 def check_serving_size(subject: Subject) -> None:
     """The size by arithmetic is the size of the table that is built."""
     for n, dim in SHAPES:
-        said = subject.cls.serving_size(n, dim, **subject.knobs)
+        said = _size(subject, n, dim, subject.knobs)
         real = subject.make(n, dim).ledger().serving_bytes
         assert said == real, f"{n} × {dim}: arithmetic says {said} bytes, the table has {real}"
+
+
+def check_tags(subject: Subject) -> None:
+    """What the tags declare is there, and what is there is declared."""
+    tags = subject.cls.tags
+    for name, declared in (("for_budget", tags.for_budget), ("from_dense", tags.from_dense)):
+        assert hasattr(subject.cls, name) == declared, f"tags.{name} is {declared}, which the class is not"
+    own = subject.cls.maintain is not Compressor.maintain
+    assert own == tags.maintain, f"tags.maintain is {tags.maintain}, which the class is not"
+    assert (subject.cls.model_width(2, 2.0) != 2) == tags.saves_by_width, "tags.saves_by_width and model_width disagree"
+    table = subject.make()
+    known = table.parameters_by_name()
+    assert table.backend, "nothing is said to answer lookups"
+    for name in (*subject.cls.stacked, *subject.cls.constants):
+        assert isinstance(getattr(subject.cls(N, D, **subject.knobs), name, None), Tensor), (
+            f"there is no {name} to stack"
+        )
+    rows = {
+        name for name in known if name.removeprefix("table." * len(subject.modifiers)) in subject.cls.row_parameters
+    }
+    for name in rows:
+        assert known[name].dim() == 2, f"{name} is no matrix of rows"
+
+
+def _size(subject: Subject, n: int, dim: int, knobs: dict[str, Any]) -> int:
+    if subject.modifiers:
+        return serving_size(subject.spec, n, dim, knobs)
+    return subject.cls.serving_size(n, dim, **knobs)
 
 
 def check_budget(subject: Subject) -> None:
     """A budget is kept and used, more bytes never make it smaller, and what is unreachable is said exactly."""
     cls = subject.cls
-    if not hasattr(cls, "for_budget"):
+    if not cls.tags.for_budget:
         return
     fixed = {key: value for key, value in subject.knobs.items() if key not in cls.size_knobs}
+    spec = replace(Subject(cls, fixed, modifiers=subject.modifiers), device="cpu")
+
+    def solve(n: int, dim: int, size: int) -> dict[str, Any]:
+        if spec.modifiers:
+            return for_budget(spec.spec, n, dim, size)
+        return {**fixed, **cls.for_budget(n, dim, size, **fixed)}  # type: ignore[attr-defined]
+
     for n, dim in ((N, D), (5000, 32), (100_003, 16)):
-        least = smallest_bytes(cls, n, dim, fixed)
-        rejects(partial(for_budget, cls, n, dim, least - 1, fixed), (BudgetError,))
+        try:
+            solve(n, dim, 0)
+            raise AssertionError("a budget of 0 bytes was met")
+        except BudgetError as error:
+            smallest = error.smallest
+        rejects(partial(solve, n, dim, smallest - 1), (BudgetError,))
         full, last = 4 * n * dim, 0
-        for size in sorted({least, *(max(least, int(full / ratio)) for ratio in (100, 30, 10, 4, 2, 1.1))}):
-            used = cls.serving_size(n, dim, **for_budget(cls, n, dim, size, fixed))
+        for size in sorted({smallest, *(max(smallest, int(full / ratio)) for ratio in (100, 30, 10, 4, 2, 1.1))}):
+            used = _size(subject, n, dim, solve(n, dim, size))
             assert used <= size, f"{used} bytes for a budget of {size} ({n} × {dim})"
             assert used >= last, f"a larger budget made {n} × {dim} smaller"
             last = used
-        table = cls(n, dim, **for_budget(cls, n, dim, least, fixed), generator=Generator().manual_seed(0))
-        assert table.ledger().serving_bytes == least, "the smallest size is not the size of the smallest table"
+        table = subject.wrap(cls(n, dim, **solve(n, dim, smallest), generator=Generator().manual_seed(0)))
+        assert table.ledger().serving_bytes == smallest, "the smallest size is not the size of the smallest table"
 
 
 def check_from_dense(subject: Subject) -> None:
     """`from_dense`, where there is one, makes a trainable table and reports the error that it really has."""
-    make = getattr(subject.cls, "from_dense", None)
-    if make is None:
+    if not subject.cls.tags.from_dense:
         return
+    make = subject.cls.from_dense  # type: ignore[attr-defined]
     for n, dim in SHAPES:
         weight = torch.randn(n, dim, generator=Generator().manual_seed(0)).to(subject.device)
         table, error = make(weight, mode="mean", **subject.knobs)

@@ -10,17 +10,17 @@ from torch import Generator
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.ledger import held_bytes
-from embpress.compressors.tables.budget import TableConfig
 from embpress.compressors.tables.collection import TableCollection
+from embpress.compressors.tables.planning.plan import TableConfig
 from embpress.compressors.testing.subject import D, N, Subject, close, rejects
 
 
-def _tables(subject: Subject, sizes: Sequence[int], dtype: torch.dtype | None = None) -> TableCollection:
-    options = TableOptions(device=subject.device, generator=Generator().manual_seed(0), dtype=dtype)
+def _tables(subject: Subject, sizes: Sequence[int], dtype: torch.dtype | None = None, seed: int = 0) -> TableCollection:
+    options = TableOptions(device=subject.device, generator=Generator().manual_seed(seed), dtype=dtype)
     shapes = [(n, D) for n in sizes]
     made = subject.cls.build_tables(shapes, [subject.knobs] * len(sizes), [options] * len(sizes))
     configs = [TableConfig(n, D, f"table {t}") for t, n in enumerate(sizes)]
-    return TableCollection(configs, list(made), sum(4 * n * D for n in sizes))
+    return TableCollection(configs, [subject.wrap(table) for table in made], sum(4 * n * D for n in sizes))
 
 
 def check_collection(subject: Subject) -> None:
@@ -45,9 +45,27 @@ def check_collection(subject: Subject) -> None:
     rejects(lambda: tables(bad), (IndexError,), "3", "table 1")
 
 
+def check_collection_bags(subject: Subject) -> None:
+    """Bags of all tables at once, some of them weighted, equal those table by table; errors name the table."""
+    sizes = [N, 3, 1009]
+    tables = _tables(subject, sizes, subject.double.get("dtype"))
+    ids = [subject.ids(values) for values in ([0, 5, 96, 5], [0, 2, 1], [1008, 7, 7, 7, 0])]
+    offsets = [subject.ids(values) for values in ([0, 0, 3], [0, 1, 2], [0, 4, 4])]
+    weights = torch.linspace(-1, 2, 5, dtype=subject.double.get("dtype", torch.float32), device=subject.device)
+    got = tables([(ids[0], offsets[0]), (ids[1], offsets[1]), (ids[2], offsets[2], weights)]).detach()
+    for t, own in enumerate((None, None, weights)):
+        want = tables.tables[t].lookup(ids[t]).detach()
+        want = want if own is None else want * own.unsqueeze(1)
+        ends = [*offsets[t].tolist()[1:], len(ids[t])]
+        for b, (start, end) in enumerate(zip(offsets[t].tolist(), ends)):
+            close(got[b, t], want[start:end].sum(0), f"bag {b} of table {t}")
+    bad = [(ids[0], offsets[0]), (subject.ids([0, 1, 3]), offsets[1]), (ids[2], offsets[2])]
+    rejects(lambda: tables(bad), (IndexError,), "3", "table 1")
+
+
 def check_collection_gradients(subject: Subject) -> None:
     """Gradients through all tables at once equal finite differences in double."""
-    if "fused" in subject.cls.tags or "float32" in subject.cls.tags:
+    if subject.cls.tags.fused_update or not subject.cls.tags.has(torch.float64):
         return  # declared: no .grad, or no double
     tables = _tables(subject, [N, 3, 50], torch.float64)
     ids = subject.ids([[0, 0, 0], [96, 2, 49], [0, 2, 7]])
@@ -61,7 +79,7 @@ def check_collection_gradients(subject: Subject) -> None:
 def check_collection_copies(subject: Subject) -> None:
     """deepcopy, state dict and `fold()` of all tables give equal lookups; a copy is independent."""
     sizes = [N, 3, 1009]
-    tables, other = _tables(subject, sizes), _tables(subject, sizes)
+    tables, other = _tables(subject, sizes), _tables(subject, sizes, seed=1)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(1)
@@ -77,7 +95,7 @@ def check_collection_copies(subject: Subject) -> None:
             parameter.add_(1)
     assert torch.equal(tables(ids).detach(), before), "a copy shares memory with its source"
     folded = tables.fold()
-    close(folded(ids), before, "folded tables")
+    close(folded(ids), before, "folded tables", subject.served_error)
     assert not any(p.requires_grad for p in folded.parameters()), "folded tables want gradients"
 
 
@@ -85,13 +103,7 @@ def check_collection_ledger(subject: Subject) -> None:
     """All tables' serving bytes are those of the tensors that the folded collection holds, shared memory once."""
     tables = _tables(subject, [N, 3, 1009])
     folded = tables.fold()
-    routing = sum(
-        b.numel() * b.element_size()
-        for module in folded.modules()
-        for name, b in module.named_buffers(recurse=False)
-        if name in module._non_persistent_buffers_set  # constants derived from the shapes, which route ids to tables
-    )
-    held, said = held_bytes(folded) - routing, tables.serving_bytes
+    held, said = held_bytes(folded), tables.serving_bytes
     assert said == held, f"the ledger says {said}, the tensors hold {held}"
     shares = sum(tables.table_bytes())
     assert abs(shares - said) <= len(tables.configs), f"the tables' shares add up to {shares} of {said} bytes"

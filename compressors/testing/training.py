@@ -11,7 +11,7 @@ from embpress.compressors.testing.subject import D, N, Subject, bags, close, gra
 
 def check_gradients(subject: Subject) -> None:
     """Gradients equal finite differences in double, for sums, means and weights, with repeated ids."""
-    if "fused" in subject.cls.tags or "float32" in subject.cls.tags:
+    if subject.cls.tags.fused_update or not subject.cls.tags.has(torch.float64):
         return  # declared: no .grad, or no double (check_fused, check_training)
     ids, offsets = subject.ids([0, N - 1, 3, 3, 41, 3]), subject.ids([0, 2, 2, 5])
     weights = torch.linspace(-1, 2, 6, dtype=torch.float64, device=subject.device, requires_grad=True)
@@ -32,7 +32,7 @@ def check_gradients(subject: Subject) -> None:
 
 def check_repeated_ids(subject: Subject) -> None:
     """An id three times in a batch gets three times the gradient, whether in one bag or in three."""
-    if "fused" in subject.cls.tags:
+    if subject.cls.tags.fused_update:
         return  # declared: no .grad to compare
     found = []
     for ids in ([[3, 3, 3]], [[3], [3], [3]], [[3]]):
@@ -48,7 +48,7 @@ def check_repeated_ids(subject: Subject) -> None:
 
 def check_sparse(subject: Subject) -> None:
     """Sparse gradients, where declared, equal the dense ones."""
-    if "sparse" not in subject.cls.tags:
+    if not subject.cls.tags.sparse_gradients:
         return
     ids, offsets = bags(subject)
     dense, sparse = subject.make(**subject.double), subject.make(sparse=True, **subject.double)
@@ -61,7 +61,7 @@ def check_sparse(subject: Subject) -> None:
 
 def check_fused(subject: Subject) -> None:
     """A fused table changes in the backward, only where it was looked up, and leaves no `.grad`."""
-    if "fused" not in subject.cls.tags:
+    if not subject.cls.tags.fused_update:
         return
     table = subject.make()
     before = table.to_dense()
@@ -77,7 +77,7 @@ def check_training(subject: Subject) -> None:
     ids = subject.ids([0, 3, 41, 96])
     target = torch.linspace(-0.1, 0.1, 4 * D, device=subject.device).view(4, D)
     parameters = [p for p in table.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adagrad(parameters, lr=0.05) if "fused" not in subject.cls.tags else None
+    optimizer = torch.optim.Adagrad(parameters, lr=0.05) if not subject.cls.tags.fused_update else None
     start = float(((table.lookup(ids) - target) ** 2).sum().detach())
     for _ in range(200):
         touch(table.lookup(ids), target)

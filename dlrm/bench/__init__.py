@@ -1,1 +1,1 @@
-"""Speed: cases, timers, what they are held against, and the least possible times."""
+"""Speed: suites of cases, timers, what is held against what, and rooflines."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -51,11 +53,8 @@ class TensorlyTable(nn.Module):
             from tltorch import FactorizedEmbedding
         except ImportError:
             raise NotMeasured("tensorly-torch is not installed") from None
-        held = 1
-        for factor in table.row_factors:
-            held *= factor
         self.embedding = FactorizedEmbedding(
-            held,
+            math.prod(table.row_factors),
             table.embedding_dim,
             auto_tensorize=False,
             tensorized_num_embeddings=table.row_factors,
@@ -65,8 +64,8 @@ class TensorlyTable(nn.Module):
             dtype=table.cores[0].dtype,
         ).to(table.device)
         with torch.no_grad():
-            for own, core in zip(self.cores, table.cores):
-                own.copy_(core.transpose(0, 1))
+            for copy, core in zip(self.cores, table.cores):
+                copy.copy_(core.transpose(0, 1))
 
     @property
     def cores(self) -> list[nn.Parameter]:

@@ -1,124 +1,84 @@
-"""A case of the op benchmark, the row it becomes, and what the cases of one run share."""
+"""A case of a benchmark, the row it becomes, and what the cases of one run share."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Generator, nn
 
+from embpress.compressors import InputError
 from embpress.dlrm.bench.baselines import NotMeasured, full_table
-from embpress.dlrm.bench.timing import Call, Gemm, Quartiles, Times, paired
-from embpress.dlrm.measure.clock import Clock
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large the cases are.
-
-    Attributes:
-        rows: of the one table that most cases look up in.
-        dim: its width.
-        batch: lookups in a step.
-        bags: bags where several lookups are pooled.
-        batches: batch sizes of the series.
-        small_batch: batch of a rival that is too slow for more.
-        memory_rows: table sizes of the memory series.
-        scale: share of Criteo's table sizes in whole models.
-        samples: batch of whole models.
-        gemm: the matrix product is `gemm³`.
-    """
-
-    rows: int = 10_131_227
-    dim: int = 64
-    batch: int = 8192
-    bags: int = 2048
-    batches: tuple[int, ...] = (128, 512, 2048, 8192, 32768, 65536)
-    small_batch: int = 2048
-    memory_rows: tuple[int, ...] = (10**5, 10**6, 10**7, 10**8, 10**9)
-    scale: float = 1.0
-    samples: int = 2048
-    gemm: int = 2048
-
-
-# for tests: every case runs, its numbers mean nothing
-QUICK = Size(
-    rows=10_007,
-    batch=64,
-    bags=16,
-    batches=(16, 128),
-    small_batch=32,
-    memory_rows=(10**5, 10**9),
-    scale=1e-3,
-    samples=32,
-    gemm=128,
-)
+from embpress.dlrm.bench.peaks import Peak, peak_of
+from embpress.dlrm.bench.roofline import Work
+from embpress.dlrm.bench.timing import Call, Gemm, Quartiles, Timer
 
 
 @dataclass
 class Row:
-    """One case's result. Times are seconds, medians over the repeats.
+    """One case's result. Times are seconds of a call, medians over the repeats.
 
     Attributes:
-        name, group, rival: of the case.
+        name, group, baseline: of the case.
         setting: rows, width, rank, batch and whatever else fixes the case.
         status: `ok`, `skipped` (the build or the machine lacks something) or `failed`.
-        reason: why not ok.
-        repeats: paired repeats.
-        tt_s, rival_s: of one call.
-        rival_over_tt: rival's time / TT-Rec's, paired; above 1 TT-Rec is faster.
-        difference_s: TT-Rec's time minus the rival's, paired.
-        needed_flops: of one call: distinct ids × 3 × forward (backward is twice the forward).
-        of_peak: share of the matrix product's speed in the same repeats that the needed operations ran at.
+        reason: why not ok; where ok, why the times are no graph replay's.
+        how: how the times were taken.
+        repeats: of each call.
+        ours_s, ours_quartiles_s: of what is measured.
+        baseline_s, baseline_quartiles_s: of what it is held against; alone the median where others have published it.
+        ratio: baseline / ours, paired; above 1 ours is faster.
+        difference_s: ours minus the baseline, paired.
+        needed_flops: that one call cannot do without.
+        of_peak: share of a matrix product's speed in the same repeats that the needed operations ran at.
+        flops, moved_bytes: the work that was counted for the roofline.
+        roofline_s: the shortest time of that work on this GPU; None where its peaks are not known.
+        of_roofline: roofline / ours, 1 at best.
+        limit_s: what ours should stay under, and `limit_on` the GPU that this is said of.
         figures: other numbers by name; bytes end in `_bytes`.
     """
 
     name: str
     group: str
-    rival: str
+    baseline: str
     setting: dict[str, Any] = field(default_factory=dict)
     status: str = "ok"
     reason: str = ""
+    how: str = ""
     repeats: int = 0
-    tt_s: float | None = None
-    rival_s: float | None = None
-    rival_over_tt: Quartiles | None = None
+    ours_s: float | None = None
+    ours_quartiles_s: Quartiles | None = None
+    baseline_s: float | None = None
+    baseline_quartiles_s: Quartiles | None = None
+    ratio: Quartiles | None = None
     difference_s: Quartiles | None = None
     needed_flops: float | None = None
     of_peak: Quartiles | None = None
+    flops: float | None = None
+    moved_bytes: float | None = None
+    roofline_s: float | None = None
+    of_roofline: float | None = None
+    limit_s: float | None = None
+    limit_on: str = ""
     figures: dict[str, float] = field(default_factory=dict)
-
-    def take(self, times: Times, gemm: Gemm | None = None, needed_flops: float | None = None) -> None:
-        """Fills in times of (TT-Rec, rival) or (TT-Rec, rival, matrix product)."""
-        self.repeats = len(times.repeats)
-        self.tt_s, self.rival_s = times.median(0), times.median(1)
-        self.rival_over_tt, self.difference_s = times.ratio(1, 0), times.difference(0, 1)
-        self.needed_flops = needed_flops
-        if gemm is not None:
-            self.figures["gemm_gflops"] = gemm.flops / times.median(2) / 1e9
-            if needed_flops is not None:
-                self.of_peak = times.ratio(2, 0, needed_flops / gemm.flops)
 
 
 class Context:
-    """What the cases of one run share: how large and how long, and the one big thing that is held at a time.
+    """What the cases of one run share: how large and how they are timed, and the one big thing held at a time.
 
     Args:
-        size: how large the cases are.
-        seconds: time for the repeats of a case.
-        least: repeats at least.
-        block: as in `paired`.
-        device: of the tables, the rivals and their inputs.
+        size: the suite's own dataclass; `rows`, `dim` and `gemm` are used here.
+        timer: how they are timed.
+        device: of the tables, the baselines and their inputs.
     """
 
-    def __init__(
-        self, size: Size, seconds: float, least: int = 5, block: float = 0.01, device: torch.device | str = "cpu"
-    ) -> None:
-        self.size, self.seconds, self.least, self.block = size, seconds, least, block
-        self.device = torch.device(device)
+    def __init__(self, size: Any, timer: Timer, device: torch.device | str = "cpu") -> None:
+        self.size, self.timer, self.device = size, timer, torch.device(device)
+        gpu = self.device.type == "cuda"
+        self.peak: Peak | None = peak_of(torch.cuda.get_device_name(self.device)) if gpu else None
         self._key: object = None
         self._held: Any = None
 
@@ -134,17 +94,60 @@ class Context:
             self._key = key
         return self._held
 
-    def full_table(self) -> nn.EmbeddingBag:
-        """`nn.EmbeddingBag` of the size's rows and width."""
-        rows, dim = self.size.rows, self.size.dim
-        made: nn.EmbeddingBag = self.hold(
+    def full_table(self, dim: int | None = None) -> nn.EmbeddingBag:
+        """`nn.EmbeddingBag` of the size's rows, of the size's width where nothing is said."""
+        rows, dim = self.size.rows, dim or self.size.dim
+        table: nn.EmbeddingBag = self.hold(
             ("full", rows, dim), lambda: full_table(rows, dim, self.generator(), self.device)
         )
-        return made
+        return table
 
-    def paired(self, calls: Sequence[Call]) -> Times:
-        """`paired` with what this run has settled."""
-        return paired(calls, self.seconds, Clock(self.device), least=self.least, block=self.block)
+    def fill(
+        self,
+        row: Row,
+        ours: Call,
+        baseline: Call | None = None,
+        *,
+        needed_flops: float | None = None,
+        dtype: torch.dtype = torch.float32,
+        work: Work | None = None,
+        tf32: bool = False,
+    ) -> None:
+        """Times the calls and fills in the row; without a baseline the row's `baseline_s` may be there already.
+
+        Args:
+            row: to fill in.
+            ours, baseline: what is timed.
+            needed_flops: of one call of ours; a matrix product of this `dtype` is then timed too.
+            dtype: of that product.
+            work: of one call of ours, for the roofline.
+            tf32: the roofline is that of the tensor cores.
+        """
+        calls = [ours] if baseline is None else [ours, baseline]
+        gemm = None if needed_flops is None else Gemm(self.size.gemm, dtype, self.device)
+        timed = self.timer.measure(calls if gemm is None else [*calls, gemm])
+        times, seconds = timed.times, timed.times.of(0)
+        row.how, row.reason, row.repeats = timed.how, timed.reason, len(times.repeats)
+        row.ours_s, row.ours_quartiles_s = seconds.median, seconds
+        if baseline is not None:
+            row.baseline_quartiles_s = times.of(1)
+            row.baseline_s = row.baseline_quartiles_s.median
+            row.ratio, row.difference_s = times.ratio(1, 0), times.difference(0, 1)
+        elif row.baseline_s is not None:
+            row.ratio = Quartiles(*(row.baseline_s / s for s in (seconds.high, seconds.median, seconds.low)))
+        if gemm is not None and needed_flops is not None:
+            row.needed_flops = needed_flops
+            row.figures["gemm_gflops"] = gemm.flops / times.of(len(calls)).median / 1e9
+            row.of_peak = times.ratio(len(calls), 0, needed_flops / gemm.flops)
+        if work is not None:
+            self.count(row, work, tf32=tf32)
+
+    def count(self, row: Row, work: Work, *, tf32: bool = False) -> None:
+        """Fills in counted work, and its roofline where this device's peaks are known."""
+        row.flops, row.moved_bytes = work.flops, work.moved
+        if self.peak is not None:
+            row.roofline_s = work.roofline(self.peak, tf32=tf32)
+            row.of_roofline = None if row.ours_s is None else row.roofline_s / row.ours_s
 
 
 @dataclass(frozen=True)
@@ -153,19 +156,24 @@ class Case:
 
     name: str
     group: str
-    rival: str
+    baseline: str
     run: Callable[[Context, Row], None]
 
 
 def measured(case: Case, context: Context) -> Row:
     """Runs a case; what it lacks or fails at is said in the row, and the next case can go on."""
-    row = Row(case.name, case.group, case.rival)
+    row = Row(case.name, case.group, case.baseline)
     try:
-        case.run(context, row)
+        with context.timer.stream():
+            case.run(context, row)
     except NotMeasured as lack:
         row.status, row.reason = "skipped", str(lack)
+    except InputError as error:
+        row.status, row.reason = "failed", str(error).rstrip(".")
     except (RuntimeError, MemoryError, ValueError, TypeError, IndexError, OSError) as error:
-        row.status, row.reason = "failed", traceback.format_exception_only(error)[-1].strip()
+        row.status, row.reason = "failed", traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    if context.device.type == "cuda":
+        torch.cuda.empty_cache()  # a case's tables are gigabytes
     return row
 
 

@@ -1,11 +1,40 @@
-"""Tables and lookups for the cases that need TT-Rec's knobs: what is stored, what is cached."""
+"""Tables, ids and training steps of the cases: what is drawn, what is stored, what is cached."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from embpress.compressors.methods.tt.table import TTRec
+from embpress.dlrm.bench.timing import Call
+from embpress.dlrm.measure.latency import zipf_ids
+
+INPUTS = 16  # sets of ids in turn
+ZIPF = 1.2
+
+
+def uniform(n: int, count: int, generator: Generator) -> Tensor:
+    """Ids `(count,)`, every row alike."""
+    return torch.randint(n, (count,), generator=generator)
+
+
+def zipf(n: int, count: int, generator: Generator) -> Tensor:
+    """Ids `(count,)`, few rows much more often than the others."""
+    return zipf_ids([n], count, generator, ZIPF).squeeze(1)
+
+
+def training(table: nn.Module, inputs: Sequence[tuple[Tensor, ...]], grad: Tensor) -> Call:
+    """Forward and backward on the inputs in turn, every gradient made anew."""
+    parameters = list(table.parameters())
+
+    def step(i: int) -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        table(*inputs[i % len(inputs)]).backward(grad)
+
+    return step
 
 
 def stored_and_recomputed(
@@ -55,9 +84,9 @@ def ids_at_hit_rate(cached_ids: Tensor, n: int, count: int, rate: float, generat
         generator: source of the draws.
     """
     cached = cached_ids.sort().values
-    hits, held = round(rate * count), len(cached)
-    inside = cached[torch.randint(held, (hits,), generator=generator)]
+    hits, num_cached = round(rate * count), len(cached)
+    inside = cached[torch.randint(num_cached, (hits,), generator=generator)]
     # the r-th id that is not cached: r and as many as there are cached ids below it
-    nth = torch.randint(n - held, (count - hits,), generator=generator)
-    outside = nth + torch.searchsorted(cached - torch.arange(held), nth, right=True)
+    nth = torch.randint(n - num_cached, (count - hits,), generator=generator)
+    outside = nth + torch.searchsorted(cached - torch.arange(num_cached), nth, right=True)
     return torch.cat([inside, outside])[torch.randperm(count, generator=generator)]

@@ -14,15 +14,15 @@ import torch
 from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.bench.baselines import NotMeasured
 from embpress.dlrm.bench.case import Case, Context, Row
-from embpress.dlrm.bench.tt import training, uniform
+from embpress.dlrm.bench.inputs import training, uniform
 from embpress.dlrm.measure.memory import peak_bytes
 
 _LIMIT_S = 1800
-PROFILER, PROCESS = "allocator", "own process"  # how memory is seen; these rows have no rival
+PROFILER, PROCESS = "allocator", "own process"  # how memory is seen; these rows have no baseline
 
 
 def memory_case(name: str, rows: int, rank: int = 32) -> Case:
-    """Most bytes that a forward and backward hold beyond the cores' own gradients.
+    """Peak bytes that a forward and backward hold beyond the cores' own gradients.
 
     They are those of torch's allocator's events and what the native ops keep for themselves.
     """
@@ -80,9 +80,9 @@ def terabyte_case(name: str, rank: int = 32) -> Case:
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 raise RuntimeError(f"the process ended with status {done.returncode}: {last}")
-            found = json.loads(answer.read_text())
-        row.setting, row.figures = found["setting"], found["figures"]
-        row.tt_s = row.figures["step_s"]
+            answered = json.loads(answer.read_text())
+        row.setting, row.figures = answered["setting"], answered["figures"]
+        row.ours_s = row.figures["step_s"]
         row.repeats = int(row.figures["steps"])
 
     return Case(name, "memory", PROCESS, run)

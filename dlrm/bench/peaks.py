@@ -1,4 +1,4 @@
-"""What GPUs can do at most, by their vendor's datasheets: the denominators of a floor."""
+"""What GPUs can do at most, by their vendor's datasheets: the denominators of a roofline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Peak:
         bandwidth: bytes/s of the device memory.
         source: where the three are from.
         copied: bytes/s, read plus written, that a large copy within the device memory was seen to move; None where
-            nobody has looked. Floors use `bandwidth`.
+            nobody has looked. Rooflines use `bandwidth`.
     """
 
     name: str

@@ -39,12 +39,12 @@ class Work:
         """Bytes read and written."""
         return self.read + self.written
 
-    def floor(self, peak: Peak, *, tf32: bool = False) -> float:
+    def roofline(self, peak: Peak, *, tf32: bool = False) -> float:
         """Seconds that no implementation can beat: the longer of arithmetic and memory, each at its peak."""
         return max(self.flops / (peak.tf32 if tf32 else peak.fp32), self.moved / peak.bandwidth)
 
     def bound(self, peak: Peak) -> str:
-        """Which of the two the float32 floor is: `FLOPs` or `bytes`."""
+        """Which of the two the float32 roofline is: `FLOPs` or `bytes`."""
         return "FLOPs" if self.flops / peak.fp32 > self.moved / peak.bandwidth else "bytes"
 
 
@@ -77,51 +77,51 @@ def scatter(n: int, dim: int, lookups: int, *, sparse: bool) -> Work:
 
 @dataclass(frozen=True)
 class TTShape:
-    """Factors of a tensor-train table: rows `p`, columns `q`, ranks `(1, R_1, …, 1)`."""
+    """Factors of a tensor-train table: of its rows `p`, of its width `q`, ranks `(1, R_1, …, 1)`."""
 
-    rows: tuple[int, ...]
-    columns: tuple[int, ...]
+    row_factors: tuple[int, ...]
+    column_factors: tuple[int, ...]
     ranks: tuple[int, ...]
 
     @classmethod
-    def of(cls, n: int, dim: int, rank: int, cores: int = 3) -> TTShape:
+    def of(cls, n: int, dim: int, rank: int, num_cores: int = 3) -> TTShape:
         """The shape that `TTRec` takes for `n` rows of width `dim`."""
-        rows, columns = factor_rows(n, cores), factor_width(dim, cores)
-        return cls(rows, columns, core_ranks(rank, rows, columns))
+        row_factors, column_factors = factor_rows(n, num_cores), factor_width(dim, num_cores)
+        return cls(row_factors, column_factors, core_ranks(rank, row_factors, column_factors))
 
     @property
     def slices(self) -> list[int]:
         """Elements of one slice of each core, `R_{k-1} q_k R_k`."""
-        return [self.ranks[k] * q * self.ranks[k + 1] for k, q in enumerate(self.columns)]
+        return [self.ranks[k] * q * self.ranks[k + 1] for k, q in enumerate(self.column_factors)]
 
     @property
     def elements(self) -> int:
         """Elements of all cores."""
-        return sum(p * slice_ for p, slice_ in zip(self.rows, self.slices))
+        return sum(p * slice_ for p, slice_ in zip(self.row_factors, self.slices))
 
 
-def product_flops(columns: Sequence[int], ranks: Sequence[int]) -> list[int]:
+def product_flops(column_factors: Sequence[int], ranks: Sequence[int]) -> list[int]:
     """Operations of each product of one row: `2 (q_0 … q_{k-1}) R_k · q_k R_{k+1}` for every core k ≥ 1."""
-    flops, width = [], columns[0]
-    for k in range(1, len(columns)):
-        flops.append(2 * width * ranks[k] * columns[k] * ranks[k + 1])
-        width *= columns[k]
+    flops, width = [], column_factors[0]
+    for k in range(1, len(column_factors)):
+        flops.append(2 * width * ranks[k] * column_factors[k] * ranks[k + 1])
+        width *= column_factors[k]
     return flops
 
 
 def _tt_products(shape: TTShape, lookups: int, grouped: bool) -> float:
     """Operations of the products of all lookups, `grouped` each product once for the lookups that share its digits."""
-    flops = product_flops(shape.columns, shape.ranks)
+    flops = product_flops(shape.column_factors, shape.ranks)
     if not grouped:
         return float(lookups * sum(flops))
     # product k is of the first k + 1 digits, which take p_0 … p_k values
-    shared = [expected_distinct(math.prod(shape.rows[: k + 2]), lookups) for k in range(len(flops))]
-    return sum(count * own for count, own in zip(shared, flops))
+    shared = [expected_distinct(math.prod(shape.row_factors[: k + 2]), lookups) for k in range(len(flops))]
+    return sum(count * each for count, each in zip(shared, flops))
 
 
 def _tt_slices(shape: TTShape, lookups: int) -> float:
     """Bytes of the slices that the lookups touch."""
-    return VALUE * sum(expected_distinct(p, lookups) * slice_ for p, slice_ in zip(shape.rows, shape.slices))
+    return VALUE * sum(expected_distinct(p, lookups) * slice_ for p, slice_ in zip(shape.row_factors, shape.slices))
 
 
 def tt_forward(shape: TTShape, lookups: int, *, grouped: bool = False) -> Work:
@@ -132,7 +132,7 @@ def tt_forward(shape: TTShape, lookups: int, *, grouped: bool = False) -> Work:
         lookups: ids, one a bag.
         grouped: lookups that share their first digits share the product of those slices too, equal ids all of it.
     """
-    dim = math.prod(shape.columns)
+    dim = math.prod(shape.column_factors)
     return Work(
         _tt_products(shape, lookups, grouped),
         ID * lookups + _tt_slices(shape, lookups),
@@ -147,7 +147,7 @@ def tt_backward(shape: TTShape, lookups: int, *, recompute: bool = True, grouped
     Made again are all products, as in the paper, though the last one's result is needed for no gradient but the
     weights'. Bytes are those of `recompute`: kept partial products would be read besides.
     """
-    dim = math.prod(shape.columns)
+    dim = math.prod(shape.column_factors)
     return Work(
         (2 + recompute) * _tt_products(shape, lookups, grouped),
         (ID + VALUE * dim) * lookups + _tt_slices(shape, lookups),
@@ -156,6 +156,11 @@ def tt_backward(shape: TTShape, lookups: int, *, recompute: bool = True, grouped
 
 
 # --- ROBE -------------------------------------------------------------------------------------------------------------
+
+
+def robe_size(rows: int, dim: int, z: int, ratio: float) -> int:
+    """Elements of ROBE's array at this ratio, one chunk at least."""
+    return max(z, round(rows * dim / ratio))
 
 
 def robe_forward(size: int, dim: int, z: int, lookups: int) -> Work:

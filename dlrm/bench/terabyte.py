@@ -18,13 +18,12 @@ import torch
 from torch import Generator
 
 from embpress.compressors import parse
-from embpress.dlrm.bench.step import bench_model, step_inputs, training_step
+from embpress.dlrm.bench.step import bench_model, bench_settings, scaled, step_inputs, training_step
 from embpress.dlrm.bench.timing import seconds_of
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.device import make_current
 from embpress.dlrm.measure.memory import device_peak_bytes
 from embpress.dlrm.runs.store import write_atomic
-from embpress.dlrm.training.settings import resolve
 
 # MLPerf training's DLRM on Criteo Terabyte, ids hashed to at most 40 million a table: 204,184,588 rows
 TERABYTE_ROWS = (
@@ -36,7 +35,7 @@ _STEPS = 8
 
 
 def peak_resident_bytes() -> int:
-    """Most bytes of this process that were in memory at once.
+    """Peak bytes of this process in memory.
 
     Linux's own count for the program is preferred: `ru_maxrss` starts from what the parent held at the fork.
     """
@@ -54,9 +53,9 @@ def peak_resident_bytes() -> int:
 def train_terabyte(scale: float, batch_size: int, rank: int, device: str = "cpu") -> dict[str, Any]:
     """Setting and figures of a few training steps (SGD, MLPerf's MLPs, Zipf ids)."""
     before = peak_resident_bytes()
-    sizes = [max(min(n, 3), int(n * scale)) for n in TERABYTE_ROWS]
+    sizes = scaled(TERABYTE_ROWS, scale)
     generator = Generator().manual_seed(0)
-    settings = resolve(0, preset="terabyte", batch_size=batch_size, min_rows=max(2, int(LARGE * scale)), device=device)
+    settings = bench_settings("terabyte", batch_size, device, min_rows=max(2, int(LARGE * scale)))
     make_current(settings.device)
     clock = Clock(settings.device)
     model = bench_model(sizes, parse(f"tt:rank={rank}"), settings, generator)
@@ -95,12 +94,12 @@ def train_terabyte(scale: float, batch_size: int, rank: int, device: str = "cpu"
 
 def main(asked: str, answer: str) -> None:
     """Runs what the JSON `asked` says and writes the JSON file `answer`."""
-    given = json.loads(asked)
-    torch.set_num_threads(given.pop("threads"))
-    found = train_terabyte(**given)
-    if not math.isfinite(found["figures"]["step_s"]):
+    arguments = json.loads(asked)
+    torch.set_num_threads(arguments.pop("threads"))
+    result = train_terabyte(**arguments)
+    if not math.isfinite(result["figures"]["step_s"]):
         raise RuntimeError("no step was timed")
-    write_atomic(Path(answer), lambda file: file.write(json.dumps(found).encode()))
+    write_atomic(Path(answer), lambda file: file.write(json.dumps(result).encode()))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from torch import Generator
 from torch.nn import functional as F
 
 from embpress.compressors import BudgetError, Compressor, InputError, MethodSpec, TableCollection, TableConfig
-from embpress.compressors.tables.budget import sizable
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
@@ -26,7 +25,6 @@ from embpress.dlrm.training.loop import Progress, RunFailed, train
 from embpress.dlrm.training.model import build, describe
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
-from embpress.kernels import ops
 
 # the methods' own draws never touch the generator that MLPs and data order share across methods
 _METHOD_STREAM = 7919
@@ -35,13 +33,6 @@ _METHOD_STREAM = 7919
 def table_configs(data: ClickData, width: int) -> list[TableConfig]:
     """The tables of a model on these data."""
     return [TableConfig(n, width, name) for name, n in zip(data.features, data.num_embeddings)]
-
-
-def with_optimizer(spec: MethodSpec, settings: Settings) -> MethodSpec:
-    """A method that updates itself in the backward gets the run's optimizer, unless the spec names one."""
-    if "fused" not in spec.cls.tags:
-        return spec
-    return replace(spec, knobs={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate, **spec.knobs})
 
 
 def build_tables(
@@ -54,11 +45,12 @@ def build_tables(
     """
     return TableCollection.build(
         table_configs(data, settings.width),
-        with_optimizer(spec, settings),
+        spec,
         ratio=settings.ratio,
         budget=settings.budget,
         min_rows=settings.min_rows,
         largest=settings.largest,
+        update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
         device=device or settings.device,
         generator=Generator().manual_seed(seed * 1_000_003 + _METHOD_STREAM),
     )
@@ -71,7 +63,7 @@ def build_model(data: ClickData, tables: TableCollection, settings: Settings, se
 
 def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int | None]:
     """The ratio and the budget that a method has to meet: its own, else the run's; none where its size is fixed."""
-    if not sizable(spec):
+    if not spec.sizable:
         return None, None
     if spec.ratio is not None or spec.budget is not None:
         return spec.ratio, spec.budget
@@ -105,6 +97,7 @@ def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: in
         method=str(spec),
         name=spec.name,
         knobs=dict(spec.knobs),
+        modifiers=tuple(map(str, spec.modifiers)),
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
         data=describe_data(data),
@@ -136,26 +129,6 @@ def id_frequencies(data: ClickData) -> list[dict[str, Any]]:
         lookups = torch.zeros(size, dtype=torch.float64).index_add_(0, bins[seen], counts[seen])
         tables.append({"feature": name, "ids": ids.tolist(), "lookups": lookups.long().tolist()})
     return tables
-
-
-# the op behind each method that has one
-_OPS = {
-    "tt": "tt_embedding_bag",
-    "robe": "robe_lookup",
-    "hash": "compositional_lookup",
-    "qr": "compositional_lookup",
-    "mlet": "mlet_lookup",
-}
-
-
-def backend_of(tables: TableCollection) -> str:
-    """What answers the lookups on their device: `fbgemm`, `native`, `reference` (our ops in plain PyTorch), `torch`."""
-    device = tables.tables[0].device.type
-    names = {type(table).spec_name for table in tables.tables}
-    if "full-tbe" in names:
-        return "fbgemm"
-    kinds = {ops.backend(op, device) for name, op in _OPS.items() if name in names}
-    return kinds.pop() if len(kinds) == 1 else ("mixed" if kinds else "torch")
 
 
 def run(
@@ -204,21 +177,22 @@ def _run(
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     tables = build_tables(data, spec, settings, seed)
-    found["backend"] = backend_of(tables)
+    found["backend"] = tables.backend
     found["tables"] = tuple(
         TableRecord(
             feature=config.name,
             num_embeddings=config.num_embeddings,
             embedding_dim=table.embedding_dim,
-            method=type(table).spec_name,
+            method=table.spec_name,
             knobs=_knobs(table),
+            modifiers=tuple(table.modifiers),
             serving_bytes=size,
             full_bytes=4 * config.num_embeddings * settings.width,
             row0_share=float(share),
         )
         for config, table, size, share in zip(tables.configs, tables.tables, tables.table_bytes(), data.row0_share)
     )
-    largest = max(tables.tables, key=lambda table: (type(table).spec_name == spec.name, table.num_embeddings))
+    largest = max(tables.tables, key=lambda table: (table.spec_name == spec.name, table.num_embeddings))
     found["knobs"] = _knobs(largest)
     ledger = tables.ledger(settings.optimizer, settings.batch_size)
     metrics: dict[str, float] = {

@@ -54,10 +54,9 @@ def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:
     """The share of lookups in tables with a cache that the cached rows answer; None where no table has one."""
     hits = lookups = 0
     for t, table in enumerate(tables.tables):
-        cache = getattr(table, "cache", None)
-        if cache is None:
-            continue
         ids = part.bags[t].values if t in part.bags else part.ids[:, t]
-        hits += int(cache.holds(ids.to(table.device, torch.int64)).sum())
-        lookups += ids.numel()
+        cached = table.uncompressed(ids.to(table.device, torch.int64))
+        if cached is not None:
+            hits += int(cached.sum())
+            lookups += ids.numel()
     return hits / lookups if lookups else None

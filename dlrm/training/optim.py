@@ -67,17 +67,12 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     Row-wise Adagrad is for tables of rows; other parameters get Adagrad. Fused tables update themselves.
     """
     groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
-    sparse, tables, dense = (groups.get(kind, []) for kind in ("sparse", "tables", "dense"))
+    sparse, rows = groups.get("sparse", []), groups.get("rows", [])
+    other = rows + groups.get("tables", []) + groups.get("dense", [])
     if name == "sgd":
-        optimizers: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
-        return [*optimizers, SGD(tables + dense, learning_rate, foreach=True)]
+        made: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
+        return [*made, SGD(other, learning_rate, foreach=True)]
     rowwise = name == "rowwise_adagrad"
-    rows = sparse + (_of_rows(tables) if rowwise else [])
-    of_rows = {id(p) for p in rows}
-    optimizers = [TableAdagrad(rows, learning_rate, rowwise)] if rows else []
-    return [*optimizers, Adagrad([p for p in tables + dense if id(p) not in of_rows], learning_rate, foreach=True)]
-
-
-def _of_rows(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Those of the tables' parameters that hold one row an id or a slot, `(rows, width)`."""
-    return [parameter for parameter in parameters if parameter.dim() == 2]
+    by_row = sparse + (rows if rowwise else [])
+    made = [TableAdagrad(by_row, learning_rate, rowwise)] if by_row else []
+    return [*made, Adagrad(other[len(rows) :] if rowwise else other, learning_rate, foreach=True)]

@@ -349,14 +349,3 @@ def test_doctor_names_the_backends():
     shown = call("doctor").stdout
     for word in ("torch", "op tt_embedding_bag", "FBGEMM", "CUDA"):
         assert word in shown
-
-
-def test_bench_train_writes_ratios(tmp_path):
-    done = call(
-        "bench", "train", "--scale", "0.0001", "--batch-size", "64", "--repeats", "2", "--methods", "full,tt:rank=2",
-        "--threads", "1", "--out", tmp_path / "bench.json",
-    )  # fmt: skip
-    assert done.exit_code == 0, done.output
-    record = json.loads((tmp_path / "bench.json").read_text())
-    assert [row["method"] for row in record["rows"]] == ["full", "tt:rank=2"]
-    assert all(row["ratio"] > 0 for row in record["rows"])

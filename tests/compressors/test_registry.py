@@ -15,10 +15,10 @@ from embpress.compressors import (
     parse,
     parse_all,
     register,
-    registry,
 )
 from embpress.compressors.methods.full import Full
-from embpress.compressors.registry import as_bytes, as_ratio
+from embpress.compressors.registry import METHODS
+from embpress.compressors.spec import _typed, as_bytes, as_ratio
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def plug_ins(monkeypatch):
         "full": Point("full", lambda: Doubled),  # a name that is taken
     }
     available()
-    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
-    monkeypatch.setattr(registry, "_broken", dict(registry._broken))
-    monkeypatch.setattr(registry, "_plug_ins", lambda: points)
+    monkeypatch.setattr(METHODS, "known", dict(METHODS.known))
+    monkeypatch.setattr(METHODS, "broken", dict(METHODS.broken))
+    monkeypatch.setattr(METHODS, "plug_ins", lambda: points)
     monkeypatch.setattr(Doubled, "spec_name", "")
     return points
 
@@ -288,6 +288,6 @@ def test_a_knob_without_annotation_takes_its_defaults_type():
             self.k = k
 
     Bare.spec_name = "bare"
-    assert registry._typed(Bare, "k", "8") == 8
+    assert _typed("bare", Bare, "k", "8") == 8
     with pytest.raises(InputError, match="takes int"):
-        registry._typed(Bare, "k", "many")
+        _typed("bare", Bare, "k", "many")

@@ -97,7 +97,7 @@ def test_the_op_benchmark_runs(tmp_path):
     assert {row["name"]: row["reason"] for row in record["rows"] if row["status"] == "failed"} == {}
 
 
-def test_the_step_benchmark_runs():
+def test_the_step_benchmark_runs(tmp_path):
     arguments = ["--device", "cuda", "--amp", "--scale", "0.001", "--repeats", "2", "--methods", ",".join(METHODS)]
-    done = CliRunner().invoke(main, ["bench", "train", *arguments])
+    done = CliRunner().invoke(main, ["bench", "train", *arguments, "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output

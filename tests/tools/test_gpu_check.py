@@ -71,8 +71,8 @@ def test_a_part_that_fails_hides_no_other(runner, summary, tmp_path):
     assert "something" in (tmp_path / "logs" / "first.log").read_text()
     bench = tmp_path / "bench"
     bench.mkdir()
-    (bench / "bench-cuda.md").write_text("# Benchmark\n\n## TT\n\n| a | b |\n")
-    (bench / "bench-cuda.json").write_text('{"rows": [1]}')
+    (bench / "bench-tt.md").write_text("# Benchmark\n\n## TT\n\n| a | b |\n")
+    (bench / "bench-tt.json").write_text('{"rows": [1]}')
     text = summary.write(tmp_path, "cpu", {"torch": "2"}, results).read_text()
     assert "FAILED: first, third. torch 2." in text
     assert "| [first](logs/first.log) | failed | 0 | exit status 1: ValueError: broken \\| here | what breaks |" in text
@@ -80,7 +80,7 @@ def test_a_part_that_fails_hides_no_other(runner, summary, tmp_path):
     assert "\n## Benchmark\n\n### TT\n" in text
     record = json.loads((tmp_path / "gpu-check.json").read_text())
     assert [part["status"] for part in record["parts"]] == [one.status for one in results]
-    assert record["bench"] == {"rows": [1]}
+    assert record["bench"] == [{"rows": [1]}]
 
 
 def test_a_part_is_stopped_at_its_limit_with_all_that_it_started(runner, tmp_path):
@@ -232,4 +232,4 @@ def test_parts_are_tried_without_a_gpu(tmp_path):
 def test_a_part_that_is_not_there_is_a_mistake():
     done = command("--device", "cpu", "--parts", "kernel")
     assert done.returncode == 2
-    assert "no part kernel; there are environment, build, benchmarks" in done.stderr
+    assert "no part kernel; there are environment, build, bench-tt, bench-robe" in done.stderr

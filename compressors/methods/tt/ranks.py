@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.registry import as_bytes, as_ratio
+from embpress.compressors.spec import as_bytes, as_ratio
 
 
 def goal(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from embpress.compressors.methods.tt.shapes import core_ranks, factor_rows, fact
 from embpress.compressors.methods.tt.svd import balanced, decompose
 from embpress.compressors.methods.tt.write_back import write_back
 from embpress.compressors.registry import register
+from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, relative_error
 from embpress.kernels import ops
 
@@ -33,32 +35,45 @@ class _TTGroup(TableGroup):
     """One op call for all tables, whatever their shapes."""
 
     tables: Sequence[TTRec]
+    checks_ids = True
 
-    def __init__(self, tables: Iterable[Compressor]) -> None:
-        super().__init__(tables)
-        if len({table.num_cores for table in self.tables}) > 1:
-            raise InputError("tt: the tables of a model need the same number of cores")
+    def rows(self, ids: Tensor) -> Tensor:
+        out = self._op(ids)
+        if any(table.cache is not None for table in self.tables):
+            for t, table in enumerate(self.tables):
+                table._count(ids[:, t], padding=False)
+        return out
 
-    def lookup(self, ids: Tensor) -> Tensor:
-        cached = [table.cache is not None for table in self.tables]
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        out = self._op(ids, offsets, weights)
+        if any(table.cache is not None for table in self.tables):
+            count = (offsets.shape[0] - 1) // len(self.tables)
+            for table, own in zip(self.tables, ids.split(offsets[::count].diff().tolist() if count else 0)):
+                table._count(own, padding=False)
+        return out
+
+    def _op(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         caches: list[Tensor] = []
-        if any(cached):
+        if any(table.cache is not None for table in self.tables):
             for table in self.tables:
                 table._refresh()
                 caches += table._cache()
-        out = ops.tt_embedding_bag(
-            [core for table in self.tables for core in table._cores()],
-            ids,
-            num_embeddings=[table.num_embeddings for table in self.tables],
-            caches=caches,
-            num_cores=self.tables[0].num_cores,
-            store=self.tables[0].store,
-            math=self.tables[0].math,
-        )
-        for t, table in enumerate(self.tables):
-            if cached[t]:
-                table._count(ids[:, t], padding=False)
-        return out
+        table = self.tables[0]
+        try:
+            return ops.tt_embedding_bag(
+                [core for table in self.tables for core in table._cores()],
+                ids,
+                offsets,
+                weights,
+                num_embeddings=[table.num_embeddings for table in self.tables],
+                caches=caches,
+                num_cores=table.num_cores,
+                mean=table.mode == "mean",
+                store=table.store,
+                math=table.math,
+            )
+        except IndexError as error:
+            raise IndexError(re.sub(r"table (\d+)", lambda found: self.names[int(found[1])], str(error))) from None
 
 
 @register("tt")
@@ -87,7 +102,10 @@ class TTRec(Compressor):
             (least squares on its last core's slice).
     """
 
+    tags: ClassVar[Tags] = Tags(for_budget=True, from_dense=True, maintain=True)
     size_knobs: ClassVar[tuple[str, ...]] = ("rank",)
+    row_parameters: ClassVar[tuple[str, ...]] = ("cache.values",)
+    lookup_op: ClassVar[str] = "tt_embedding_bag"
     group = _TTGroup
 
     def __init__(
@@ -204,7 +222,7 @@ class TTRec(Compressor):
                 offsets,
                 weights,
                 num_embeddings=(self.num_embeddings,),
-                caches=() if self.cache is None else self.cache.tensors(weights is not None and weights.requires_grad),
+                caches=() if self.cache is None else self._cache(weights is not None and weights.requires_grad),
                 padding_idx=(self.padding_idx,) if padding and self.padding_idx is not None else (),
                 num_cores=self.num_cores,
                 mean=self.mode == "mean",
@@ -214,6 +232,10 @@ class TTRec(Compressor):
             ).squeeze(1)
         except IndexError as error:
             raise IndexError(str(error).replace("table 0", "the table")) from None
+
+    def group_key(self) -> tuple[Any, ...]:
+        """One call has one number of cores and one way to multiply."""
+        return *super().group_key(), self.num_cores, self.store, self.math
 
     # --- the cache ----------------------------------------------------------------------------------------------------
 
@@ -242,13 +264,18 @@ class TTRec(Compressor):
     def _write_back(self, ids: Tensor, values: Tensor) -> None:
         write_back(self._cores(), ids, values)
 
-    def _cache(self) -> tuple[Tensor, ...]:
+    def _cache(self, weighted: bool = False) -> tuple[Tensor, ...]:
         """The op's three tensors, without elements where there is no cache."""
         if self.cache is not None:
-            return self.cache.tensors()
+            index, ids, values = self.cache.tensors(weighted)
+            return index, ids, _wide(values)
         core = self._cores()[0]
         ids = core.new_empty(0, dtype=torch.int64)
         return ids.int(), ids, core.new_empty(0, self.embedding_dim)
+
+    def uncompressed(self, ids: Tensor) -> Tensor | None:
+        """Which ids are cached."""
+        return None if self.cache is None else self.cache.holds(ids)
 
     def fill_cache(self, ids: Tensor) -> None:
         """Caches these rows now, as the cores have them: distinct ids `(K,)` int64, at most `cache_rows`."""
@@ -295,7 +322,7 @@ class TTRec(Compressor):
 
     def _cores(self) -> list[Tensor]:
         # not through ParameterList's own access, which formats a name for each
-        return list(self.cores._parameters.values())  # type: ignore[arg-type]
+        return [_wide(core) for core in self.cores._parameters.values()]  # type: ignore[arg-type]
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
@@ -438,6 +465,11 @@ class TTRec(Compressor):
     def to_full(self) -> Full:
         """The table written out to serve, `(n, D)`: lookups equal up to rounding, nothing left to multiply."""
         return Full.serving(self, self.to_dense())
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """What the op multiplies: the CPU's takes float32 and float64, so that cores in bfloat16 are widened there."""
+    return tensor.float() if tensor.dtype == torch.bfloat16 and not tensor.is_cuda else tensor
 
 
 def _cache_rows(n: int, cache_rows: int, cache_fraction: float) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embpress.compressors.errors import InputError
-from embpress.compressors.registry import MethodSpec, parse
+from embpress.compressors.spec import MethodSpec, parse
 from embpress.dlrm.runs.comparable import most_shared
 from embpress.dlrm.runs.record import Asked, Run
 from embpress.reports import records

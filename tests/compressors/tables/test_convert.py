@@ -6,8 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from embpress.compressors import BudgetError, Compressor, InputError, compress_model, create, optimizer_groups
-from embpress.compressors.tables.budget import TableConfig
+from embpress.compressors import (
+    BudgetError,
+    Compressor,
+    InputError,
+    TableConfig,
+    compress_model,
+    create,
+    optimizer_groups,
+)
 from embpress.compressors.tables.collection import TableCollection
 
 COLUMNS = ["module", "num_embeddings", "embedding_dim", "method", "bytes_before", "bytes_after", "ratio", "note"]
@@ -275,7 +282,7 @@ def test_groups_of_a_converted_model():
     groups = by_name(model)
     assert groups == {
         "sparse": [id(model["a"].table.weight)],
-        "tables": [id(model["b"].table.weight)],
+        "rows": [id(model["b"].table.weight)],
         "dense": [id(p) for p in model["top"].parameters()],
     }
     (model["a"](IDS) + model["b"](IDS)).sum().backward()
@@ -295,8 +302,10 @@ def test_groups_say_which_gradients_are_sparse(method, sparse):
     named = {id(p): group["name"] for group in groups for p in group["params"]}
     assert set(named) == {id(p) for p in model.parameters()}
     tops = {id(p) for p in model.top.parameters()}
-    for parameter in model.parameters():
-        want = "dense" if id(parameter) in tops else "sparse" if parameter.grad.is_sparse else "tables"
+    for name, parameter in model.named_parameters():
+        # one row an id: full and part tables, and MLET's inner tables, but neither its projections nor cores nor arrays
+        rows = "rows" if name.endswith((".weight", ".table")) else "tables"
+        want = "dense" if id(parameter) in tops else "sparse" if parameter.grad.is_sparse else rows
         assert named[id(parameter)] == want
 
 

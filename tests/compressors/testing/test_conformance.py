@@ -19,6 +19,8 @@ VARIANTS = [
     "qr:op=concat",
     "qr:parts=3:c=3",
     "mlet:k=40:init=matched",
+    *(f"{method}+bf16" for method in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    "tt:rank=4:cache_rows=8:warmup=1:refresh=2+bf16",
 ]
 REGISTERED = [name for name in available() if name != "full-tbe" or fbgemm() is None]
 

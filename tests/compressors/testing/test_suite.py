@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from embpress.compressors import BudgetError, Compressor
+from embpress.compressors import BudgetError, Compressor, Tags
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
@@ -28,7 +28,8 @@ def breaks(check):
 class Plain(Full):
     """A full table without its special routes, so that a fault shows in all calls alike."""
 
-    merged = ()
+    stacked = ()
+    row_parameters = ("weight",)
     group = TableGroup
     _bag = Compressor._bag
 
@@ -177,7 +178,7 @@ class DenseAnyway(Plain):
 
 @breaks("check_fused")
 class NotFused(Plain):
-    tags = frozenset({"fused"})
+    tags = Tags(fused_update=True)
 
 
 @breaks("check_training")
@@ -244,6 +245,8 @@ class OverBudget(HashingTrick):
 
 @breaks("check_from_dense")
 class HidesItsError(Plain):
+    tags = Tags(sparse_gradients=True, from_dense=True)
+
     @classmethod
     def from_dense(cls, weight, **options):
         table = cls(*weight.shape, **options)
@@ -252,8 +255,8 @@ class HidesItsError(Plain):
 
 
 class SwapsTables(TableGroup):
-    def lookup(self, ids):
-        return super().lookup(ids).flip(1)
+    def rows(self, ids):
+        return super().rows(ids).flip(1)
 
 
 @breaks("check_collection")
@@ -262,8 +265,8 @@ class SwappedGroup(Plain):
 
 
 class DetachesAll(TableGroup):
-    def lookup(self, ids):
-        return super().lookup(ids).detach() + 0 * sum(p.sum() for p in self.parameters())
+    def rows(self, ids):
+        return super().rows(ids).detach() + 0 * sum(p.sum() for p in self.parameters())
 
 
 @breaks("check_collection_gradients")
@@ -272,12 +275,12 @@ class DetachedGroup(Plain):
 
 
 class FrozenRows(TableGroup):
-    def __init__(self, tables):
-        super().__init__(tables)
-        self.rows = [table.to_dense() for table in self.tables]
+    def __init__(self, tables, names=()):
+        super().__init__(tables, names)
+        self.dense = [table.to_dense() for table in self.tables]
 
-    def lookup(self, ids):
-        return torch.stack([rows[ids[:, t]] for t, rows in enumerate(self.rows)], 1)
+    def rows(self, ids):
+        return torch.stack([rows[ids[:, t]] for t, rows in enumerate(self.dense)], 1)
 
 
 @breaks("check_collection_copies")
@@ -289,6 +292,21 @@ class SnapshotGroup(Plain):
 class CountsItselfTwice(Plain):
     def _serving(self):
         return [*super()._serving(), Entry("again", 4)]
+
+
+@breaks("check_tags")
+class PromisesTooMuch(Plain):
+    tags = Tags(sparse_gradients=True, from_dense=True)
+
+
+class ForgetsWeights(TableGroup):
+    def bags(self, ids, offsets, weights):
+        return super().bags(ids, offsets, None)
+
+
+@breaks("check_collection_bags")
+class UnweightedGroup(Plain):
+    group = ForgetsWeights
 
 
 def test_every_check_has_a_broken_compressor():

@@ -1,4 +1,4 @@
-"""Floors: counted operations against torch's own counter, counted bytes against a small case worked out by hand."""
+"""Rooflines: counted operations against torch's own counter, counted bytes against a small case worked out by hand."""
 
 import math
 
@@ -21,11 +21,12 @@ from embpress.dlrm.bench.roofline import (
     qr_forward,
     robe_backward,
     robe_forward,
+    robe_size,
     scatter,
     tt_backward,
     tt_forward,
 )
-from embpress.dlrm.bench.roofline_cases import BATCHES, ROWS, floor_cases, robe_size
+from embpress.dlrm.bench.suites import roofline
 from embpress.kernels import reference
 
 
@@ -35,15 +36,14 @@ def counted(call):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("cores", [2, 3, 4])
-def test_products_of_a_tensor_train_are_those_that_torch_counts(cores):
+@pytest.mark.parametrize("num_cores", [2, 3, 4])
+def test_products_of_a_tensor_train_are_those_that_torch_counts(num_cores):
     n, lookups = 1000, 37
-    shape = TTShape.of(n, 24, 5, cores)
-    tensors = [
-        torch.randn(p, shape.ranks[k], q, shape.ranks[k + 1]) for k, (p, q) in enumerate(zip(shape.rows, shape.columns))
-    ]
+    shape = TTShape.of(n, 24, 5, num_cores)
+    sizes = zip(shape.row_factors, shape.column_factors, shape.ranks, shape.ranks[1:])
+    tensors = [torch.randn(p, before, q, after) for p, q, before, after in sizes]
     ids = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:lookups].view(-1, 1)
-    others = ([n], [], cores, False, True)
+    others = ([n], [], num_cores, False, True)
     forward = counted(lambda: reference.tt_embedding_bag(tensors, [], ids, None, None, *others))
     assert tt_forward(shape, lookups).flops == forward > 0
     grad, nothing = torch.randn(lookups, 1, 24), torch.zeros(0)
@@ -125,24 +125,24 @@ def test_elements_that_robe_touches_are_those_of_draws():
     assert read / 4 == pytest.approx(sum(touched) / len(touched), rel=0.02)
 
 
-def test_a_floor_is_the_longer_of_arithmetic_and_memory():
+def test_a_roofline_is_the_longer_of_arithmetic_and_memory():
     arithmetic, memory = Work(67e12, 1e9, 0), Work(1e9, 2.4e12, 2.4e12)
-    assert arithmetic.floor(H200) == 1.0
-    assert arithmetic.floor(H200, tf32=True) == pytest.approx(67 / 494.7)
-    assert memory.floor(H200) == 1.0
+    assert arithmetic.roofline(H200) == 1.0
+    assert arithmetic.roofline(H200, tf32=True) == pytest.approx(67 / 494.7)
+    assert memory.roofline(H200) == 1.0
     assert (arithmetic.bound(H200), memory.bound(H200)) == ("FLOPs", "bytes")
 
 
-def test_floors_of_a_training_step_at_rank_32():
+def test_rooflines_of_a_training_step_at_rank_32():
     """Without and with recomputing on an H200: 16.9 and 22.5 µs for 10,240 lookups, 108.2 and 144.2 for 65,536."""
-    shape = TTShape.of(ROWS, 64, 32)
+    shape = TTShape.of(roofline.ROWS, 64, 32)
     found = [
-        1e6 * (tt_forward(shape, b) + tt_backward(shape, b, recompute=again)).floor(H200)
-        for b in BATCHES
+        1e6 * (tt_forward(shape, b) + tt_backward(shape, b, recompute=again)).roofline(H200)
+        for b in roofline.FULL.batches
         for again in (False, True)
     ]
     assert found == pytest.approx([16.9, 22.5, 108.2, 144.2], rel=0.01)
-    assert math.prod(shape.rows) >= ROWS
+    assert math.prod(shape.row_factors) >= roofline.ROWS
 
 
 def test_gpus_are_known_by_the_names_that_torch_gives():
@@ -153,15 +153,15 @@ def test_gpus_are_known_by_the_names_that_torch_gives():
 
 
 def test_the_page_is_written_and_is_the_published_one(tmp_path, request):
-    done = CliRunner().invoke(main, ["bench", "floors", "--out", str(tmp_path)])
+    done = CliRunner().invoke(main, ["bench", "roofline", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert max(map(len, done.output.splitlines()[:-1])) <= 100
-    text = (tmp_path / "floors.md").read_text(encoding="utf-8")
-    assert text.count("\n| ") == len(floor_cases()) + 2
-    assert "embpress bench floors" in text
-    assert (request.config.rootpath / "reports/published/floors/floors.md").read_text(encoding="utf-8") == text
+    text = (tmp_path / "roofline.md").read_text(encoding="utf-8")
+    assert text.count("\n| ") == len(roofline.cases(roofline.FULL, torch.device("cpu"))) + 2
+    assert "embpress bench roofline" in text
+    assert (request.config.rootpath / "reports/published/roofline/roofline.md").read_text(encoding="utf-8") == text
 
 
 def test_robe_array_of_a_ratio_has_that_share_of_the_elements():
-    assert robe_size(1000, 128, 10) == 12_800
-    assert robe_size(1, 128, 1000) == 32  # one chunk at least
+    assert robe_size(1000, 128, 32, 10) == 12_800
+    assert robe_size(1, 128, 32, 1000) == 32  # one chunk at least

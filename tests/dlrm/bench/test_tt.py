@@ -1,26 +1,28 @@
-"""The op benchmark: its rivals compute the same thing, its counts are right, its files are written. Never its speed."""
+"""TT-Rec's benchmark: its baselines compute the same thing, its counts are right, its files are written."""
 
 import json
 
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from embpress.cli.main import main
-from embpress.compressors import InputError
 from embpress.compressors.methods.tt import TTRec
 from embpress.dlrm.bench import terabyte as bench_terabyte
-from embpress.dlrm.bench.baselines import BmmTable, NotMeasured, TensorlyTable, forward_flops, full_table
-from embpress.dlrm.bench.case import QUICK, Case, Context, Row, Size, measured
-from embpress.dlrm.bench.inputs import ids_at_hit_rate
+from embpress.dlrm.bench.baselines import BmmTable, TensorlyTable, forward_flops, full_table
+from embpress.dlrm.bench.case import Context, Row, measured
+from embpress.dlrm.bench.inputs import ids_at_hit_rate, training
+from embpress.dlrm.bench.peaks import H200
+from embpress.dlrm.bench.roofline import TTShape, tt_backward, tt_forward
 from embpress.dlrm.bench.step import KAGGLE_ROWS
-from embpress.dlrm.bench.suite_tt import all_cases, chosen
-from embpress.dlrm.bench.timing import Gemm, Times, paired, quartiles
-from embpress.dlrm.bench.tt import training
+from embpress.dlrm.bench.suite import chosen
+from embpress.dlrm.bench.suites.tt import FULL, LIMITS_US, QUICK, cases
+from embpress.dlrm.bench.timing import Gemm, Paired, Times, paired, quartiles
 from embpress.dlrm.measure.clock import Clock
-from embpress.reports.bench.tt import sections, write_page
+from embpress.reports.bench.page import page_of
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def generator(seed=0):
@@ -38,16 +40,17 @@ def rows_and_gradients(module, *inputs):
     return rows.detach(), [core.grad for core in module.cores]
 
 
-def quick(*names, context=None):
-    context = context or Context(QUICK, 0.01, least=2, block=0.0)
-    return [measured(case, context) for case in chosen(all_cases(context.size), names)]
+def quick(*names, device=CPU, peak=None):
+    context = Context(QUICK, Paired(CPU, 0.01, 2, 0.0))
+    context.peak = peak
+    return [measured(case, context) for case in chosen(cases(QUICK, device), names)]
 
 
 @pytest.mark.parametrize("cores", [2, 3, 4])
-def test_bmm_rival_gives_the_same_rows_and_gradients(cores):
+def test_bmm_baseline_gives_the_same_rows_and_gradients(cores):
     table = small_table(cores)
     ids = torch.randint(1000, (60,), generator=generator(1))
-    ids[20:30] = ids[5]  # what the op deduplicates and the rival does not
+    ids[20:30] = ids[5]  # what the op deduplicates and the baseline does not
     expected, gradients = rows_and_gradients(table, ids, torch.arange(60))
     rows, own = rows_and_gradients(BmmTable(table), ids)
     torch.testing.assert_close(rows, expected)
@@ -55,7 +58,7 @@ def test_bmm_rival_gives_the_same_rows_and_gradients(cores):
         torch.testing.assert_close(a, b)
 
 
-def test_bmm_rival_pools_bags_like_the_table():
+def test_bmm_baseline_pools_bags_like_the_table():
     table = small_table()
     ids, offsets = torch.randint(1000, (60,), generator=generator(1)), torch.tensor([0, 7, 7, 40])
     expected, gradients = rows_and_gradients(table, ids, offsets)
@@ -66,7 +69,7 @@ def test_bmm_rival_pools_bags_like_the_table():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_tensorly_rival_gives_the_same_rows_and_gradients():
+def test_tensorly_baseline_gives_the_same_rows_and_gradients():
     pytest.importorskip("tltorch", reason="tensorly-torch is not installed")
     table = small_table()
     ids = torch.randint(1000, (60,), generator=generator(1))
@@ -77,7 +80,7 @@ def test_tensorly_rival_gives_the_same_rows_and_gradients():
         torch.testing.assert_close(a, b.transpose(0, 1))
 
 
-def test_full_table_rival_sums_its_rows():
+def test_full_table_baseline_sums_its_rows():
     full = full_table(50, 4, generator())
     ids, offsets = torch.tensor([3, 3, 49, 0]), torch.tensor([0, 2])
     torch.testing.assert_close(full(ids, offsets)[0], 2 * full.weight[3])
@@ -106,9 +109,9 @@ def test_flops_against_a_hand_count():
 @pytest.mark.parametrize("cores", [2, 3, 4])
 def test_flops_against_torchs_counter(cores):
     table = small_table(cores)
-    rival, ids = BmmTable(table), torch.randint(1000, (40,), generator=generator())
+    baseline, ids = BmmTable(table), torch.randint(1000, (40,), generator=generator())
     with FlopCounterMode(display=False) as forward:
-        rows = rival(ids)
+        rows = baseline(ids)
     assert forward.get_total_flops() == 40 * forward_flops(table)
     with FlopCounterMode(display=False) as backward:
         rows.sum().backward()
@@ -146,7 +149,7 @@ def test_pairs_take_ratios_repeat_by_repeat():
 
 def test_pairs_run_at_least_as_often_as_asked_and_in_turn():
     order = []
-    times = paired([lambda i: order.append("a"), lambda i: order.append("b")], 0, Clock(), least=6, block=0)
+    times = paired([lambda i: order.append("a"), lambda i: order.append("b")], 0, Clock(), min_repeats=6, block=0)
     assert len(times.repeats) == 6
     timed = order[-12:]
     assert [sorted(timed[i : i + 2]) for i in range(0, 12, 2)] == [["a", "b"]] * 6
@@ -161,22 +164,13 @@ def test_matrix_product_counts_its_operations():
 
 
 def test_names_say_what_they_run():
-    names = [case.name for case in all_cases(Size())]
-    assert len(set(names)) == len(names)
+    names = [case.name for case in cases(FULL, CPU)]
+    on_gpu = [case.name for case in cases(FULL, GPU)]
+    assert on_gpu[: len(names)] == names
+    assert len(set(on_gpu)) == len(on_gpu)
+    assert {f"tt-train-B{batch}" for batch in LIMITS_US} <= set(on_gpu)
     for name in ("train-R16", "zipf-R32", "tensorly-B2048-R32", "batch-65536", "latency-B1", "cache-99", "memory-1e9"):
         assert name in names
-
-
-def test_patterns_choose_cases():
-    cases = all_cases(Size())
-    assert [case.name for case in chosen(cases, ["latency-*", "train-R?6"])] == [
-        "train-R16",
-        "latency-B1",
-        "latency-B128",
-    ]
-    assert chosen(cases, []) == cases
-    with pytest.raises(InputError, match="'train-R23'; did you mean 'train-R32'"):
-        chosen(cases, ["train-R23"])
 
 
 def test_needed_operations_count_distinct_ids():
@@ -195,29 +189,40 @@ def test_a_step_needs_the_same_memory_for_any_number_of_rows():
     assert many.figures["peak_bytes"] >= many.figures["gradient_bytes"]
 
 
-def test_what_a_build_lacks_or_fails_at_is_said_in_its_row(tmp_path):
-    def lacks(context, row):
-        raise NotMeasured("this build has no wings")
+@pytest.mark.parametrize("case", [c for c in cases(QUICK, GPU) if c.name.startswith("tt-")], ids=lambda case: case.name)
+def test_cases_for_a_gpu_run_here(case):
+    (row,) = quick(case.name, device=GPU)
+    assert (row.status, row.reason) == ("ok", "")
+    assert row.ours_s > 0
+    assert row.baseline_s > 0
+    assert (row.flops is None) == (row.group == "dlrm")
+    assert row.roofline_s is None  # this machine's peaks are not known
 
-    def fails(context, row):
-        raise RuntimeError("not enough memory: 1 | 2")
 
-    rows = [measured(Case(name, "op", "torch.bmm", run), None) for name, run in (("a", lacks), ("b", fails))]
-    assert [row.status for row in rows] == ["skipped", "failed"]
-    record = record_of(rows)
-    (section,) = sections(record)
-    assert [line[2] for line in section.cells] == ["skipped", "failed"]
-    assert "a: skipped: this build has no wings." in section.notes
-    text = write_page(tmp_path, record).read_text()
-    assert "not enough memory: 1 \\| 2" in text
-    assert not (tmp_path / "bench-tt.png").exists()  # nothing was timed
+def test_a_roofline_is_held_against_our_time():
+    (row,) = quick("tt-train-B32", device=GPU, peak=H200)
+    shape = TTShape.of(QUICK.rows, 64, 32)
+    work = tt_forward(shape, 32) + tt_backward(shape, 32, recompute=False)
+    assert row.roofline_s == work.roofline(H200)
+    assert row.of_roofline == pytest.approx(row.roofline_s / row.ours_s)
+    assert (row.flops, row.moved_bytes) == (work.flops, work.moved)
+
+
+def test_the_roofline_of_tensor_cores_is_theirs():
+    plain, tf32, split = (
+        quick(f"tt-train-B64{math}", device=GPU, peak=H200)[0] for math in ("", "-tf32", "-split-tf32")
+    )
+    assert tf32.flops == plain.flops
+    assert split.flops == 3 * plain.flops
+    assert split.moved_bytes == plain.moved_bytes
+    assert tf32.roofline_s == max(tf32.flops / 494.7e12, tf32.moved_bytes / 4.8e12)
 
 
 def test_cases_of_the_cache_and_of_what_is_stored(tmp_path):
     rows = quick("cache-*", "recompute-*", "*-cache")
     assert [row.status for row in rows] == ["ok"] * 7
     assert [row.setting["hits"] for row in rows if row.group == "cache"] == [0, 32, 58, 63, 64]
-    text = write_page(tmp_path, record_of(rows)).read_text()
+    text = page_of(record_of(rows)).write(tmp_path).read_text()
     assert (tmp_path / "bench-tt.png").exists()
     for row in rows:
         assert f"| {row.name} |" in text
@@ -229,7 +234,8 @@ def record_of(rows):
     from embpress.dlrm.measure.environment import environment
 
     return {
-        "command": "embpress bench tt", "created": "2024-01-01T00:00:00+00:00", "environment": environment(),
+        "suite": "tt", "about": "", "command": "embpress bench tt", "created": "2024-01-01T00:00:00+00:00",
+        "environment": environment(), "device": "cpu",
         "backend": {"tt_embedding_bag": "reference"}, "quick": True, "seconds": 1.0, "size": asdict(QUICK),
         "rows": [asdict(row) for row in rows],
     }  # fmt: skip
@@ -239,22 +245,15 @@ def test_a_gpu_is_named_on_the_page(tmp_path):
     row = Row("terabyte", "memory", "own process", setting={"rows": 10, "dtype": "float32"})
     row.figures = {"resident_bytes": 4e9}
     record = record_of([row])
-    assert "GPU" not in " ".join(sections(record)[0].headers)
+    assert "GPU" not in " ".join(page_of(record).sections()[0].headers)
     row.figures["peak_device_bytes"] = 7e9
     record = record_of([row])
     record["environment"] |= {"gpu": "NVIDIA H100", "compute_capability": "9.0", "gpu_memory_bytes": 85e9}
     record["environment"] |= {"gpu_driver": None, "cuda": "13.0"}
-    text = write_page(tmp_path, record).read_text()
+    text = page_of(record).write(tmp_path).read_text()
     assert "peak on the GPU" in text
     assert "7.0 GB" in text
     assert "NVIDIA H100, 85.0 GB, compute capability 9.0, CUDA 13.0" in text
-
-
-def test_one_big_table_is_held_at_a_time():
-    context, made = Context(QUICK, 0.01), []
-    for key in ("a", "a", "b", "a"):
-        context.hold(key, lambda key=key: made.append(key) or nn.Identity())
-    assert made == ["a", "b", "a"]
 
 
 def call(*arguments):
@@ -267,7 +266,7 @@ def test_bench_tt_writes_record_page_and_plot(tmp_path):
     assert done.exit_code == 0, done.output
     assert max(map(len, done.stdout.splitlines()[:-1])) <= 100  # the last line is the page's path
     record = json.loads((tmp_path / "bench-tt.json").read_text())
-    assert [row["name"] for row in record["rows"]] == [case.name for case in all_cases(QUICK)]
+    assert [row["name"] for row in record["rows"]] == [case.name for case in cases(QUICK, CPU)]
     assert not [row for row in record["rows"] if row["status"] == "failed"]
     assert set(record["backend"].values()) <= {"native", "reference"}
     page = (tmp_path / "bench-tt.md").read_text()
@@ -281,24 +280,3 @@ def test_bench_tt_writes_record_page_and_plot(tmp_path):
     terabyte = next(row for row in record["rows"] if row["name"] == "terabyte")
     assert terabyte["setting"]["tt_tables"] == 13  # of ten thousand rows and more, at any scale
     assert terabyte["figures"]["resident_bytes"] > terabyte["figures"]["ledger_bytes"]
-
-
-def test_an_unknown_case_is_refused_with_the_nearest_name(tmp_path):
-    done = call("bench", "tt", "--quick", "--cases", "zip-R32", "--out", tmp_path / "out")
-    assert done.exit_code == 2
-    assert "no case 'zip-R32'; did you mean 'zipf-R32'?" in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(("option", "value"), [("--seconds", 0), ("--threads", 0)])
-def test_bad_numbers_are_refused(option, value, tmp_path):
-    done = call("bench", "tt", "--quick", option, value, "--out", tmp_path / "out")
-    assert done.exit_code == 2
-    assert option in done.stderr
-
-
-def test_cases_are_listed_without_measuring(tmp_path):
-    done = call("bench", "tt", "--cases", "train-*", "--list", "--out", tmp_path / "out")
-    assert done.exit_code == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["train-R16", "train-R32", "train-R64"]
-    assert not (tmp_path / "out").exists()

@@ -92,6 +92,6 @@ def test_latency_percentiles_are_of_the_device(played):
 
 
 def test_pairs_are_of_the_device(played):
-    times = paired([lambda i: played.work(0.2), lambda i: played.work(0.6)], 0.0, Clock("cuda"), least=5)
+    times = paired([lambda i: played.work(0.2), lambda i: played.work(0.6)], 0.0, Clock("cuda"), min_repeats=5)
     assert times.ratio(1, 0).median == pytest.approx(3)
-    assert times.median(0) == pytest.approx(0.2)
+    assert times.of(0).median == pytest.approx(0.2)

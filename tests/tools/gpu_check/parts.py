@@ -34,12 +34,15 @@ def parts(device: str, folder: Path) -> list[Part]:
     return [
         Part("environment", "versions, devices, which backend answers each op", _embpress("doctor"), 60, alone=True),
         Part("build", "the library, compiled here", _build(gpu), 300, _architecture() if gpu else {}, alone=True),
-        Part(
-            "benchmarks",
-            "time of each op by graph replay, against rivals and floors",
-            _embpress("bench", "cuda", "--device", device, *size, "--out", str(folder / "bench")),
-            180,
-            alone=True,
+        *(
+            Part(
+                f"bench-{suite}",
+                f"time of the ops of {suite} by graph replay, against baselines and rooflines",
+                _embpress("bench", suite, "--device", device, "--cases", cases, *size, "--out", str(folder / "bench")),
+                120,
+                alone=True,
+            )
+            for suite, cases in {"tt": "tt-*" if gpu else "train-*,cache-90", "robe": "*"}.items()
         ),
         Part("kernels", "each op against plain PyTorch, gradcheck, opcheck", _pytest(*tests, "--device", device), 300),
         Part(

@@ -17,7 +17,7 @@ def write(folder: Path, device: str, about: Mapping[str, Any], results: Sequence
     """Writes both files as they stand now and returns the summary's path.
 
     Args:
-        folder: of the results; a benchmark's page is `folder/bench/bench-cuda.md`.
+        folder: of the results; a benchmark's page is `folder/bench/bench-NAME.md`.
         device: what was checked.
         about: versions and the machine, JSON-able.
         results: of the parts so far.
@@ -29,9 +29,8 @@ def write(folder: Path, device: str, about: Mapping[str, Any], results: Sequence
         "about": dict(about),
         "parts": [asdict(one) for one in results],
     }
-    bench = folder / "bench" / "bench-cuda.json"
-    if bench.exists():
-        record["bench"] = json.loads(bench.read_text(encoding="utf-8"))
+    records = sorted((folder / "bench").glob("bench-*.json"))
+    record["bench"] = [json.loads(path.read_text(encoding="utf-8")) for path in records]
     _replace(folder / RECORD, json.dumps(record, indent=1) + "\n")
     return _replace(folder / SUMMARY, _text(folder, device, about, results))
 
@@ -51,8 +50,7 @@ def _text(folder: Path, device: str, about: Mapping[str, Any], results: Sequence
         name = f"[{one.name}](logs/{one.log})" if one.log else one.name
         why = one.why.replace("|", "\\|")
         lines.append(f"| {name} | {one.status} | {one.seconds:.0f} | {why} | {one.about} |")
-    page = folder / "bench" / "bench-cuda.md"
-    if page.exists():
+    for page in sorted((folder / "bench").glob("bench-*.md")):
         lines += ["", page.read_text(encoding="utf-8").replace("\n## ", "\n### ").replace("# ", "## ", 1).rstrip()]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Runs every case of both benchmarks on the pretended device in small and prints what failed as JSON."""
+"""Runs every case of the benchmarks on the pretended device in small and prints what failed as JSON."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from dataclasses import replace
 import torch
 from pretend_device import NAME, install
 
-from embpress.compressors import parse
-from embpress.dlrm.bench import step_cases as bench_step
-from embpress.dlrm.bench import terabyte as bench_terabyte
-from embpress.dlrm.bench.case import QUICK, Context
-from embpress.dlrm.bench.step import bench_train
-from embpress.dlrm.bench.suite_tt import all_cases, run_cases
+from embpress.dlrm.bench import step, suite, terabyte
+from embpress.dlrm.bench.case import Context
+from embpress.dlrm.bench.timing import Paired
 from embpress.dlrm.training.settings import resolve
+
+
+def rows_of(name, **size):
+    """Rows of a suite's cases but two: Terabyte is a process of its own, and tensorly another package's code, which
+    asks for NumPy arrays."""
+    module, device = suite.load(name), torch.device(NAME)
+    context = Context(replace(module.QUICK, **size), Paired(device, 0.0, 1, 0.0), device)
+    cases = module.cases(context.size, device)
+    if name == "tt":
+        cases += module.gpu_cases(context.size)
+    return list(suite.run_cases([c for c in cases if not c.name.startswith(("terabyte", "tensorly"))], context))
 
 
 def main():
@@ -24,16 +32,12 @@ def main():
     def resolve_there(*args, device="cpu", **given):
         return replace(resolve(*args, **given), device=NAME)  # it knows no such device
 
-    bench_step.resolve = bench_terabyte.resolve = resolve_there
-    # Terabyte is a process of its own, and tensorly another package's code, which asks for NumPy arrays
-    cases = [case for case in all_cases(QUICK) if not case.name.startswith(("terabyte", "tensorly"))]
-    rows = list(run_cases(cases, Context(QUICK, 0.0, least=1, block=0.0, device=NAME)))
-    failed = {row.name: row.reason for row in rows if row.status == "failed"}
-    figures = bench_terabyte.train_terabyte(1e-4, 16, 4, NAME)["figures"]
-    specs = [parse(name) for name in ("full", "tt:rank=4", "robe", "mlet")]
-    settings = replace(resolve(0, batch_size=16, ratio=None), device=NAME)
-    steps, _ = bench_train(specs, settings, 1e-4, 1)
-    print(json.dumps({"cases": len(rows), "failed": failed, "steps": figures["steps"], "methods": len(steps)}))
+    step.resolve = resolve_there
+    rows = [*rows_of("tt"), *rows_of("robe")]
+    methods = rows_of("train", methods="full,tt:rank=4,robe:ratio=8,mlet", batch_size=16)
+    failed = {row.name: row.reason for row in [*rows, *methods] if row.status == "failed"}
+    figures = terabyte.train_terabyte(1e-4, 16, 4, NAME)["figures"]
+    print(json.dumps({"cases": len(rows), "failed": failed, "steps": figures["steps"], "methods": len(methods)}))
 
 
 if __name__ == "__main__":

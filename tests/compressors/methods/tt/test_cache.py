@@ -664,7 +664,7 @@ def test_a_group_is_its_tables():
         ids = torch.stack([(torch.rand(30, generator=g) ** 2 * n).long() for n in sizes], 1)
         for counter, own in zip(exact, ids.t().tolist()):
             counter.update(own)
-        outs = group.lookup(ids), torch.stack([t(ids[:, [k]]) for k, t in enumerate(single)], 1)
+        outs = group(ids), torch.stack([t(ids[:, [k]]) for k, t in enumerate(single)], 1)
         assert torch.equal(*outs)
         for out, model, own in ((outs[0], group, mine), (outs[1], nn.ModuleList(single), theirs)):
             (out - 1).square().mean().backward()

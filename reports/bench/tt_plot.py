@@ -1,18 +1,17 @@
-"""The op benchmark in one picture: ratios to the rivals, and how time and memory grow."""
+"""The op benchmark in one picture: ratios to the baselines, and how time and memory grow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from embpress.reports import numerals
+from embpress.reports.bench.cells import Row
 from embpress.reports.plotting.style import FAINT, TEXT, figure, tidy
 
-Row = Mapping[str, Any]
 _TT = "#0072B2"
 _COLOURS = {
     "torch.bmm": "#D55E00",
@@ -24,26 +23,26 @@ _COLOURS = {
 
 
 def bench_plot(rows: Sequence[Row]) -> Figure | None:
-    """Bars of rival / TT-Rec on the left, series on the right; None where nothing was timed."""
-    bars = [row for row in rows if row["rival_over_tt"] is not None]
+    """Bars of baseline / TT-Rec on the left, series on the right; None where nothing was timed."""
+    bars = [row for row in rows if row["ratio"] is not None]
     panels = [draw for draw in (_batches, _pooling, _hit_rates, _memory) if draw(None, rows)]
     if not bars and not panels:
         return None
     height = max(0.9 + 0.27 * len(bars), 2.9 * len(panels), 2.6)
-    made = figure(height, 11.0 if bars and panels else 6.5)
+    drawn = figure(height, 11.0 if bars and panels else 6.5)
     columns = int(bool(bars)) + int(bool(panels))
-    grid = made.add_gridspec(max(1, len(panels)), columns, width_ratios=[1.15, 1][:columns])
+    grid = drawn.add_gridspec(max(1, len(panels)), columns, width_ratios=[1.15, 1][:columns])
     if bars:
-        _ratios(made.add_subplot(grid[:, 0]), bars)
+        _ratios(drawn.add_subplot(grid[:, 0]), bars)
     for i, draw in enumerate(panels):
-        draw(made.add_subplot(grid[i, columns - 1]), rows)
-    made.tight_layout(w_pad=2.5, h_pad=2.0)
-    return made
+        draw(drawn.add_subplot(grid[i, columns - 1]), rows)
+    drawn.tight_layout(w_pad=2.5, h_pad=2.0)
+    return drawn
 
 
 def _ratios(axes: Axes, bars: Sequence[Row]) -> None:
-    """One bar a case from 1 to rival / TT-Rec, log scale, whiskers from quartile to quartile."""
-    values = [row["rival_over_tt"] for row in bars]
+    """One bar a case from 1 to baseline / TT-Rec, log scale, whiskers from quartile to quartile."""
+    values = [row["ratio"] for row in bars]
     low, high = min(v["low"] for v in values), max(v["high"] for v in values)
     axes.set_xscale("log")
     low, high = min(low, 0.9), max(high, 1.1)
@@ -51,9 +50,9 @@ def _ratios(axes: Axes, bars: Sequence[Row]) -> None:
     axes.set_xlim(low / (room if low < 0.9 else 1), high * (room if high > 1.1 else 1))
     named: set[str] = set()
     for i, (row, value) in enumerate(zip(bars, values)):
-        colour = _COLOURS.get(row["rival"], FAINT)
-        label = row["rival"] if row["rival"] not in named else None
-        named.add(row["rival"])
+        colour = _COLOURS.get(row["baseline"], FAINT)
+        label = row["baseline"] if row["baseline"] not in named else None
+        named.add(row["baseline"])
         axes.barh(i, value["median"] - 1, left=1, height=0.62, color=colour, zorder=3, label=label)
         axes.plot([value["low"], value["high"]], [i, i], color="#333333", linewidth=1.3, zorder=4)
         right = value["median"] >= 1
@@ -70,7 +69,7 @@ def _ratios(axes: Axes, bars: Sequence[Row]) -> None:
     axes.axvline(1, color=TEXT, linewidth=1, zorder=5)
     axes.set_yticks(range(len(bars)), [str(row["name"]) for row in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
-    tidy(axes, "Rival's time / TT-Rec's", "Right of 1 TT-Rec is faster; lines span the quartiles of the repeats")
+    tidy(axes, "Baseline's time / TT-Rec's", "Right of 1 TT-Rec is faster; lines span the quartiles of the repeats")
     axes.grid(False, axis="y")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -80,79 +79,79 @@ def _ratios(axes: Axes, bars: Sequence[Row]) -> None:
 
 def _series(rows: Sequence[Row], start: str) -> list[Row]:
     """The measured cases of a series; one point alone is no series."""
-    found = [row for row in rows if row["name"].startswith(start) and row["tt_s"] is not None]
-    return found if len(found) > 1 else []
+    points = [row for row in rows if row["name"].startswith(start) and row["ours_s"] is not None]
+    return points if len(points) > 1 else []
 
 
 def _batches(axes: Axes | None, rows: Sequence[Row]) -> bool:
     """Time of a lookup by batch size."""
-    found = _series(rows, "batch-")
+    points = _series(rows, "batch-")
     if axes is not None:
-        at = [row["setting"]["batch"] for row in found]
-        _lines(axes, found, at, [1e6 / n for n in at], "µs a lookup")
+        at = [row["setting"]["batch"] for row in points]
+        _lines(axes, points, at, [1e6 / n for n in at], "µs a lookup")
         _powers(axes, at)
         tidy(axes, "", "Training step by batch size, rank 32")
         axes.set_xlabel("Batch", fontsize=9.5)
-    return bool(found)
+    return bool(points)
 
 
 def _pooling(axes: Axes | None, rows: Sequence[Row]) -> bool:
     """Time of a bag by its length (TT-Rec, Figure 11)."""
-    found = _series(rows, "pool-")
+    points = _series(rows, "pool-")
     if axes is not None:
-        at = [row["setting"]["pooling"] for row in found]
-        _lines(axes, found, at, [1e6 / row["setting"]["batch"] for row in found], "µs a sample")
+        at = [row["setting"]["pooling"] for row in points]
+        _lines(axes, points, at, [1e6 / row["setting"]["batch"] for row in points], "µs a sample")
         _powers(axes, at)
         tidy(axes, "", "Training step by lookups in a sample, rank 32")
         axes.set_xlabel("Pooling factor", fontsize=9.5)
-    return bool(found)
+    return bool(points)
 
 
 def _hit_rates(axes: Axes | None, rows: Sequence[Row]) -> bool:
     """Time by the cache's hit rate (TT-Rec, Figure 12)."""
-    found = _series(rows, "cache-")
+    points = _series(rows, "cache-")
     if axes is not None:
-        at = [100 * row["setting"]["hits"] / row["setting"]["batch"] for row in found]
-        _lines(axes, found, at, [1e3] * len(at), "ms")
+        at = [100 * row["setting"]["hits"] / row["setting"]["batch"] for row in points]
+        _lines(axes, points, at, [1e3] * len(at), "ms")
         axes.set_xscale("linear")
         tidy(axes, "", "Training step by the cache's hit rate, rank 32")
         axes.set_xlabel("Hits, %", fontsize=9.5)
-    return bool(found)
+    return bool(points)
 
 
 def _memory(axes: Axes | None, rows: Sequence[Row]) -> bool:
     """Bytes of a step by the rows of the table."""
-    found = [row for row in rows if row["group"] == "memory" and "extra_bytes" in row["figures"]]
-    if len(found) < 2:
+    points = [row for row in rows if row["group"] == "memory" and "extra_bytes" in row["figures"]]
+    if len(points) < 2:
         return False
     if axes is not None:
-        at = [row["setting"]["rows"] for row in found]
+        at = [row["setting"]["rows"] for row in points]
         for name, label, colour, line in (
             ("full_bytes", "full table", _COLOURS["full tables"], "--"),
             ("gradient_bytes", "cores (and as much again: gradients)", FAINT, ":"),
             ("extra_bytes", "TT-Rec's step beyond them", _TT, "-"),
         ):
-            axes.plot(at, [row["figures"][name] for row in found], line, color=colour, marker="o", ms=4, label=label)
+            axes.plot(at, [row["figures"][name] for row in points], line, color=colour, marker="o", ms=4, label=label)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: numerals.size(value).replace(".0", ""))
         axes.set_ylim(top=axes.get_ylim()[1] * 300)  # room for the legend
         axes.legend(frameon=False, fontsize=8.5, loc="upper left")
         axes.minorticks_off()
-        tidy(axes, "", f"Memory by rows of the table, batch {found[0]['setting']['batch']:,}")
+        tidy(axes, "", f"Memory by rows of the table, batch {points[0]['setting']['batch']:,}")
         axes.set_xlabel("Rows", fontsize=9.5)
     return True
 
 
-def _lines(axes: Axes, found: Sequence[Row], at: Sequence[float], scale: Sequence[float], unit: str) -> None:
-    """TT-Rec and the rival of the series."""
-    rival = str(found[0]["rival"])
+def _lines(axes: Axes, points: Sequence[Row], at: Sequence[float], scale: Sequence[float], unit: str) -> None:
+    """TT-Rec and the baseline of the series."""
+    baseline = str(points[0]["baseline"])
     for name, label, colour, line in (
-        ("tt_s", "TT-Rec", _TT, "-"),
-        ("rival_s", rival, _COLOURS.get(rival, FAINT), "--"),
+        ("ours_s", "TT-Rec", _TT, "-"),
+        ("baseline_s", baseline, _COLOURS.get(baseline, FAINT), "--"),
     ):
         axes.plot(
-            at, [row[name] * s for row, s in zip(found, scale)], line, color=colour, marker="o", ms=4, label=label
+            at, [row[name] * s for row, s in zip(points, scale)], line, color=colour, marker="o", ms=4, label=label
         )
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, parse, plan
-from embpress.compressors.tables.budget import kept_full
+from embpress.compressors.tables.planning.proportional import kept_full
 
 KAGGLE = [1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27]
 KAGGLE += [14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572]
@@ -16,6 +16,11 @@ METHODS = ("tt", "robe", "hash", "qr")
 RATIOS = (2, 3.7, 16, 64, 200)
 
 
+def knobs_of(made):
+    """The method's keywords by table, None where it stays full."""
+    return [None if table.method.name == "full" else table.method.knobs for table in made.tables]
+
+
 def full_bytes(tables):
     return sum(4 * n * dim for n, dim, _ in tables)
 
@@ -23,10 +28,10 @@ def full_bytes(tables):
 def sizes(spec, tables, made):
     """Serving bytes by table, by each method's own arithmetic; ROBE's one array counts in the first."""
     cls, found, shared = parse(spec).cls, [], False
-    for (n, dim, _), knobs in zip(tables, made.knobs):
+    for (n, dim, _), knobs in zip(tables, knobs_of(made)):
         if knobs is None:
             found.append(4 * n * dim)
-        elif "shared" in cls.tags:
+        elif cls.tags.shared_memory:
             found.append(0 if shared else cls.serving_size(n, dim, **knobs))
             shared = True
         else:
@@ -54,7 +59,7 @@ def test_the_budget_is_kept_and_used_up(method, ratio):
     assert sum(used) <= budget
     assert sum(used) >= (0.5 if method == "qr" else 0.98) * budget  # QR only has whole c: n / 2, n / 3, …
     cls = parse(method).cls
-    for (n, dim, _), knobs, own in zip(CRITEO, made.knobs, used):
+    for (n, dim, _), knobs, own in zip(CRITEO, knobs_of(made), used):
         larger = None if knobs is None else next_step(method, knobs)
         if larger is not None and own:
             step = cls.serving_size(n, dim, **larger) - own
@@ -79,10 +84,10 @@ def test_the_rest_is_split_in_proportion_to_the_tables():
     tables = [TableConfig(n, 16) for n in (400_000, 100_000, 200_000, 50)]
     made = plan(parse("hash"), tables, ratio=10)
     rest = full_bytes(tables) // 10 - 4 * 50 * 16
-    for (n, dim, _), knobs in zip(tables[:3], made.knobs):
+    for (n, dim, _), knobs in zip(tables[:3], knobs_of(made)):
         share = rest * n / 700_000
         assert abs(knobs["k"] * 4 * dim + 48 - share) <= 3 * 4 * dim  # plus what rounding left over
-    assert made.knobs[3] is None
+    assert knobs_of(made)[3] is None
 
 
 def test_a_small_table_gets_its_smallest_size_and_the_others_pay():
@@ -96,7 +101,7 @@ def test_a_small_table_gets_its_smallest_size_and_the_others_pay():
     assert small >= smallest
     assert big + small <= budget
     # what rounding leaves over goes to the largest table first
-    assert cls.serving_size(1_000_000, 16, rank=made.knobs[0]["rank"] + 1) + smallest > budget
+    assert cls.serving_size(1_000_000, 16, rank=knobs_of(made)[0]["rank"] + 1) + smallest > budget
 
 
 @pytest.mark.parametrize(
@@ -149,13 +154,13 @@ def test_the_specs_ratio_beats_the_argument_and_a_size_knob_beats_both():
     tables = [TableConfig(100_000, 16)]
     assert plan(parse("hash:ratio=50"), tables, ratio=5) == plan(parse("hash"), tables, ratio=50)
     assert plan(parse("hash:budget=90k"), tables, ratio=5) == plan(parse("hash"), tables, budget=90_000)
-    assert plan(parse("hash:k=7:ratio=50"), tables, ratio=5).knobs == [{"k": 7}]
-    assert plan(parse("tt:rank=3:num_cores=2"), tables, ratio=5).knobs == [{"rank": 3, "num_cores": 2}]
-    assert plan(parse("hash"), tables).knobs == [{}]
+    assert knobs_of(plan(parse("hash:k=7:ratio=50"), tables, ratio=5)) == [{"k": 7}]
+    assert knobs_of(plan(parse("tt:rank=3:num_cores=2"), tables, ratio=5)) == [{"rank": 3, "num_cores": 2}]
+    assert knobs_of(plan(parse("hash"), tables)) == [{}]
 
 
 def test_other_knobs_hold_under_a_ratio():
-    (knobs,) = plan(parse("qr:op=concat:parts=4"), [TableConfig(100_000, 16)], ratio=30).knobs
+    (knobs,) = knobs_of(plan(parse("qr:op=concat:parts=4"), [TableConfig(100_000, 16)], ratio=30))
     assert (knobs["op"], knobs["parts"]) == ("concat", 4)
     assert sum([knobs["c"]] * 3) * 4 <= 100_000 * 16 / 30
 
@@ -166,7 +171,7 @@ def test_tables_under_min_rows_stay_full_and_count():
     assert kept_full(tables, min_rows=201) == [True, True, False]
     assert kept_full(tables, min_rows=0) == [False, False, False]
     made = plan(parse("hash"), tables, ratio=10)
-    assert [knobs is None for knobs in made.knobs] == [True, False, False]
+    assert [knobs is None for knobs in knobs_of(made)] == [True, False, False]
     assert sum(sizes("hash", tables, made)) <= full_bytes(tables) / 10
     # the full table alone is too much
     with pytest.raises(BudgetError) as error:
@@ -185,7 +190,7 @@ def test_largest_counts_bytes_not_rows():
 
 def test_largest_tables_carry_the_whole_ratio():
     made = plan(parse("tt"), CRITEO, ratio=10, largest=7)
-    assert sum(knobs is not None for knobs in made.knobs) == 7
+    assert sum(knobs is not None for knobs in knobs_of(made)) == 7
     assert 0.98 * full_bytes(CRITEO) / 10 < sum(sizes("tt", CRITEO, made)) <= full_bytes(CRITEO) / 10
     with pytest.raises(BudgetError):
         plan(parse("tt"), CRITEO, ratio=2, largest=1)  # the other tables alone are more than half
@@ -195,7 +200,7 @@ def test_nothing_to_compress_is_said():
     tables = [TableConfig(100, 16)]
     with pytest.raises(BudgetError, match="no table has 200 rows"):
         plan(parse("hash"), tables, ratio=2)
-    assert plan(parse("hash"), tables, ratio=1).knobs == [None]
+    assert knobs_of(plan(parse("hash"), tables, ratio=1)) == [None]
 
 
 @pytest.mark.parametrize(("ratio", "width"), [(1, 16), (2, 8), (3, 5), (5.4, 2), (16, 1)])

@@ -1,0 +1,57 @@
+"""`embpress plan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from embpress.cli.options import data_options, training_options
+
+
+@click.command(name="plan")
+@data_options
+@click.option("--method", default="tt", show_default=True, help="A method with its knobs and modifiers.")
+@training_options
+@click.option("--save", type=click.Path(), metavar="FILE", help="Write the plan, to be used as the method plan:FILE.")
+def command(method: str, save: str | None, **options: Any) -> None:
+    """Show what each table would use and take, without training.
+
+    A saved plan is JSON with one entry a table, which may be edited: every table can have a method of its own.
+
+    \b
+    Examples:
+      embpress plan clicks.csv --label click --method robe:z=16 --ratio 64
+      embpress plan clicks.csv --label click --method tt+bf16 --budget 20M --save plan.json
+      embpress compare clicks.csv --label click --methods full,tt,plan:plan.json --ratio 64
+    """
+    from embpress.cli.compare import prepared
+    from embpress.cli.show import console, table
+    from embpress.compressors import parse, plan
+    from embpress.dlrm.runs.experiment import table_configs
+    from embpress.reports import numerals
+
+    spec = parse(method)
+    data, settings = prepared(options)
+    made = plan(
+        spec,
+        table_configs(data, settings.width),
+        ratio=settings.ratio,
+        budget=settings.budget,
+        min_rows=settings.min_rows,
+        largest=settings.largest,
+    )
+    rows = [
+        [t.config.name, f"{t.config.num_embeddings:,}", str(t.embedding_dim), str(t.method), numerals.size(t.bytes)]
+        for t in made.tables
+    ]
+    size = sum(t.bytes for t in made.tables)
+    out = console()
+    out.print(table(["table", "rows", "width", "method", "bytes"], rows, left=(0, 3)))
+    out.print(
+        f"{numerals.size(size)} of {numerals.size(made.full_bytes)}, {numerals.ratio(made.full_bytes / size)}",
+        markup=False,
+    )
+    if save is not None:
+        made.save(save)
+        out.print(f"plan: {save}", markup=False, soft_wrap=True)

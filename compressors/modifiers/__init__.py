@@ -1,0 +1,1 @@
+"""What wraps a method, one file each: `robe+bf16`."""

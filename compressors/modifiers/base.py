@@ -1,0 +1,154 @@
+"""`Modifier`: what wraps a compressed table and changes how it is trained or served, as in `robe+bf16`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from embpress.compressors.base import Compressor
+from embpress.compressors.group import TableGroup, group_of
+from embpress.compressors.ledger import Entry
+
+
+class ModifierGroup(TableGroup):
+    """Modified tables: the group of the tables inside answers."""
+
+    tables: Sequence[Modifier]
+
+    def __init__(
+        self, tables: Iterable[Compressor], names: Sequence[str] = (), inner: TableGroup | None = None
+    ) -> None:
+        super().__init__(tables, names)
+        self.inner: TableGroup = inner or group_of([table.table for table in self.tables], names)
+        for table in self.tables:  # they are children of the group inside
+            table.__dict__["table"] = table._modules.pop("table")
+
+    def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """See `TableGroup.forward`."""
+        return self.inner(ids, offsets, weights)
+
+    def routing_bytes(self) -> int:
+        """Those of the group inside."""
+        return self.inner.routing_bytes()
+
+    def fold(self) -> TableGroup | list[Compressor]:
+        """What the group inside folds to."""
+        return self.inner.fold()
+
+
+class Modifier(Compressor):
+    """A table that another compressor holds; while it trains it is that table.
+
+    A modifier subclasses it, registers itself, and overrides what it changes: `fold` and `_serving` for how the table
+    is served.
+
+    Args:
+        table: what it wraps, a method's table or another modifier.
+
+    Class attributes:
+        served_error: the most that a served element may differ from the trained one, relative to the row's largest.
+    """
+
+    group = ModifierGroup
+    served_error: ClassVar[float] = 0.0
+    modifier_name: ClassVar[str] = ""  # set by @register_modifier
+    table: Compressor
+
+    def __init__(self, table: Compressor) -> None:
+        options: dict[str, Any] = {
+            name: getattr(table, name) for name in ("mode", "include_last_offset", "padding_idx")
+        }
+        super().__init__(table.num_embeddings, table.embedding_dim, **options)
+        self.table, self.sparse = table, table.sparse
+
+    @property
+    def tags(self) -> Any:  # type: ignore[override]
+        """Those of the table inside."""
+        return self.table.tags
+
+    @property
+    def spec_name(self) -> str:  # type: ignore[override]
+        """The method inside."""
+        return self.table.spec_name
+
+    @property
+    def modifiers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """This one as written in a spec, after those inside."""
+        knobs = "".join(f":{name}={value}" for name, value in self.own_knobs().items())
+        return *self.table.modifiers, f"{self.modifier_name}{knobs}"
+
+    def own_knobs(self) -> dict[str, Any]:
+        """The modifier's own keywords as resolved."""
+        return {}
+
+    def knobs(self) -> dict[str, Any]:
+        """Those of the method inside."""
+        return self.table.knobs()
+
+    @property
+    def backend(self) -> str:
+        """What answers the table inside."""
+        return self.table.backend
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the table inside."""
+        return self.table.device
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one parameter element of the table inside."""
+        return self.table.itemsize
+
+    def group_key(self) -> tuple[Any, ...]:
+        """Modified alike, around tables that go together."""
+        return type(self), *self.own_knobs().items(), *self.table.group_key()
+
+    def fold(self) -> Compressor:
+        """What the table inside folds to: a modifier that changes what is served overrides it, as its group does."""
+        return self.table.fold()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draws those of the table inside."""
+        self.table.reset_parameters(generator)
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """See `Compressor.forward`."""
+        return self.table(input, offsets, per_sample_weights)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """See `Compressor.lookup`."""
+        return self.table.lookup(ids)
+
+    def _lookup(self, ids: Tensor) -> Tensor:
+        return self.table._lookup(ids)
+
+    def uncompressed(self, ids: Tensor) -> Tensor | None:
+        """See `Compressor.uncompressed`."""
+        return self.table.uncompressed(ids)
+
+    def maintain(self, step: int | None = None) -> dict[str, Tensor]:
+        """See `Compressor.maintain`."""
+        return {f"table.{name}": rows for name, rows in self.table.maintain(step).items()}
+
+    def parameters_by_name(self) -> dict[str, nn.Parameter]:
+        """Those of the table inside."""
+        return {f"table.{name}": parameter for name, parameter in self.table.parameters_by_name().items()}
+
+    def _own_parameters(self) -> dict[str, Tensor]:
+        return {f"table.{name}": tensor for name, tensor in self.table._own_parameters().items()}
+
+    def _weights(self) -> list[Entry]:
+        return self.table._weights()
+
+    def _serving(self) -> list[Entry]:
+        return self.table._serving()
+
+    def _activation_bytes(self, batch_size: int) -> int:
+        return self.table._activation_bytes(batch_size)
+
+    def _gradient_bytes(self, name: str, parameter: Tensor, batch_size: int | None) -> int:
+        return self.table._gradient_bytes(name.removeprefix("table."), parameter, batch_size)

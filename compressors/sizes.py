@@ -1,0 +1,108 @@
+"""One table: made from a spec, and its size by arithmetic alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from embpress.compressors.base import REFUSED, Compressor, TableOptions
+from embpress.compressors.errors import BudgetError, InputError, nearest
+from embpress.compressors.spec import MethodSpec, as_bytes, as_ratio, parse
+
+
+def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **options: Any) -> Compressor:
+    """Makes one table.
+
+    Args:
+        spec: such as `"tt:rank=32"` or `"robe:ratio=100+bf16"`; ratio and budget count this table's bytes.
+        num_embeddings: rows `n`.
+        embedding_dim: width `D`.
+        **options: more of the method's keywords, `ratio` or `budget`, and those of `TableOptions` (mode, padding_idx,
+            dtype, generator, …).
+
+    Raises:
+        InputError: an unknown method, knob or keyword. BudgetError: a size that cannot be reached.
+    """
+    spec = parse(spec) if isinstance(spec, str) else spec
+    cls = spec.cls
+    for name, default in REFUSED.items():
+        value = options.pop(name, None)
+        if value is not None and value != default:
+            raise InputError(f"{name} is not supported by compressed tables")
+    if "ratio" in options:
+        spec = replace(spec, ratio=as_ratio(options.pop("ratio")), budget=None)
+    if "budget" in options:
+        spec = replace(spec, budget=as_bytes(options.pop("budget")), ratio=None)
+    standard = set(TableOptions.__annotations__)
+    for name in options:
+        if name not in standard and name not in cls.knob_names():
+            raise InputError(f"{spec.name!r} has no keyword {name!r}{nearest(name, [*cls.knob_names(), *standard])}")
+    spec = replace(spec, knobs=spec.knobs | {name: value for name, value in options.items() if name not in standard})
+    table = cls(
+        num_embeddings,
+        embedding_dim,
+        **sized_knobs(spec, num_embeddings, embedding_dim),
+        **cast(TableOptions, {name: value for name, value in options.items() if name in standard}),
+    )
+    return spec.wrap(table)
+
+
+def sized_knobs(spec: MethodSpec, num_embeddings: int, embedding_dim: int) -> dict[str, Any]:
+    """The spec's knobs with the ratio or budget of one table turned into the knobs that reach it."""
+    if spec.fixes_size or (spec.ratio is None and spec.budget is None):
+        return dict(spec.knobs)
+    full = 4 * num_embeddings * embedding_dim
+    budget = spec.budget if spec.budget is not None else int(full / cast(float, spec.ratio))
+    return for_budget(spec, num_embeddings, embedding_dim, budget)
+
+
+def serving_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> int:
+    """Serving bytes in float32 of the table that these knobs make, the spec's modifiers around it."""
+    if not spec.modifiers:
+        return spec.cls.serving_size(n, dim, **knobs)
+    return spec.wrap(spec.cls(n, dim, device="meta", **knobs)).ledger().serving_bytes
+
+
+def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
+    """The knobs of the best table of the spec within `size` bytes, modifiers included.
+
+    Raises:
+        BudgetError: too small for this table. InputError: a method whose size at a fixed width cannot be chosen.
+    """
+    if not spec.tags.for_budget:
+        fixed = serving_size(spec, n, dim, spec.knobs)
+        if fixed <= size:
+            return dict(spec.knobs)
+        raise InputError(
+            f"{spec.name} has one size at a fixed width, {fixed} bytes here: no ratio or budget can change it"
+        )
+
+    def solved(bytes_: int) -> dict[str, Any]:
+        return {**spec.knobs, **spec.cls.for_budget(n, dim, bytes_, **spec.knobs)}  # type: ignore[attr-defined]
+
+    if not spec.modifiers:
+        return solved(size)
+
+    def modified(knobs: dict[str, Any]) -> int:
+        return serving_size(spec, n, dim, knobs)
+
+    # more bytes before the modifiers never make fewer after them
+    low = min_bytes(replace(spec, modifiers=()), n, dim)
+    if modified(solved(low)) > size:
+        raise BudgetError(f"{spec} cannot hold {n} rows of width {dim} in {size} bytes", modified(solved(low)))
+    high, most = 2 * low, 8 * n * dim  # float64 is the widest type
+    while high < most and modified(solved(high)) <= size:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if modified(solved(middle)) <= size else (low, middle)
+    return solved(low)
+
+
+def min_bytes(spec: MethodSpec, n: int, dim: int) -> int:
+    """The smallest serving size that the spec can reach for one table, in bytes."""
+    try:
+        for_budget(spec, n, dim, 0)
+    except BudgetError as error:
+        return error.smallest
+    return 0

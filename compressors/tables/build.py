@@ -1,0 +1,58 @@
+"""The tables of a plan, made method by method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.methods.full import Full
+from embpress.compressors.tables.planning.plan import Plan
+
+# gradients of plain tables are sparse where all rows of a method together are more than this
+SPARSE_ROWS = 100_000
+
+
+def build_tables(
+    plan: Plan, options: Callable[[int], TableOptions], update: dict[str, Any] | None = None
+) -> list[Compressor]:
+    """The tables of a plan in their order.
+
+    Tables of one method are made one after another, since they may share memory; plain full tables come last, so that
+    the others draw the same initial values whatever stays full.
+
+    Args:
+        options: of table t.
+        update: `optimizer` and `learning_rate` of methods that update themselves, where a spec names none.
+    """
+    tables: dict[int, Compressor] = {}
+    for members in _alike(plan):
+        method = plan.tables[members[0]].method
+        shapes = [(plan.tables[t].config.num_embeddings, plan.tables[t].embedding_dim) for t in members]
+        fused = update or {} if method.tags.fused_update else {}
+        knobs = [{**fused, **plan.tables[t].method.knobs} for t in members]
+        for t, table in zip(members, method.cls.build_tables(shapes, knobs, [options(t) for t in members])):
+            tables[t] = method.wrap(table)
+    return [tables[t] for t in range(len(plan.tables))]
+
+
+def sparse_tables(plan: Plan, sparse: bool | None) -> list[bool]:
+    """Which tables take sparse gradients: as asked, by default those of a method with over 100,000 rows in all."""
+    wanted = [False] * len(plan.tables)
+    for members in _alike(plan):
+        rows = sum(plan.tables[t].config.num_embeddings for t in members)
+        can = plan.tables[members[0]].method.tags.sparse_gradients
+        for t in members:
+            wanted[t] = can and (rows > SPARSE_ROWS if sparse is None else sparse)
+    return wanted
+
+
+def _alike(plan: Plan) -> Sequence[list[int]]:
+    """Tables of one method and its modifiers; of one that shares memory, those that ask for the same memory."""
+    by_key: dict[str, list[int]] = {}
+    for t, table in enumerate(plan.tables):
+        method = table.method
+        key = str(method) if method.tags.shared_memory else "+".join([method.name, *map(str, method.modifiers)])
+        by_key.setdefault(key, []).append(t)
+    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.cls is Full and "+" not in key]
+    return [by_key[key] for key in (*(key for key in by_key if key not in plain), *plain)]

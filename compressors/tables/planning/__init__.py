@@ -1,0 +1,1 @@
+"""What every table of a model uses: plans, and how a budget is split."""

@@ -1,0 +1,140 @@
+"""`Plan`: for every table of a model its method, knobs and modifiers, and the bytes it takes; saved as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from embpress.compressors.errors import InputError
+from embpress.compressors.spec import MethodSpec, ModifierSpec
+
+SCHEMA = "embpress-plan/1"
+
+
+class TableConfig(NamedTuple):
+    """One table of a model, as it was asked for."""
+
+    num_embeddings: int
+    embedding_dim: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """One table of a plan.
+
+    Attributes:
+        config: the table, at the model's own width.
+        embedding_dim: the width it is built with; below the model's own where a method saves by width.
+        method: its method, knobs and modifiers, with nothing left to solve.
+        bytes: serving bytes; memory that tables share is divided among them in proportion to n·D.
+    """
+
+    config: TableConfig
+    embedding_dim: int
+    method: MethodSpec
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build: one entry a table, in the model's order."""
+
+    tables: tuple[TablePlan, ...]
+
+    @property
+    def width(self) -> int:
+        """The width that the widest table is built with."""
+        return max(table.embedding_dim for table in self.tables)
+
+    @property
+    def full_bytes(self) -> int:
+        """`Σ 4 n D` at the model's own width."""
+        return sum(4 * table.config.num_embeddings * table.config.embedding_dim for table in self.tables)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the plan as JSON, which `plan:FILE` names wherever a method may stand."""
+        tables = [
+            {
+                "table": t.config.name,
+                "num_embeddings": t.config.num_embeddings,
+                "model_dim": t.config.embedding_dim,
+                "embedding_dim": t.embedding_dim,
+                "method": t.method.name,
+                "knobs": t.method.knobs,
+                "modifiers": [{"name": m.name, "knobs": m.knobs} for m in t.method.modifiers],
+                "bytes": t.bytes,
+            }
+            for t in self.tables
+        ]
+        text = json.dumps({"schema": SCHEMA, "tables": tables}, indent=1, ensure_ascii=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Plan:
+        """A plan from its file.
+
+        Raises:
+            InputError: the file cannot be read or is no plan; names the file, and the table where one is wrong.
+        """
+        try:
+            value = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read the plan {path}: {error.strerror or error}") from None
+        except (ValueError, RecursionError):
+            raise InputError(f"{path} is no plan: it holds no JSON") from None
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA or not isinstance(value.get("tables"), list):
+            raise InputError(f"{path} is no plan: it has no schema {SCHEMA!r} with a list of tables")
+        if not value["tables"]:
+            raise InputError(f"{path}: the plan has no tables")
+        return cls(tuple(_table(entry, f"{path}, table {i}") for i, entry in enumerate(value["tables"], 1)))
+
+    def on(self, configs: Sequence[TableConfig]) -> Plan:
+        """This plan for the tables of a model, which are found by name and must have the planned shape.
+
+        Raises:
+            InputError: a table that the plan does not have, or has with another shape; or one that the model lacks.
+        """
+        by_name = {table.config.name: table for table in self.tables}
+        names = [config.name for config in configs]
+        for name in by_name:
+            if name not in names:
+                raise InputError(f"the plan has a table {name!r}, which this model has not")
+        for config in configs:
+            planned = by_name.get(config.name)
+            if planned is None:
+                raise InputError(f"the plan has no table {config.name!r}")
+            if planned.config[:2] != config[:2]:
+                shapes = [f"{n:,} × {dim}" for n, dim, _ in (planned.config, config)]
+                raise InputError(
+                    f"the plan has the table {config.name!r} with {shapes[0]}, this model with {shapes[1]}"
+                )
+        return Plan(tuple(by_name[name] for name in names))
+
+
+def _table(entry: Any, where: str) -> TablePlan:
+    try:
+        n, dim, width, size = (entry[key] for key in ("num_embeddings", "model_dim", "embedding_dim", "bytes"))
+        if not all(type(number) is int and number > 0 for number in (n, dim, width)) or type(size) is not int:
+            raise InputError(f"{where}: its sizes must be whole numbers")
+        modifiers = tuple(ModifierSpec(m["name"], _knobs(m["knobs"])) for m in entry["modifiers"])
+        method = MethodSpec(entry["method"], _knobs(entry["knobs"]), modifiers=modifiers)
+        config = TableConfig(n, dim, str(entry["table"]))
+    except KeyError as error:
+        raise InputError(f"{where}: {error} is missing") from None
+    except (TypeError, AttributeError):
+        raise InputError(f"{where}: it is not written as plans are") from None
+    parts: list[MethodSpec | ModifierSpec] = [method, *modifiers]
+    for part in parts:
+        for knob in part.knobs:
+            if knob not in part.cls.knob_names():
+                raise InputError(f"{where}: {part.name!r} has no knob {knob!r}")
+    return TablePlan(config, width, method, size)
+
+
+def _knobs(knobs: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where knobs have tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in knobs.items()}

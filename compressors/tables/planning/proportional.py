@@ -1,0 +1,185 @@
+"""The proportional planner: one byte budget for all tables, split by their size before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from embpress.compressors.base import TableOptions
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.ledger import Ledger
+from embpress.compressors.methods.full import Full
+from embpress.compressors.sizes import for_budget, min_bytes, serving_size
+from embpress.compressors.spec import MethodSpec, PlanFile
+from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
+
+
+def kept_full(tables: Sequence[TableConfig], min_rows: int = 200, largest: int | None = None) -> list[bool]:
+    """Which tables stay full: those under `min_rows` rows, and those outside the `largest` ones by size."""
+    order = sorted(range(len(tables)), key=lambda t: -tables[t].num_embeddings * tables[t].embedding_dim)
+    chosen = set(order if largest is None else order[:largest])
+    return [table.num_embeddings < min_rows or t not in chosen for t, table in enumerate(tables)]
+
+
+def plan(
+    spec: MethodSpec,
+    tables: Sequence[TableConfig],
+    *,
+    ratio: float | None = None,
+    budget: int | None = None,
+    min_rows: int = 200,
+    largest: int | None = None,
+) -> Plan:
+    """Turns a ratio or budget for the whole model into knobs for every table.
+
+    The budget is one total. Tables that stay full count; what they leave is split in proportion to n·D, no table below
+    the method's smallest size, and what rounding leaves over goes to the largest tables. A method with shared memory
+    takes all of it as one array; a method that saves by width trains the whole model at width ⌊D / ratio⌋.
+
+    Args:
+        spec: the method; its own ratio or budget beats the arguments, a knob that fixes the size beats both. A plan's
+            file says everything itself.
+        tables: the model's tables.
+        ratio: full bytes / serving bytes.
+        budget: serving bytes.
+        min_rows: smaller tables stay full.
+        largest: only so many tables, the largest, are compressed.
+
+    Raises:
+        BudgetError: not reachable; says the smallest size. InputError: a plan for other tables.
+    """
+    if isinstance(spec, PlanFile):
+        return Plan.read(spec.path).on(tables)
+    full_bytes = sum(4 * n * dim for n, dim, _ in tables)
+    if spec.ratio is not None or spec.budget is not None:
+        ratio, budget = spec.ratio, spec.budget
+        if not spec.sizable and not spec.fixes_size:
+            raise InputError(f"{spec.name} has one size only: it takes no ratio and no budget")
+        spec = replace(spec, ratio=None, budget=None)
+    if ratio is not None and budget is not None:
+        raise InputError("give a ratio or a budget, not both")
+    keep = [False] * len(tables) if spec.cls is Full else kept_full(tables, min_rows, largest)
+    if (ratio is None and budget is None) or not spec.sizable:
+        return _plan(spec, tables, [None if k else spec.knobs for k in keep])
+    if ratio is None:
+        assert budget is not None  # one of the two is given here
+        ratio = full_bytes / budget
+        if ratio < 1:
+            raise InputError(f"a budget of {budget:,} bytes is more than the {full_bytes:,} bytes of the full tables")
+    size = int(full_bytes / ratio) if budget is None else budget
+    if spec.tags.saves_by_width:
+        return _narrower(spec, tables, keep, ratio, size)
+    if all(keep):
+        if ratio > 1:
+            why = f" (no table has {min_rows} rows: a smaller min_rows compresses smaller ones)"
+            raise _unreachable(ratio, full_bytes, full_bytes, why)
+        return _plan(spec, tables, [None] * len(tables))
+    small = sum(4 * n * dim for (n, dim, _), k in zip(tables, keep) if k)
+    chosen = [t for t, k in enumerate(keep) if not k]
+    if spec.tags.shared_memory:
+        dim = max(table.embedding_dim for table in tables)
+        rows = sum(tables[t].num_embeddings * tables[t].embedding_dim for t in chosen) // dim
+        try:
+            shared = for_budget(spec, rows, dim, size - small)
+        except BudgetError as error:
+            raise _unreachable(ratio, full_bytes, small + error.smallest) from None
+        return _plan(spec, tables, [None if k else shared for k in keep])
+    smallest = {t: min_bytes(spec, *tables[t][:2]) for t in chosen}
+    if small + sum(smallest.values()) > size:
+        raise _unreachable(ratio, full_bytes, small + sum(smallest.values()))
+    knobs = _split(spec, tables, smallest, size - small)
+    return _plan(spec, tables, [knobs.get(t) for t in range(len(tables))])
+
+
+def _plan(
+    spec: MethodSpec, tables: Sequence[TableConfig], knobs: Sequence[dict[str, Any] | None], width: int | None = None
+) -> Plan:
+    """The plan of tables with these knobs, full where they are None, all of one width where one is given."""
+    dims = [width or table.embedding_dim for table in tables]
+    methods = [MethodSpec("full") if own is None else replace(spec, knobs=dict(own)) for own in knobs]
+    numel = [table.num_embeddings * dim for table, dim in zip(tables, dims)]
+    if spec.tags.shared_memory:
+        users = [t for t, own in enumerate(knobs) if own is not None]
+        together = _shared_bytes(spec, tables, dims, [knobs[t] or {} for t in users], users) if users else 0
+        rows = sum(numel[t] for t in users)
+        bytes_ = [together * n // rows if t in users else 4 * n for t, n in enumerate(numel)]
+    else:
+        bytes_ = [serving_size(m, n.num_embeddings, dim, m.knobs) for m, n, dim in zip(methods, tables, dims)]
+    return Plan(tuple(map(TablePlan, tables, dims, methods, bytes_)))
+
+
+def _shared_bytes(
+    spec: MethodSpec,
+    tables: Sequence[TableConfig],
+    dims: Sequence[int],
+    knobs: Sequence[dict[str, Any]],
+    users: list[int],
+) -> int:
+    """Serving bytes of the one memory of these tables, which their first table's knobs size."""
+    made = list(
+        spec.cls.build_tables(
+            [(tables[t].num_embeddings, dims[t]) for t in users], knobs, [TableOptions(device="meta")] * len(users)
+        )
+    )
+    whole = Ledger()
+    for table in made:
+        whole += spec.wrap(table).ledger()
+    return whole.serving_bytes
+
+
+def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool], ratio: float, size: int) -> Plan:
+    """The whole model at the largest width that fits: `⌊D / r⌋`, or with modifiers what they leave room for."""
+    widths = {table.embedding_dim for table in tables}
+    if len(widths) > 1:
+        raise InputError(f"{spec.name} needs tables of one width to save by width")
+    full_bytes = sum(4 * n * dim for n, dim, _ in tables)
+    knobs = [None if k else spec.knobs for k in keep]
+    if spec.modifiers:
+        plans = [_plan(spec, tables, knobs, width) for width in range(max(widths), 0, -1)]
+        sizes = [sum(table.bytes for table in made.tables) for made in plans]
+        found = next((made for made, bytes_ in zip(plans, sizes) if bytes_ <= size), None)
+        if found is None:
+            raise _unreachable(ratio, full_bytes, sizes[-1])
+        return found
+    try:
+        width = spec.cls.model_width(max(widths), ratio)
+    except BudgetError:
+        raise _unreachable(ratio, full_bytes, sum(4 * table.num_embeddings for table in tables)) from None
+    return _plan(spec, tables, knobs, width)
+
+
+def _split(
+    spec: MethodSpec, tables: Sequence[TableConfig], smallest: dict[int, int], size: int
+) -> dict[int, dict[str, Any]]:
+    """Knobs of the chosen tables for `size` bytes in all, which holds at smallest their smallest sizes."""
+    weight = {t: tables[t].num_embeddings * tables[t].embedding_dim for t in smallest}
+    share: dict[int, int] = {}
+    open_tables, rest = set(smallest), size
+    while open_tables:
+        total = sum(weight[t] for t in open_tables)
+        low = {t for t in open_tables if rest * weight[t] // total < smallest[t]}
+        for t in low or open_tables:
+            share[t] = smallest[t] if low else rest * weight[t] // total
+        rest -= sum(share[t] for t in low)
+        open_tables = open_tables - low if low else set()
+
+    def solved(t: int, bytes_: int) -> tuple[dict[str, Any], int]:
+        n, dim, _ = tables[t]
+        knobs = for_budget(spec, n, dim, bytes_)
+        return knobs, serving_size(spec, n, dim, knobs)
+
+    result = {t: solved(t, share[t]) for t in smallest}
+    slack = size - sum(used for _, used in result.values())
+    for t in sorted(smallest, key=lambda t: -weight[t]):
+        knobs, used = solved(t, result[t][1] + slack)
+        if used > result[t][1]:
+            slack -= used - result[t][1]
+            result[t] = knobs, used
+    return {t: knobs for t, (knobs, _) in result.items()}
+
+
+def _unreachable(ratio: float, full_bytes: int, smallest: int, why: str = "") -> BudgetError:
+    reach = full_bytes / smallest
+    shown = int(reach * 10) / 10  # rounded down: the ratio named must itself be reachable
+    return BudgetError(f"cannot reach {ratio:g}×, smallest reachable {shown:g}× ({smallest:,} bytes){why}", smallest)

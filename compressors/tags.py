@@ -1,0 +1,36 @@
+"""`Tags`: what a method can do besides what all of them can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a method declares; everything else asks here, never for a method's name.
+
+    Attributes:
+        sparse_gradients: takes `sparse=True`.
+        shared_memory: the tables of a model hold one memory together.
+        fused_update: updates itself in the backward; there is no `.grad`.
+        saves_by_width: a ratio makes the whole model narrower, `model_width` says how much.
+        for_budget: has `for_budget(n, dim, bytes, **fixed)`, keywords by arithmetic alone.
+        from_dense: has `from_dense(weight, **knobs)` → (table, relative error).
+        maintain: has `maintain(step)` → rows of parameters that hold something else now.
+        dtypes: the only dtypes of the parameters; empty for every floating point type.
+    """
+
+    sparse_gradients: bool = False
+    shared_memory: bool = False
+    fused_update: bool = False
+    saves_by_width: bool = False
+    for_budget: bool = False
+    from_dense: bool = False
+    maintain: bool = False
+    dtypes: tuple[torch.dtype, ...] = ()
+
+    def has(self, dtype: torch.dtype) -> bool:
+        """Whether parameters may be of this dtype."""
+        return not self.dtypes or dtype in self.dtypes

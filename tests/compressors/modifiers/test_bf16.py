@@ -1,0 +1,63 @@
+"""`+bf16`: trained as the method is, served in half the bytes, near what was trained."""
+
+import pytest
+import torch
+
+from embpress.compressors import TableCollection, TableConfig, create, parse, plan
+
+CONFIGS = [TableConfig(5000, 16, "a"), TableConfig(300, 16, "b"), TableConfig(20, 16, "small")]
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("method", ["full", "hash", "qr", "robe:sign=true", "mlet", "tt:rank=8"])
+def test_training_is_the_methods_own_and_serving_is_rounded(method):
+    plain = TableCollection.build(CONFIGS, method, generator=seeded())
+    tables = TableCollection.build(CONFIGS, f"{method}+bf16", generator=seeded())
+    ids = torch.stack([torch.arange(20) * 7 % n for n, _, _ in CONFIGS], 1)
+    assert torch.equal(tables(ids), plain(ids))
+    tables(ids).square().sum().backward()
+    plain(ids).square().sum().backward()
+    mine = {id(p): p for p in tables.parameters()}.values()
+    for a, b in zip(mine, plain.parameters()):
+        assert torch.equal(a.grad.to_dense(), b.grad.to_dense())
+    served = tables.fold()(ids)
+    assert served.dtype == torch.float32
+    assert not torch.equal(served, plain(ids))
+    torch.testing.assert_close(served, plain(ids), atol=0.01 * float(plain(ids).abs().max()), rtol=0)
+
+
+def test_the_bytes_are_half_but_for_what_are_no_floats():
+    plain, half = create("hash:k=100", 1000, 16), create("hash:k=100+bf16", 1000, 16)
+    constants = 8 * (4 + 1 + 1)
+    assert plain.ledger().serving_bytes == 4 * 100 * 16 + constants
+    assert half.ledger().serving_bytes == 2 * 100 * 16 + constants
+    assert half.ledger("adagrad").training_bytes == plain.ledger("adagrad").training_bytes
+
+
+@pytest.mark.parametrize("method", ["tt", "robe", "hash", "qr"])
+def test_a_ratio_counts_what_is_served(method):
+    """At one ratio the modified method trains about twice the parameters, and serves within the budget."""
+    size = sum(4 * n * dim for n, dim, _ in CONFIGS) // 8
+    bytes_ = {}
+    for spec in (method, f"{method}+bf16"):
+        tables = TableCollection.build(CONFIGS, spec, ratio=8, device="meta")
+        assert tables.serving_bytes <= size
+        bytes_[spec] = sum(p.numel() for p in {id(p): p for p in tables.parameters()}.values())
+    assert 1.5 < bytes_[f"{method}+bf16"] / bytes_[method] < 2.2
+
+
+def test_a_method_that_saves_by_width_trains_at_the_width_that_is_left():
+    assert plan(parse("mlet"), CONFIGS, ratio=8).width == 2
+    made = plan(parse("mlet+bf16"), CONFIGS, ratio=8)
+    assert made.width == 3  # two bytes an element would allow 4, but the small table stays plain
+    assert sum(table.bytes for table in made.tables) == 2 * 3 * 5300 + 4 * 3 * 20
+    assert plan(parse("mlet+bf16"), [TableConfig(5000, 16)], ratio=8).width == 4
+
+
+def test_shared_memory_is_rounded_once():
+    tables = TableCollection.build(CONFIGS[:2], "robe:size=1000+bf16", generator=seeded())
+    folded = tables.fold()
+    assert folded.serving_bytes == tables.serving_bytes == 2 * 1000 + 8 * 3
