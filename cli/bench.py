@@ -149,7 +149,7 @@ def _run(
         "environment": environment(device),
         "device": device,
         "peak": None if context.peak is None else asdict(context.peak),
-        "backend": {op: ops.backend(op, on.type) for op in ops.NAMES if op.startswith(getattr(module, "OPS", ""))},
+        "backend": {op: ops.backend(op, on.type) for op in ops.names() if op.startswith(getattr(module, "OPS", ""))},
         "quick": quick,
         "seconds": seconds,
         "size": asdict(size),

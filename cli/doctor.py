@@ -37,7 +37,7 @@ def command(build: bool) -> None:
     reason = fbgemm(devices[-1])
     rows.append(["FBGEMM", "imports: the method full-tbe works" if reason is None else f"{reason}: full-tbe is off"])
     rows.append(["native ops", f"loaded, with {load.isa()} vectors" if load.missing is None else load.missing])
-    for op in ops.NAMES:
+    for op in ops.names():
         answers = {device: ops.backend(op, device) for device in devices}
         rows.append([f"op {op}", "; ".join(_answer(backend, device, devices) for device, backend in answers.items())])
     rows.append(["methods", ", ".join(available())])
