@@ -118,7 +118,7 @@ def _run(
     from embpress.dlrm.bench.replay import timer_of
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.runs.record import write_json
+    from embpress.dlrm.runs.store import write_json
     from embpress.kernels import ops
     from embpress.reports.bench.page import page_of
 

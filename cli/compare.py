@@ -20,6 +20,7 @@ from embpress.cli.options import (
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
+    from embpress.dlrm.runs.record import Run
     from embpress.dlrm.training.settings import Settings
 
 
@@ -84,7 +85,7 @@ def run_all(
     from embpress.cli.show import RunProgress, console, show_result
     from embpress.dlrm.data import describe
     from embpress.dlrm.runs.compare import compare
-    from embpress.dlrm.runs.record import read_all
+    from embpress.dlrm.runs.store import read_all, record_paths
 
     check_reachable(data, specs, settings)
     folder = out_folder(out_path, data, settings)  # only now: what is refused leaves none behind
@@ -98,23 +99,23 @@ def run_all(
         f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
         markup=False,
     )
-    present = len(list((folder / "records").glob("*.json")))
+    present = len(record_paths(folder))
     if present:
         out.print(f"joins {present} run{'s' if present > 1 else ''} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
         for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
-            progress.log(_line(step.record, step.kept, step.number, step.total))
-            waited |= not step.kept and settings.threads > 1 and _waited(step.record)
+            progress.log(_line(step.run, step.kept, step.number, step.total))
+            waited |= not step.kept and settings.threads > 1 and _waited(step.run)
         if waited:
             progress.log(
                 f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "
                 "machine; --threads 1 may be faster"
             )
-    records = read_all(folder)
+    runs = read_all(folder)
     out.print()
-    show_result(records, folder)
-    if not any(record["status"] == "ok" for record in records):
+    show_result(runs, folder)
+    if not any(run.ok for run in runs):
         raise click.exceptions.Exit(1)
 
 
@@ -138,23 +139,22 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
         raise InputError("; ".join(refused))
 
 
-def _waited(record: dict[str, Any]) -> bool:
+def _waited(run: Run) -> bool:
     """Whether the threads of a finished run waited for each other."""
     from embpress.dlrm.training.waiting import threads_wait
 
-    if record["status"] != "ok" or record["device"] != "cpu":
+    if not run.ok or run.device != "cpu":
         return False
-    metrics = record["metrics"]
-    return threads_wait(metrics["step_ms"] / 1e3, metrics["train_seconds"], record["learning_curve"][-1]["step"])
+    return threads_wait(run.metrics["step_ms"] / 1e3, run.metrics["train_seconds"], run.learning_curve[-1].step)
 
 
-def _line(record: dict[str, Any], kept: bool, number: int, total: int) -> str:
+def _line(run: Run, kept: bool, number: int, total: int) -> str:
     """One finished run."""
-    head = f"[{number}/{total}] {record['method']} · seed {record['seed']}: "
-    if record["status"] == "cannot reach":
-        return head + record["reason"]
-    if record["status"] != "ok":
-        return head + f"{record['status']}: {record['reason']}"
-    metrics = record["metrics"]
+    head = f"[{number}/{total}] {run.method} · seed {run.seed}: "
+    if run.status == "cannot reach":
+        return f"{head}{run.reason}"
+    if not run.ok:
+        return f"{head}{run.status}: {run.reason}"
+    metrics = run.metrics
     tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s"
     return head + f"AUC {metrics['auc']:.4f} at {metrics['ratio']:.1f}×{tail}"

@@ -155,18 +155,11 @@ def out_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
     Raises:
         InputError: it cannot be written.
     """
-    from embpress.compressors.errors import InputError
     from embpress.compressors.guard import path
-    from embpress.dlrm.runs.record import fingerprint, write_atomic
+    from embpress.dlrm.runs.record import fingerprint
+    from embpress.dlrm.runs.store import check_writable
 
     name = f"{data.name}-{fingerprint([data.fingerprint, settings.protocol()])[:6]}"
     folder = path(asked, "--out") if asked else Path("runs") / name
-    try:
-        at = next(part for part in (folder, *folder.parents) if part.exists())
-    except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}") from None
-    if not at.is_dir():
-        raise InputError(f"--out {folder}: {at} is a file, a folder is needed")
-    write_atomic(folder / "records" / ".writable", lambda file: file.write(b""))
-    (folder / "records" / ".writable").unlink()
+    check_writable(folder)
     return folder

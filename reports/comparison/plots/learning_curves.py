@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embpress.reports import records
+from embpress.dlrm.runs.record import Run
 from embpress.reports.plotting.labels import label_ends
 from embpress.reports.plotting.style import figure, looks, spread_text, tidy
 from embpress.reports.summary import Summary
 
-_MOST = 14  # more lines than this cannot be read
+TITLE = "Learning curves"
+CAPTION = "Where the lines lie within one another's bands, seeds matter more than methods."
+_MAX_LINES = 14  # more lines than this cannot be read
 _STEEP = 0.2  # of the training
 _PANELS = (("valid_auc", "Validation AUC"), ("train_loss", "Training loss"))
 
 
-def learning_curves(rows: Sequence[Summary]) -> Figure | None:
+def draw(rows: Sequence[Summary]) -> Figure | None:
     """Validation AUC and training loss by epoch, mean over the seeds with a band; None without curves."""
     styles = looks(rows, width=22)
     curves = {name: {row.label: found for row in rows if (found := _curve(row, name))} for name, _ in _PANELS}
-    shown = [row for row in rows if any(row.label in found for found in curves.values())][:_MOST]
+    shown = [row for row in rows if any(row.label in found for found in curves.values())][:_MAX_LINES]
     panels = [(name, title) for name, title in _PANELS if any(row.label in curves[name] for row in shown)]
     if not panels:
         return None
-    made = figure(4.1 * len(panels))
-    grid = made.subplots(len(panels), 1, squeeze=False)[:, 0]
-    of = f"; the first {_MOST} of {len(rows)} methods" if len(shown) == _MOST < len(rows) else ""
+    fig = figure(4.1 * len(panels))
+    grid = fig.subplots(len(panels), 1, squeeze=False)[:, 0]
+    of = f"; the first {_MAX_LINES} of {len(rows)} methods" if len(shown) == _MAX_LINES < len(rows) else ""
     for axes, (name, title) in zip(grid, panels):
         for row in shown:
             if row.label not in curves[name]:
@@ -44,13 +46,13 @@ def learning_curves(rows: Sequence[Summary]) -> Figure | None:
         tidy(axes, f"{title} while training", f"{spread_text(shown)}{of}{cut}")
         axes.set_ylabel(title, fontsize=10)
         axes.set_xlabel("Epoch", fontsize=10)
-    made.tight_layout()
-    made.subplots_adjust(right=0.76)
-    made.canvas.draw()
+    fig.tight_layout()
+    fig.subplots_adjust(right=0.76)
+    fig.canvas.draw()
     for axes, (name, _) in zip(grid, panels):
         ends = [(*curves[name][row.label][-1][:2], row) for row in shown if row.label in curves[name]]
         label_ends(axes, [(x, y, styles[row.label].label, styles[row.label].colour) for x, y, row in ends])
-    return made
+    return fig
 
 
 def _curve(row: Summary, name: str) -> list[tuple[float, float, float]]:
@@ -79,10 +81,7 @@ def _cut_start(axes: Axes, curves: Sequence[Sequence[tuple[float, float, float]]
     return "; the steep start lies outside" if bottom < low - 2 * room or top > high + 2 * room else ""
 
 
-def _points(run: Mapping[str, object], name: str) -> dict[float, tuple[float, float]]:
-    found = {}
-    for point in records.items(run, "learning_curve"):
-        step, epoch, value = (records.finite(point.get(key)) for key in ("step", "epoch", name))
-        if step is not None and value is not None:
-            found[step] = (step if epoch is None else epoch, value)
-    return found
+def _points(run: Run, name: str) -> dict[int, tuple[float, float]]:
+    """(epoch, value) by step."""
+    values = ((point, getattr(point, name)) for point in run.learning_curve)
+    return {point.step: (point.epoch, value) for point, value in values if value is not None}

@@ -13,8 +13,11 @@ from embpress.reports.metrics import BATCH_SIZES
 from embpress.reports.plotting.style import TEXT, figure, looks, tidy
 from embpress.reports.summary import Summary
 
+TITLE = "Lookup latency"
+CAPTION = "Time of one call that looks up all tables, by the rows in the batch."
 
-def lookup_latency(rows: Sequence[Summary]) -> Figure | None:
+
+def draw(rows: Sequence[Summary]) -> Figure | None:
     """One group of bars a batch size: p50 as bar, p99 as whisker, log scale; None without times.
 
     The bars lie flat, so that each method is named beside its bar however long its name is.
@@ -25,8 +28,8 @@ def lookup_latency(rows: Sequence[Summary]) -> Figure | None:
         return None
     times = [t for row in shown for batch in BATCH_SIZES for p in (50, 99) if (t := _p(row, p, batch))]
     low, high = _ends(times)
-    made = figure(1.75 + 0.34 * len(shown))
-    grid = made.subplots(1, len(BATCH_SIZES), sharey=True, squeeze=False)[0]
+    fig = figure(1.75 + 0.34 * len(shown))
+    grid = fig.subplots(1, len(BATCH_SIZES), sharey=True, squeeze=False)[0]
     for axes, batch in zip(grid, BATCH_SIZES):
         axes.set_xscale("log")
         axes.set_xlim(low, high)
@@ -52,14 +55,14 @@ def lookup_latency(rows: Sequence[Summary]) -> Figure | None:
         tick.set_parse_math(False)
     grid[0].set_ylim(len(shown) - 0.4, -0.6)
     where = sorted({row.device for row in shown if row.device})
-    made.supxlabel(
+    fig.supxlabel(
         f"Time of one lookup call for all tables{' on ' + ', '.join(where) if where else ''} (log scale); "
         "bar and number: p50 in µs, whisker: p99",
         fontsize=10,
     )
-    made.suptitle("Lookup latency", x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
-    made.tight_layout()
-    return made
+    fig.suptitle(TITLE, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
+    fig.tight_layout()
+    return fig
 
 
 def _p(row: Summary, percent: int, batch: int) -> float | None:

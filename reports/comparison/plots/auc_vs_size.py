@@ -17,8 +17,14 @@ from embpress.reports.plotting.pareto import pareto_front
 from embpress.reports.plotting.style import FAINT, FULL, figure, looks, spread_text, tidy
 from embpress.reports.summary import Summary
 
+TITLE = "Test AUC against size"
+CAPTION = (
+    "Up and to the left is better. The grey steps are the Pareto front: no measured method is both smaller and better "
+    "than one on it."
+)
 
-def auc_vs_size(rows: Sequence[Summary]) -> Figure | None:
+
+def draw(rows: Sequence[Summary]) -> Figure | None:
     """Mean test AUC against serving bytes, None where no run has both."""
     styles = looks(rows)
     shown = [row for row in rows if "auc" in row.stats and (row.mean("serving_bytes") or 0) > 0]
@@ -26,8 +32,8 @@ def auc_vs_size(rows: Sequence[Summary]) -> Figure | None:
         return None
     points = [(row.stats["serving_bytes"].mean, row.stats["auc"].mean) for row in shown]
     spreads = [row.stats["auc"].sd or 0.0 for row in shown]
-    made = figure(5.6 + 0.12 * max(0, len(shown) - 10))  # names need room
-    axes = made.subplots()
+    fig = figure(5.6 + 0.12 * max(0, len(shown) - 10))  # names need room
+    axes = fig.subplots()
     axes.set_xscale("log")
     for row, point, spread in zip(shown, points, spreads):
         style = styles[row.label]
@@ -51,12 +57,12 @@ def auc_vs_size(rows: Sequence[Summary]) -> Figure | None:
     axes.set_xlabel("Bytes needed to serve (log scale, 1 MB = 10⁶ bytes)", fontsize=10)
     axes.set_ylabel(METRICS["auc"].title, fontsize=10)
     line = "; dashed: full tables" if full else ""
-    tidy(axes, "Test AUC against size", f"{spread_text(shown)}; grey steps: Pareto front{line}")
-    made.tight_layout()
-    made.canvas.draw()
+    tidy(axes, TITLE, f"{spread_text(shown)}; grey steps: Pareto front{line}")
+    fig.tight_layout()
+    fig.canvas.draw()
     texts = [_name(styles[row.label].label, row) for row in shown]
     label_points(axes, points, texts, _obstacles(axes, points, spreads, full))
-    return made
+    return fig
 
 
 def _name(label: str, row: Summary) -> str:
