@@ -12,7 +12,7 @@ help: ## this list
 install: $(VENV)/.installed ## the environment with everything in it
 
 # torch comes first and alone: the build of this package uses the torch that is there, never one of its own
-$(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(wildcard kernels/cpu/* kernels/cuda/*)
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(shell find kernels/common kernels/cpu kernels/cuda -type f)
 	$(PYTHON) -c 'import sys; sys.exit("embpress needs Python 3.10 or later") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch setuptools wheel ninja

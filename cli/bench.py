@@ -118,7 +118,7 @@ def _run(
     from embpress.dlrm.bench.replay import timer_of
     from embpress.dlrm.measure.device import make_current, resolve_device
     from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.runs.record import write_json
+    from embpress.dlrm.runs.store import write_json
     from embpress.kernels import ops
     from embpress.reports.bench.page import page_of
 
@@ -149,7 +149,7 @@ def _run(
         "environment": environment(device),
         "device": device,
         "peak": None if context.peak is None else asdict(context.peak),
-        "backend": {op: ops.backend(op, on.type) for op in ops.NAMES if op.startswith(getattr(module, "OPS", ""))},
+        "backend": {op: ops.backend(op, on.type) for op in ops.names() if op.startswith(getattr(module, "OPS", ""))},
         "quick": quick,
         "seconds": seconds,
         "size": asdict(size),

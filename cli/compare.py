@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from embpress.cli.options import command_line, data_options, load_data, out_folder, settings_of, training_options
-from embpress.compressors.errors import InputError
+from embpress.cli.numbers import Whole
+from embpress.cli.options import (
+    command_line,
+    data_options,
+    load_data,
+    out_folder,
+    set_threads,
+    settings_of,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
+    from embpress.dlrm.runs.record import Run
     from embpress.dlrm.training.settings import Settings
 
 
@@ -25,10 +33,12 @@ if TYPE_CHECKING:
     help="Methods with their knobs, separated by commas; see embpress list.",
 )
 @training_options
-@click.option("--seeds", type=int, default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread.")
+@click.option(
+    "--seeds", type=Whole(1), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
+)
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
-    """Train the same DLRM with several methods on your data: size, AUC and latency side by side.
+def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
+    """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. Every run is saved as it ends: after an
     interruption the same command goes on where it stopped.
@@ -43,54 +53,69 @@ def command(methods: str, seeds: int, out: str | None, **given: Any) -> None:
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
     """
-    from embpress.compressors import parse_all
+    from embpress.compressors import InputError, parse_all
+    from embpress.compressors.guard import whole
+    from embpress.dlrm.training.settings import SEEDS
 
     specs = parse_all(methods)  # before the data are read: a typing mistake should not wait for them
     if not specs:
         raise InputError("--methods is empty; see embpress list")
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
-    if seeds < 1:
-        raise InputError(f"--seeds must be at least 1, got {seeds}")
-    run_all(*prepared(given, out), specs, list(range(seeds)))
+    whole(seeds, "--seeds", 1, SEEDS)
+    run_all(*prepared(options), out, specs, list(range(seeds)))
 
 
-def prepared(given: dict[str, Any], out: str | None) -> tuple[ClickData, Settings, Path]:
-    """Data, settings and run folder from the options; says at a terminal that it is reading."""
+def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
+    """Data and settings from the options; says at a terminal that it is reading."""
     from embpress.cli.show import console
-    from embpress.dlrm.measure.device import resolve_device
 
-    given["device"] = resolve_device(given["device"])  # before the data are read: a mistake should not wait for them
+    set_threads(options.pop("threads"))
+    settings_of(0, options)  # before the data are read: a mistake should not wait for them
     with console(stderr=True).status("reading data"):
-        data = load_data(given)
-    settings = settings_of(data, given)
-    return data, settings, out_folder(out, data, settings)
+        data = load_data(options)
+    settings = settings_of(len(data.train) + len(data.valid) + len(data.test), options)
+    return data, settings
 
 
-def run_all(data: ClickData, settings: Settings, folder: Path, specs: list[MethodSpec], seeds: list[int]) -> None:
+def run_all(
+    data: ClickData, settings: Settings, out_path: str | None, specs: list[MethodSpec], seeds: list[int]
+) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
     from embpress.cli.show import RunProgress, console, show_result
     from embpress.dlrm.data import describe
     from embpress.dlrm.runs.compare import compare
-    from embpress.dlrm.runs.record import read_all
+    from embpress.dlrm.runs.store import read_all, record_paths
 
     check_reachable(data, specs, settings)
+    folder = out_folder(out_path, data, settings)  # only now: what is refused leaves none behind
     out = console()
     out.print(describe(data), markup=False)
     out.print(
-        f"{settings.model} model, width {settings.width}, {settings.optimizer} {settings.learning_rate:g}, "
-        f"batch {settings.batch_size}, {settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+        f"{settings.model} model, {settings.preset} preset, width {settings.width}, "
+        f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
+        f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
         f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
         markup=False,
     )
+    present = len(record_paths(folder))
+    if present:
+        out.print(f"joins {present} run{'s' if present > 1 else ''} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
+        waited = False
         for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
-            progress.log(_line(step.record, step.kept, step.number, step.total))
-    records = read_all(folder)
+            progress.log(_line(step.run, step.kept, step.number, step.total))
+            waited |= not step.kept and settings.threads > 1 and _waited(step.run)
+        if waited:
+            progress.log(
+                f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "
+                "machine; --threads 1 may be faster"
+            )
+    runs = read_all(folder)
     out.print()
-    show_result(records, folder)
-    if not any(record["status"] == "ok" for record in records):
+    show_result(runs, folder)
+    if not any(run.ok for run in runs):
         raise click.exceptions.Exit(1)
 
 
@@ -100,7 +125,7 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
     Raises:
         InputError: a knob with a value that does not fit these tables, or a size that none of the methods can reach.
     """
-    from embpress.compressors import BudgetError
+    from embpress.compressors import BudgetError, InputError
     from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
@@ -114,13 +139,22 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
         raise InputError("; ".join(refused))
 
 
-def _line(record: dict[str, Any], kept: bool, number: int, total: int) -> str:
+def _waited(run: Run) -> bool:
+    """Whether the threads of a finished run waited for each other."""
+    from embpress.dlrm.training.waiting import threads_wait
+
+    if not run.ok or run.device != "cpu":
+        return False
+    return threads_wait(run.metrics["step_ms"] / 1e3, run.metrics["train_seconds"], run.learning_curve[-1].step)
+
+
+def _line(run: Run, kept: bool, number: int, total: int) -> str:
     """One finished run."""
-    head = f"[{number}/{total}] {record['method']} · seed {record['seed']}: "
-    if record["status"] == "cannot reach":
-        return head + record["reason"]
-    if record["status"] != "ok":
-        return head + f"{record['status']}: {record['reason']}"
-    metrics = record["metrics"]
+    head = f"[{number}/{total}] {run.method} · seed {run.seed}: "
+    if run.status == "cannot reach":
+        return f"{head}{run.reason}"
+    if not run.ok:
+        return f"{head}{run.status}: {run.reason}"
+    metrics = run.metrics
     tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s"
     return head + f"AUC {metrics['auc']:.4f} at {metrics['ratio']:.1f}×{tail}"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import importlib
+import os
+import pkgutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-COMMANDS = {
-    "compare": "Train the same DLRM with several methods: size, AUC and latency side by side.",
-    "train": "Train one method with one seed.",
-    "report": "Write a report from the records of a run folder.",
-    "list": "Show the methods and their knobs.",
-    "bench": "Measure speed on this machine.",
-    "doctor": "Show what is installed and which backends answer.",
-}
+import embpress.cli
 
 
 class Mistake(click.ClickException):
@@ -23,47 +21,82 @@ class Mistake(click.ClickException):
 
     exit_code = 2
 
+    def __init__(self, message: str) -> None:
+        # names of files may hold what no terminal and no log can show
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
+
+
+def commands() -> dict[str, str]:
+    """The commands and what each does: files of this folder with a function `command`, read and not imported.
+
+    A file with `_` in its name holds a part of a command.
+    """
+    texts = {}
+    for module in pkgutil.iter_modules(embpress.cli.__path__):
+        spec = module.module_finder.find_spec(module.name, None)
+        if spec is None or spec.origin is None:
+            continue
+        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "command" and "_" not in module.name:
+                texts[module.name] = (ast.get_docstring(node) or "").split("\n")[0]
+    return texts
+
 
 class Commands(click.Group):
     """Loads a command's module when it is asked for, so that help does not wait for torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which a user needs them."""
-        return list(COMMANDS)
+        """By name."""
+        return list(commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of module `embpress.cli.<name>`."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in commands():
             return None
         return importlib.import_module(f"embpress.cli.{cmd_name}").command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Names the nearest command for one that is not there."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and args[0] not in commands():
             from embpress.compressors.errors import nearest
 
-            raise Mistake(f"no command {args[0]!r}{nearest(args[0], COMMANDS)}")
+            raise Mistake(f"no command {args[0]!r}{nearest(args[0], commands())}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One line a command, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(commands().items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; a mistake of the user's becomes one sentence."""
         try:
             return super().invoke(ctx)
-        except ValueError as error:
-            from embpress.compressors.errors import InputError  # now, since help does not wait for torch
+        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
+            raise
+        except Exception as error:
+            from embpress.compressors.errors import InputError
 
-            if not isinstance(error, InputError) or ctx.params.get("debug"):
+            if ctx.params.get("debug") or not isinstance(error, InputError):
                 raise
             raise Mistake(str(error)) from None
-        except BrokenPipeError:
-            # the reader of a pipe went away (`| head`): no traceback at exit either
-            sys.stderr.close()
-            ctx.exit(0)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """As click's; a standard output that is full is one sentence, one that nobody reads (`| head`) is none."""
+        try:
+            try:
+                return super().main(*args, **options)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            unread, full = error.errno == errno.EPIPE, error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+            if error.filename is not None or not (unread or full):
+                raise
+            if not unread:
+                click.echo(f"Error: standard output cannot be written: {error.strerror}; send it elsewhere", err=True)
+            # else what is still in its buffer fails again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0 if unread else 2)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

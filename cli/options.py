@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from embpress.compressors.errors import InputError
+from embpress.cli.numbers import Whole
+from embpress.dlrm.data.formats import formats
+from embpress.dlrm.data.formats.base import Format, Option
 
 if TYPE_CHECKING:
     from embpress.dlrm.data import ClickData
@@ -21,66 +23,66 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEVICE = click.option("--device", default="cpu", show_default=True, help="Where it runs: cpu, cuda or cuda:INDEX.")
 AMP = click.option("--amp", is_flag=True, help="MLPs and interaction in bfloat16; tables and loss stay float32.")
 
-_DATA = [
-    click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE]..."),
-    click.option("--format", type=str, default="auto", help="auto, criteo, csv, parquet, libfm or synthetic."),
-    click.option(
-        "--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be given several times."
-    ),
-    click.option("--label", help="csv, parquet: the label column (0/1 or -1/1). Guessed if left out."),
-    click.option("--dense", help="csv, parquet: numeric columns, separated by commas."),
-    click.option("--sparse", help="csv, parquet: id columns, separated by commas; list columns are multi-hot."),
-    click.option("--fields", type=click.Path(), metavar="FILE", help="libfm: which field each index belongs to."),
-    click.option(
-        "--split", help="order (last fifth is the test part) or random. Default: order for criteo and synthetic."
-    ),
-    click.option("--split-seed", type=int, default=0, show_default=True, help="Seed of a random split."),
-    click.option("--min-count", type=int, default=2, show_default=True, help="Rarer ids share row 0 of their table."),
-    click.option("--rows", type=int, help="Rows to read of each part, or to make (synthetic: 200,000)."),
-    click.option("--scale", type=float, help="Synthetic: table sizes as a share of Criteo-Kaggle's. [default: 0.003]"),
-    click.option(
-        "--structure", type=float, help="Synthetic: 0 (ids independent) to 1 (clustered, low rank). [default: 0.5]"
-    ),
-    click.option("--zipf", type=float, help="Synthetic: exponent of the id frequencies. [default: 1.05]"),
-]
 _TRAINING = [
     click.option("--ratio", type=str, help="Full bytes / serving bytes of all tables together, such as 16."),
     click.option("--budget", type=str, help="Serving bytes of all tables together, such as 20M."),
-    click.option("--min-rows", type=int, help="Smaller tables stay full, and count. [default: 200]"),
-    click.option("--largest", type=int, help="Compress only so many tables, the largest."),
+    click.option("--min-rows", type=Whole(), help="Smaller tables stay full, and count. [default: 200]"),
+    click.option("--largest", type=Whole(1), help="Compress only so many tables, the largest."),
+    click.option("--model", default="dlrm", show_default=True, help="Click model, a file of dlrm/models."),
     click.option(
-        "--model", default="default", show_default=True, help="default, kaggle (DLRM's) or terabyte (MLPerf's)."
+        "--preset", default="default", show_default=True, help="default, kaggle (DLRM's) or terabyte (MLPerf's)."
     ),
-    click.option("--width", type=int, help="Width of the tables. [default: 16; terabyte: 128]"),
+    click.option("--width", type=Whole(1), help="Width of the tables. [default: 16; terabyte: 128]"),
     click.option("--optimizer", help="sgd, adagrad or rowwise_adagrad. [default: adagrad; kaggle, terabyte: sgd]"),
     click.option("--lr", "learning_rate", type=float, help="Learning rate. [default: 0.02; kaggle: 0.1; terabyte: 1]"),
-    click.option("--batch-size", type=int, help="Samples a step. [default: 256, from a million rows on 2048]"),
-    click.option("--epochs", type=int, help="Passes over the training part. [default: 1]"),
+    click.option("--batch-size", type=Whole(1), help="Samples a step. [default: 256, from a million rows on 2048]"),
+    click.option("--epochs", type=Whole(1), help="Passes over the training part. [default: 1]"),
     DEVICE,
     AMP,
-    click.option("--threads", type=int, help="CPU threads. [default: torch's]"),
+    click.option("--threads", type=Whole(1), help="CPU threads. [default: torch's]"),
 ]
-DATA_NAMES = [
-    "paths",
-    "format",
-    "test",
-    "label",
-    "dense",
-    "sparse",
-    "fields",
-    "split",
-    "split_seed",
-    "min_count",
-    "rows",
-    "scale",
-    "structure",
-    "zipf",
-]
+# the options of all data, as `load` calls them; each format adds its own
+_COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "rows")
+_SHOWN_AS = {str: "TEXT", int: "INTEGER", float: "FLOAT", Path: "FILE", list: "NAMES"}
+
+
+def _data() -> list[Callable[[F], F]]:
+    known = formats()
+    ordered = [name for name, reader in known.items() if reader.split == "order"]
+    return [
+        click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE]..."),
+        click.option("--format", default="auto", show_default=True, help=f"auto, or one of {', '.join(known)}."),
+        click.option("--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be repeated."),
+        *_of_formats(known),
+        click.option(
+            "--split", help=f"order (last fifth is the test part; default of {', '.join(ordered)}) or random."
+        ),
+        click.option("--split-seed", type=Whole(), default=0, show_default=True, help="Seed of a random split."),
+        click.option(
+            "--min-count", type=Whole(1), default=2, show_default=True, help="Rarer ids share row 0 of their table."
+        ),
+        click.option("--rows", type=Whole(1), help="Rows to read of each part, or to make (synthetic: 200,000)."),
+    ]
+
+
+def _of_formats(known: dict[str, type[Format]]) -> list[Callable[[F], F]]:
+    """The options that only some formats have: one with the same name in several is one."""
+    homes: dict[str, dict[Option, list[str]]] = {}
+    for name, reader in known.items():
+        for option in reader.options:
+            if option.command_line:
+                homes.setdefault(option.name, {}).setdefault(option, []).append(name)
+    decorators = []
+    for name, meanings in homes.items():
+        text = " ".join(f"{', '.join(names)}: {option.help}" for option, names in meanings.items())
+        shown = _SHOWN_AS[next(iter(meanings)).kind]
+        decorators.append(click.option(f"--{name.replace('_', '-')}", name, type=str, metavar=shown, help=text))
+    return decorators
 
 
 def data_options(function: F) -> F:
     """Adds the options that say which data and how to read them."""
-    for option in reversed(_DATA):
+    for option in reversed(_data()):
         function = option(function)
     return function
 
@@ -92,42 +94,54 @@ def training_options(function: F) -> F:
     return function
 
 
-def load_data(given: dict[str, Any]) -> ClickData:
+def load_data(options: dict[str, Any]) -> ClickData:
     """Reads or makes the data from the options' values."""
     from embpress.dlrm.data import load
 
-    own = {name: given[name] for name in DATA_NAMES}
-    synthetic = {name: value for name in ("scale", "structure", "zipf") if (value := own.pop(name)) is not None}
-    return load(**own, **synthetic)
+    return load(**{name: value for name, value in options.items() if name in _data_names()})
 
 
-def settings_of(data: ClickData, given: dict[str, Any]) -> Settings:
-    """Settings from the options' values; sets the number of threads and makes their device the current one."""
+def _data_names() -> set[str]:
+    return {*_COMMON, *(o.name for reader in formats().values() for o in reader.options if o.command_line)}
+
+
+def settings_of(rows: int, options: dict[str, Any]) -> Settings:
+    """Settings for data of so many rows from the options' values; makes their device the current one."""
     import torch
 
+    from embpress.compressors.errors import InputError
     from embpress.compressors.spec import as_bytes, as_ratio
     from embpress.dlrm.measure.device import make_current
     from embpress.dlrm.training.settings import resolve
 
-    own = {name: value for name, value in given.items() if name not in DATA_NAMES}
-    ratio, budget = own.pop("ratio"), own.pop("budget")
+    values = {name: value for name, value in options.items() if name not in _data_names()}
+    ratio, budget = values.pop("ratio"), values.pop("budget")
     if ratio is not None and budget is not None:
         raise InputError("give --ratio or --budget, not both")
-    threads = own.pop("threads")
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
-    rows = len(data.train) + len(data.valid) + len(data.test)
     settings = resolve(
         rows,
         ratio=None if ratio is None else as_ratio(ratio),
         budget=None if budget is None else as_bytes(budget),
         threads=torch.get_num_threads(),
-        **own,
+        **values,
     )
     make_current(settings.device)
     return settings
+
+
+def set_threads(threads: int | None) -> None:
+    """Sets torch's threads, where a number is asked for.
+
+    Raises:
+        InputError: more than may be asked for: so many would only wait for each other, or cannot be started.
+    """
+    import torch
+
+    from embpress.compressors.guard import whole
+    from embpress.dlrm.training.settings import max_threads
+
+    if threads is not None:
+        torch.set_num_threads(whole(threads, "--threads", 1, max_threads()))
 
 
 def command_line() -> str:
@@ -135,19 +149,17 @@ def command_line() -> str:
     return shlex.join(["embpress", *sys.argv[1:]])
 
 
-def out_folder(given: str | None, data: ClickData, settings: Settings) -> Path:
-    """The run folder: given, or named after the data and the way of training, so that the same command finds it again.
+def out_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
+    """The run folder: `asked`, or one named after data and training, so that the same command finds it again.
 
     Raises:
         InputError: it cannot be written.
     """
-    from embpress.dlrm.runs.record import fingerprint, write_atomic
+    from embpress.compressors.guard import path
+    from embpress.dlrm.runs.record import fingerprint
+    from embpress.dlrm.runs.store import check_writable
 
     name = f"{data.name}-{fingerprint([data.fingerprint, settings.protocol()])[:6]}"
-    folder = Path(given) if given else Path("runs") / name
-    at = next(part for part in (folder, *folder.parents) if part.exists())
-    if not at.is_dir():
-        raise InputError(f"--out {folder}: {at} is a file, a folder is needed")
-    write_atomic(folder / "records" / ".writable", lambda file: file.write(b""))
-    (folder / "records" / ".writable").unlink()
+    folder = path(asked, "--out") if asked else Path("runs") / name
+    check_writable(folder)
     return folder

@@ -10,6 +10,18 @@ import click
 from embpress.compressors.errors import InputError
 
 
+class PageOption(click.Option):
+    """Its help names the pages that are there when it is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help with every page's name and what it tells."""
+        from embpress.reports.pages import about, page_names
+
+        record = super().get_help_record(ctx)
+        known = " ".join(f"{name}: {about(name)[1]}" for name in page_names())
+        return record and (record[0], f"{record[1]} {known}")
+
+
 @click.command(name="report")
 @click.argument("folder", type=click.Path())
 @click.option(
@@ -24,10 +36,9 @@ from embpress.compressors.errors import InputError
     "--page",
     "pages",
     multiple=True,
-    type=click.Choice(["hot-rows", "initialisation", "ranks"]),
-    help="Also write this page, with plots, beside report.md; may be given several times. hot-rows: how soon the most "
-    "frequent rows are known, and what a cache of them would answer. initialisation: which values the entries of a "
-    "tensor-train table start with. ranks: test AUC over the rank and the size of tensor-train tables.",
+    metavar="NAME",
+    cls=PageOption,
+    help="Also write this page, with plots, beside report.md; may be given several times.",
 )
 def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
     """Write a report from the records of a run folder.
@@ -38,22 +49,26 @@ def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
       embpress report runs/kaggle --format csv > runs.csv
       embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
     """
-    from embpress.dlrm.runs.record import read_all
+    from embpress.dlrm.runs.store import read_all
+    from embpress.reports.pages import about, lacks
 
     if pages and form != "markdown":
         raise InputError(f"--page {pages[0]} is written in markdown and does not go with --format {form}")
-    records = read_all(Path(folder))
+    for name in pages:
+        about(name)  # before the records are read: a typing mistake should not wait for them
+    runs = read_all(Path(folder))
     if form != "markdown":
         from embpress.reports import to_csv, to_json
 
-        sys.stdout.write((to_csv if form == "csv" else to_json)(records))
+        sys.stdout.write((to_csv if form == "csv" else to_json)(runs))
         return
-    from embpress.reports import PAGES
-
-    for name in pages:
-        reason = PAGES[name].lacks(records)
-        if reason:
-            raise InputError(f"--page {name}: {folder}: {reason}")
+    reasons = {name: reason for name in dict.fromkeys(pages) if (reason := lacks(name, runs))}
+    sentences = [f"--page {name}: {folder}: {reason}" for name, reason in reasons.items()]
+    possible = [name for name in dict.fromkeys(pages) if name not in reasons]
+    if reasons and not possible:
+        raise InputError("; ".join(sentences))
     from embpress.cli.show import show_result
 
-    show_result(records, Path(folder), pages)
+    show_result(runs, Path(folder), possible)
+    for sentence in sentences:
+        click.echo(f"not written: {sentence}", err=True)

@@ -20,6 +20,7 @@ from typing_extensions import Self
 from embpress.compressors.errors import InputError
 
 if TYPE_CHECKING:
+    from embpress.dlrm.runs.record import Run
     from embpress.reports.bench.cells import Section
 
 # where the output is no terminal nothing says how wide it may be
@@ -42,33 +43,33 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
     return made
 
 
-def summary_table(records: Sequence[dict[str, Any]], out: Console) -> None:
+def summary_table(runs: Sequence[Run], out: Console) -> None:
     """Prints the comparison's table and its notes."""
     from embpress.reports import summary_cells
 
-    headers, rows, notes = summary_cells(records, out.width)
+    headers, rows, notes = summary_cells(runs, out.width)
     plain = [[escape(cell) for cell in row] for row in rows]
     out.print(table(headers, plain, left=(0, len(headers) - 1)))
     for note in notes:
         out.print(f"  {note}", markup=False, style="dim")
 
 
-def show_result(records: Sequence[dict[str, Any]], folder: Path, pages: Sequence[str] = ()) -> None:
+def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = ()) -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
     """
-    from embpress.reports import answer, write_report
+    from embpress.reports import headline, write_report
 
     try:
-        report = write_report(folder, records, pages)
+        report = write_report(folder, runs, pages)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out = console()
-    summary_table(records, out)
+    summary_table(runs, out)
     out.print()
-    out.print(answer(records), markup=False)
+    out.print(headline(runs), markup=False)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
     for name in dict.fromkeys(pages):
         out.print(f"page: {report.with_name(name)}.md", markup=False, soft_wrap=True)

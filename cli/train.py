@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from embpress.cli.numbers import Whole
 from embpress.cli.options import data_options, training_options
 
 
@@ -13,9 +14,9 @@ from embpress.cli.options import data_options, training_options
 @data_options
 @click.option("--method", default="full", show_default=True, help="A method with its knobs; see embpress list.")
 @training_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Data order, MLPs' and tables' initial values.")
+@click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(method: str, seed: int, out: str | None, **given: Any) -> None:
+def command(method: str, seed: int, out: str | None, **options: Any) -> None:
     """Train one method with one seed and save its record.
 
     Runs of the same data and settings may share a folder with those of embpress compare.
@@ -24,10 +25,10 @@ def command(method: str, seed: int, out: str | None, **given: Any) -> None:
     Examples:
       embpress train --method tt:rank=16
       embpress train clicks.csv --label click --method robe:z=16:ratio=100 --epochs 2
-      embpress train train.txt --test test.txt --format criteo --model kaggle --method qr:c=8
+      embpress train train.txt --test test.txt --format criteo --preset kaggle --method qr:c=8
     """
     from embpress.cli.compare import prepared, run_all
     from embpress.compressors import parse
 
     spec = parse(method)
-    run_all(*prepared(given, out), [spec], [seed])
+    run_all(*prepared(options), out, [spec], [seed])

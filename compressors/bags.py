@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from embpress.kernels.errors import IdOutOfRange
+from embpress.kernels.reference import check_offsets
+
 _INTEGERS = (torch.int64, torch.int32)
 
 
@@ -40,7 +43,7 @@ def check_ids(ids: Tensor, num_embeddings: int, what: str = "the table") -> None
     low, high = (int(x) for x in ids.aminmax())
     if low < 0 or high >= num_embeddings:
         bad = low if low < 0 else high
-        raise IndexError(f"id {bad} is out of range: {what} has {num_embeddings} rows, 0 to {num_embeddings - 1}")
+        raise IdOutOfRange(bad, num_embeddings, what)
 
 
 def as_int64(ids: Tensor, name: str) -> Tensor:
@@ -136,13 +139,6 @@ def canonical(
 
 def whole_offsets(offsets: Tensor, size: int) -> Tensor:
     """`(B + 1,)` int64 offsets with the last one, which must go from 0 to `size`; ValueError where they do not."""
-    if not looks_at(offsets):
-        return offsets
-    first, last = int(offsets[0]), int(offsets[-1])
-    if first != 0:
-        raise ValueError(f"offsets must start at 0, got {first}")
-    if last != size:
-        raise ValueError(f"the last offset must be the input's length {size}, got {last}")
-    if offsets.shape[0] > 2 and bool((offsets[1:] < offsets[:-1]).any()):
-        raise ValueError("offsets must not decrease")
+    if looks_at(offsets):
+        check_offsets(offsets, size)
     return offsets

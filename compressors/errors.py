@@ -6,8 +6,10 @@ import difflib
 import importlib
 from collections.abc import Iterable
 
+from embpress.kernels.errors import EmbpressError
 
-class InputError(ValueError):
+
+class InputError(EmbpressError, ValueError):
     """Something the user gave is wrong; the message is one sentence that names it, its place and what would be right.
 
     The command line prints the message alone and exits with status 2.

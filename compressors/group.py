@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from embpress.compressors.bags import integers, looks_at, whole_offsets
 from embpress.compressors.base import Compressor, frozen
 from embpress.compressors.integers import Integers
+from embpress.kernels.errors import IdOutOfRange
 from embpress.kernels.reference import pool
 
 
@@ -117,8 +118,7 @@ class TableGroup(nn.Module):
         if bool(wrong.any()):
             at = tuple(wrong.nonzero()[0].tolist())
             t = int(tables[at])
-            n = self.tables[t].num_embeddings
-            raise IndexError(f"id {int(ids[at])} is out of range: {self.names[t]} has {n} rows, 0 to {n - 1}")
+            raise IdOutOfRange(int(ids[at]), self.tables[t].num_embeddings, self.names[t])
 
     # --- what a method's group overrides ------------------------------------------------------------------------------
 

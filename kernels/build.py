@@ -28,7 +28,7 @@ FLAGS = ("-O3", "-g0", "-std=c++20", ABI, "-fvisibility=hidden")
 KERNEL_FLAGS = ("-ffp-contract=fast", "-Wno-psabi")
 NVCC_FLAGS = ("-O3", "-std=c++20", ABI, "-DUSE_CUDA", "-lineinfo", "-Xcompiler", "-fvisibility=hidden")
 ARCHITECTURES = "8.0;9.0+PTX"  # Ampere, Hopper, and what comes later by PTX
-EMULATION_FLAGS = ("-DEMBPRESS_CUDA_ON_CPU", f"-I{EMULATION}", f"-I{HERE / 'cuda'}")
+EMULATION_FLAGS = ("-DEMBPRESS_CUDA_ON_CPU", f"-I{EMULATION}")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1")
 # the counters' files lie beside the objects, which such a build therefore keeps
 COVERAGE = ("--coverage", "-fprofile-update=atomic")
@@ -36,9 +36,9 @@ COVERAGE = ("--coverage", "-fprofile-update=atomic")
 
 def sources(*patterns: str) -> list[str]:
     """The files that match, relative to the working folder where they lie below it."""
-    found = [path for pattern in patterns for path in sorted(HERE.glob(pattern))]
+    paths = [path for pattern in patterns for path in sorted(HERE.glob(pattern))]
     here = Path.cwd()
-    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in found]
+    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
 
 
 def builds_cuda() -> bool:
@@ -65,8 +65,8 @@ def extension(extra: tuple[str, ...] = (), cuda: bool | None = None) -> Any:
     cxx = [*FLAGS, *KERNEL_FLAGS, *extra]
     return (CUDAExtension if cuda else CppExtension)(
         NAME,
-        sources("cpu/*.cpp", *(["cuda/*.cu"] if cuda else [])),
-        depends=sources("*.h", "cpu/*.h", "cuda/*.h", "cuda/*.cuh"),
+        sources("cpu/**/*.cpp", *(["cuda/**/*.cu"] if cuda else [])),
+        depends=sources("**/*.h", "cuda/**/*.cuh"),
         extra_compile_args={"cxx": cxx, "nvcc": list(NVCC_FLAGS)} if cuda else cxx,
         extra_link_args=[flag for flag in extra if flag.startswith(("-fsanitize", "--coverage"))],
         py_limited_api=True,
@@ -77,14 +77,14 @@ def emulated(work: Path, extra: tuple[str, ...] = ()) -> Any:
     """The extension module of the CUDA kernels as CPU code; `work` takes a file for each that includes it."""
     from torch.utils.cpp_extension import CppExtension
 
-    found = []
-    for source in sorted(HERE.glob("cuda/*.cu")):
-        found.append(work / f"{source.stem}.cpp")
-        found[-1].write_text(f'#include "{source}"\n')
-    found += [EMULATION / "module.cpp", HERE / "cpu" / "module.cpp"]
+    copies = []
+    for source in sorted(HERE.glob("cuda/**/*.cu")):
+        copies.append(work / f"{source.stem}.cpp")
+        copies[-1].write_text(f'#include "{source}"\n')
+    copies += [EMULATION / "module.cpp", HERE / "cpu" / "module.cpp"]
     return CppExtension(
         NAME,
-        [str(path) for path in found],
+        [str(path) for path in copies],
         extra_compile_args=[*FLAGS, "-O1", "-Wno-unknown-pragmas", *EMULATION_FLAGS, *extra],
         extra_link_args=[flag for flag in extra if flag.startswith(("-fsanitize", "--coverage"))],
         py_limited_api=True,
@@ -99,21 +99,21 @@ def command(optional: bool = False) -> Any:
         extensions: list[Any]
 
         def run(self) -> None:
-            asked = {name: getattr(self, name) for name in ("build_lib", "build_temp", "inplace", "editable_mode")}
+            options = {name: getattr(self, name) for name in ("build_lib", "build_temp", "inplace", "editable_mode")}
             try:
                 super().run()
             except Exception as error:
                 if not optional:
                     raise
-                self._without(error, asked)
+                self._without(error, options)
 
-        def _without(self, error: Exception, asked: dict[str, Any]) -> None:
+        def _without(self, error: Exception, options: dict[str, Any]) -> None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            if any(source.endswith(".cu") for made in self.extensions for source in made.sources):
+            if any(source.endswith(".cu") for module in self.extensions for source in module.sources):
                 print(f"embpress: no CUDA kernels: {lines[-1]}")
                 self.distribution.ext_modules = [extension(cuda=False)]
                 self.initialize_options()  # a run has put its own things in place of the options
-                self.__dict__.update(asked)
+                self.__dict__.update(options)
                 self.finalize_options()
                 self.run()
                 return
@@ -141,9 +141,9 @@ def build(folder: Path, extra: tuple[str, ...] = (), cuda_on_cpu: bool = False) 
     counted = "--coverage" in extra
     with tempfile.TemporaryDirectory() if not counted else nullcontext(str((folder / "objects").resolve())) as work:
         Path(work).mkdir(exist_ok=True)
-        made = emulated(Path(work), extra) if cuda_on_cpu else extension(extra)
+        module = emulated(Path(work), extra) if cuda_on_cpu else extension(extra)
         distribution = Distribution(
-            {"name": "embpress-kernels", "ext_modules": [made], "cmdclass": {"build_ext": command()}}
+            {"name": "embpress-kernels", "ext_modules": [module], "cmdclass": {"build_ext": command()}}
         )
         task = distribution.get_command_obj("build_ext")
         task.build_lib, task.build_temp = str(Path(work) / "lib"), str(Path(work) / "temp")

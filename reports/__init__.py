@@ -1,13 +1,31 @@
-"""Tables, plots and markdown made from records."""
+"""Tables, plots and markdown made from the records of runs.
+
+from embpress.reports import load
+
+frame = load("runs/kaggle")  # pandas, one row a run
+"""
+
+from importlib import import_module
+from typing import Any
 
 if __name__ != "embpress.reports":  # a bare `import reports` from the checkout would be a second copy
     raise ImportError("import embpress.reports (install the project first: make install)")
 
-from embpress.reports.comparison.frames import runs_frame, to_csv, to_json
-from embpress.reports.comparison.headline import answer
-from embpress.reports.comparison.report import write_report
-from embpress.reports.comparison.terminal import summary_cells
-from embpress.reports.pages.catalogue import PAGES
-from embpress.reports.summary import Summary, summary
+# where the public names are; pandas and torch are imported with the first of them
+_PUBLIC = {
+    "headline": "comparison.headline",
+    "load": "comparison.frames",
+    "page_names": "pages",
+    "runs_frame": "comparison.frames",
+    "summary_cells": "comparison.terminal",
+    "to_csv": "comparison.frames",
+    "to_json": "comparison.frames",
+    "write_report": "comparison.report",
+}
+__all__ = list(_PUBLIC)
 
-__all__ = ["PAGES", "Summary", "answer", "runs_frame", "summary", "summary_cells", "to_csv", "to_json", "write_report"]
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f"embpress.reports.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,6 +22,7 @@ class Metric:
     format: Callable[[float], str]
     meaning: str
     decimals: int | None = None
+    of_method: bool = False  # of a method with its knobs, not of a seed: measured once
 
 
 def _with_unit(unit: str) -> Callable[[float], str]:
@@ -36,12 +37,20 @@ def _score(name: str, better: Literal["higher", "lower"], title: str, meaning: s
     return Metric(name, "", better, title, numerals.score, meaning, decimals=4)
 
 
-def _timed(name: str, unit: str, title: str, meaning: str) -> Metric:
-    return Metric(name, unit, "lower", title, _with_unit(unit), meaning)
+def _timed(name: str, unit: str, title: str, meaning: str, of_method: bool = False) -> Metric:
+    return Metric(name, unit, "lower", title, _with_unit(unit), meaning, of_method=of_method)
 
 
-def _rate(name: str, title: str, meaning: str) -> Metric:
-    return Metric(name, "1/s", "higher", title, _with_unit("/s"), meaning)
+def _rate(name: str, title: str, meaning: str, of_method: bool = False) -> Metric:
+    return Metric(name, "1/s", "higher", title, _with_unit("/s"), meaning, of_method=of_method)
+
+
+def _count(name: str, title: str, meaning: str) -> Metric:
+    return Metric(name, "", None, title, numerals.plain, meaning)
+
+
+def _share(name: str, better: Literal["higher", "lower"] | None, title: str, meaning: str) -> Metric:
+    return Metric(name, "", better, title, numerals.percent, meaning)
 
 
 def _latency(part: str, what: str) -> list[Metric]:
@@ -51,7 +60,8 @@ def _latency(part: str, what: str) -> list[Metric]:
             "µs",
             f"{part.capitalize()} p{percent}, batch {batch}",
             f"Microseconds for one {what}, batch of {batch}; {percent} % of the calls take at most this long. On CUDA "
-            "each call is waited for and timed by events on the device.",
+            "each call is waited for and timed by events on the device. Measured once for a method with its knobs.",
+            of_method=True,
         )
         for batch in BATCH_SIZES
         for percent in (50, 95, 99)
@@ -78,19 +88,17 @@ _ALL = [
         "Chance that a clicked example is ranked above one that was not (0.5 is guessing, 1 is perfect), exact, on the "
         "test rows, at the epoch with the best validation AUC.",
     ),
-    Metric(
+    _share(
         "cache_hit_rate",
-        "",
         "higher",
         "Cache hit rate",
-        lambda value: f"{100 * value:.1f} %",
         "Share of the test lookups, in tables with a cache of uncompressed rows, that the cached rows answer.",
     ),
     _score("auc_last", "higher", "Last AUC", "Test AUC after the last epoch."),
     _score("valid_auc", "higher", "Valid AUC", "Best AUC on the validation rows; it picks the epoch that is tested."),
     _score("log_loss", "lower", "Log loss", "Mean negative log likelihood of the test labels, in nats."),
     _score("accuracy", "higher", "Accuracy", "Share of test labels predicted right at a threshold of 0.5."),
-    Metric("best_epoch", "", None, "Best epoch", numerals.plain, "The epoch with the best validation AUC."),
+    _count("best_epoch", "Best epoch", "The epoch with the best validation AUC."),
     _timed(
         "step_ms",
         "ms",
@@ -103,19 +111,40 @@ _ALL = [
     _bytes(
         "peak_memory_bytes",
         "Peak memory",
-        "Most bytes held at once in a training step of the whole model, on its device, as the allocator saw it.",
+        "Largest number of bytes held at once in a training step of the whole model, on its device, as its allocator "
+        "saw it.",
     ),
     _bytes(
         "peak_device_bytes",
         "Peak on the GPU",
-        "Most bytes that all tensors on the GPU took at once while the model was trained and evaluated.",
+        "Largest number of bytes that all tensors on the GPU took at once while the model was trained and evaluated.",
     ),
     *_latency("lookup", "call that looks up all tables at once"),
     *_latency("model", "call of the whole model"),
-    _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model."),
+    _timed("fold_seconds", "s", "Folding", "Seconds to bring trained tables into the form that is served.", True),
+    _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model.", True),
 ]
 
+# what is measured of a run, of its data, of each of its tables, and at each point of its learning curve
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+DATA_METRICS = {
+    "label_mean": _share("label_mean", None, "Clicked", "Share of the examples that were clicked."),
+    "best_auc": _score("best_auc", "higher", "Best AUC", "Best reachable test AUC, where the data's maker knows it."),
+    "row0_share_total": _share("row0_share_total", None, "On row 0", "Share of all test lookups that end on row 0."),
+}
+TABLE_METRICS = {
+    **{name: METRICS[name] for name in ("serving_bytes", "full_bytes")},
+    "num_embeddings": _count("num_embeddings", "Rows", "Rows of the table: one for each id, and row 0."),
+    "embedding_dim": _count("embedding_dim", "Width", "Numbers in a row."),
+    "row0_share": _share("row0_share", None, "Lookups on row 0", "Share of the test lookups that end on row 0."),
+}
+CURVE_METRICS = {
+    "step": _count("step", "Step", "Training steps done."),
+    "epoch": _count("epoch", "Epoch", "Passes over the training part done."),
+    "train_loss": _score("train_loss", "lower", "Training loss", "Mean loss since the point before, in nats."),
+    "valid_auc": _score("valid_auc", "higher", "Validation AUC", "AUC on the validation rows."),
+    "valid_log_loss": _score("valid_log_loss", "lower", "Validation log loss", "Log loss on the validation rows."),
+}
 
 
 def show(name: str, value: float | None) -> str:

@@ -1,58 +1,13 @@
-"""Reading a run record, of which any part may be missing or not a number."""
+"""Parts of a run as short text."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
-
-Record = Mapping[str, Any]
-
-
-def finite(value: Any) -> float | None:
-    """The value as a float, None where it is missing, not a number or not finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def part(record: Record, name: str) -> Mapping[str, Any]:
-    """A dictionary inside the record, empty where it is missing."""
-    found = record.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def items(record: Record, name: str) -> list[Any]:
-    """A list inside the record, empty where it is missing."""
-    found = record.get(name)
-    return list(found) if isinstance(found, (list, tuple)) else []
-
-
-def metric(record: Record, name: str) -> float | None:
-    """A metric of the run; the ratio is worked out where only the sizes are there."""
-    found = finite(part(record, "metrics").get(name))
-    if found is None and name == "ratio":
-        full, serving = metric(record, "full_bytes"), metric(record, "serving_bytes")
-        return full / serving if full is not None and serving else None
-    return found
-
-
-def is_ok(record: Record) -> bool:
-    """Whether the run came to its end."""
-    return record.get("status") == "ok"
-
-
-def is_full(record: Record) -> bool:
-    """Whether this is a run with uncompressed tables, the reference of all others."""
-    return (record.get("name") or record.get("method")) == "full"
-
-
-def method(record: Record) -> str:
-    """The method as the user gave it."""
-    return str(record.get("method") or record.get("name") or "unnamed")
 
 
 def scalar_text(value: Any) -> str:
@@ -74,6 +29,12 @@ def asked_text(ratio: float | None, budget: float | None) -> str:
     return f"{ratio:g}×" if ratio is not None else numerals.size(budget) if budget is not None else ""
 
 
-def protocol(record: Record) -> str:
-    """Model and training settings as one key: only runs that share it may be compared."""
-    return json.dumps([part(record, "model"), part(record, "training")], sort_keys=True, default=str)
+def lost_text(run: Run) -> str:
+    """Why a run gave no result; of a size that cannot be reached also the smallest that can."""
+    if run.status != "cannot reach":
+        return f"failed: {run.reason}" if run.reason else "failed"
+    text = f"cannot reach {asked_text(run.asked.ratio, run.asked.budget) or 'the size'}"
+    if run.smallest is None:
+        return f"{text}: {run.reason}" if run.reason else text
+    by_ratio = run.asked.ratio is not None
+    return f"{text}, smallest {f'{run.smallest.ratio:g}×' if by_ratio else numerals.size(run.smallest.bytes)}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 CONFIDENCE = 0.95
 
@@ -38,9 +38,8 @@ def stat(values: Iterable[float]) -> Stat | None:
     n = len(found)
     if not n:
         return None
-    mean = math.fsum(found) / n
-    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in found) / (n - 1)) if n > 1 else None
-    return Stat(mean, sd, n)
+    mean = statistics.fmean(found)
+    return Stat(mean, statistics.stdev(found, mean) if n > 1 else None, n)
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
@@ -50,28 +49,7 @@ def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Diffe
         return None
     if found.sd is None:
         return Difference(found.mean, None, found.n, None, None)
-    half = t_quantile(found.n - 1) * found.sd / math.sqrt(found.n)
+    from scipy.stats import t  # slow to import, and one seed needs none
+
+    half = float(t.ppf((1 + CONFIDENCE) / 2, found.n - 1)) * found.sd / math.sqrt(found.n)
     return Difference(found.mean, found.sd, found.n, found.mean - half, found.mean + half)
-
-
-def _t_inside(t: float, df: int) -> float:
-    """P(|T| < t) for whole degrees of freedom: the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
-    theta = math.atan(t / math.sqrt(df))
-    term = math.cos(theta) if df % 2 else 1.0
-    total = 0.0
-    for k in range(df % 2, df - 1, 2):
-        total += term
-        term *= (k + 1) / (k + 2) * math.cos(theta) ** 2
-    if df % 2:
-        return 2 / math.pi * (theta + math.sin(theta) * total)
-    return math.sin(theta) * total
-
-
-@cache
-def t_quantile(df: int, confidence: float = CONFIDENCE) -> float:
-    """Half width, in standard errors, of the two-sided t interval."""
-    low, high = 0.0, 1000.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_inside(middle, df) < confidence else (low, middle)
-    return (low + high) / 2

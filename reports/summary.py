@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embpress.reports import numerals, records
-from embpress.reports.metrics import METRICS
-from embpress.reports.records import Record
+from embpress.dlrm.runs.comparable import protocol_key
+from embpress.dlrm.runs.record import Asked, Run
+from embpress.reports import records
+from embpress.reports.metrics import METRICS, Metric
 from embpress.reports.stats import Difference, Stat, paired, stat
 
 
@@ -18,23 +19,19 @@ class Summary:
 
     method: str
     name: str
+    is_full: bool  # the uncompressed tables
     knobs: Mapping[str, Any]
     asked_ratio: float | None
     asked_budget: float | None
     backend: str
     device: str
     protocol: str
-    runs: Sequence[Record]  # those that ended well, one a seed, by seed
-    lost: Sequence[Record]  # failed, or cannot reach the size
+    runs: Sequence[Run]  # those that ended well, one a seed, by seed
+    lost: Sequence[Run]  # failed, or cannot reach the size
     stats: Mapping[str, Stat]
     auc_by_seed: Mapping[int, float]
     auc_to_full: Difference | None = None
     label: str = field(default="", compare=False)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether these are the uncompressed tables."""
-        return self.name == "full"
 
     @property
     def asked(self) -> str:
@@ -51,8 +48,7 @@ class Summary:
         """`ok`, `2 of 3 ok`, `failed` or `cannot reach`."""
         if self.runs:
             return f"{self.n} of {self.n + len(self.lost)} ok" if self.lost else "ok"
-        found = {str(record.get("status")) for record in self.lost}
-        return "cannot reach" if found == {"cannot reach"} else "failed"
+        return "cannot reach" if all(run.status == "cannot reach" for run in self.lost) else "failed"
 
     @property
     def reasons(self) -> list[str]:
@@ -62,27 +58,14 @@ class Summary:
     @property
     def lost_reasons(self) -> list[str]:
         """The reason of each lost run, in their order."""
-        return [self._reason(record) for record in self.lost]
-
-    def _reason(self, record: Record) -> str:
-        reason = str(record.get("reason") or "")
-        if record.get("status") != "cannot reach":
-            return f"failed: {reason}" if reason else "failed"
-        smallest = records.part(record, "smallest")
-        least = records.finite(smallest.get("ratio")), records.finite(smallest.get("bytes"))
-        text = f"cannot reach {self.asked or 'the size'}"
-        if self.asked_ratio is not None and least[0] is not None:
-            return f"{text}, smallest {least[0]:.3g}×"
-        if least[1] is not None:
-            return f"{text}, smallest {numerals.size(least[1])}"
-        return f"{text}: {reason}" if reason else text
+        return [records.lost_text(run) for run in self.lost]
 
     def mean(self, name: str) -> float | None:
         """The mean of a metric over the seeds."""
         return self.stats[name].mean if name in self.stats else None
 
 
-def summary(runs: Iterable[Record]) -> list[Summary]:
+def summary(runs: Iterable[Run]) -> list[Summary]:
     """One row a method and asked size: the full tables first, then by AUC, those without a result last."""
     rows = [_row(group) for group in _groups(runs)]
     rows = [_against_full(row, rows) for row in rows]
@@ -94,15 +77,12 @@ def _last_if_none(auc: float | None) -> float:
     return float("inf") if auc is None else -auc
 
 
-def _groups(runs: Iterable[Record]) -> list[list[Record]]:
+def _groups(runs: Iterable[Run]) -> list[list[Run]]:
     """Runs of one method, size, protocol, backend and device, the lost ones with those that they belong to."""
-    groups: dict[tuple[Any, ...], dict[tuple[Any, Any] | None, list[Record]]] = {}
-    for record in runs:
-        asked = {} if records.is_full(record) else records.part(record, "asked")  # full tables have one size only
-        ratio, budget = records.finite(asked.get("ratio")), records.finite(asked.get("budget"))
-        place = (record.get("backend"), record.get("device")) if records.is_ok(record) else None
-        kin = groups.setdefault((records.method(record), ratio, budget, records.protocol(record)), {})
-        kin.setdefault(place, []).append(record)
+    groups: dict[tuple[Any, ...], dict[tuple[str, str] | None, list[Run]]] = {}
+    for run in runs:
+        kin = groups.setdefault((run.method, _asked(run), protocol_key(run)), {})
+        kin.setdefault((run.backend, run.device) if run.ok else None, []).append(run)
     found = []
     for kin in groups.values():
         lost = kin.pop(None, [])
@@ -112,34 +92,44 @@ def _groups(runs: Iterable[Record]) -> list[list[Record]]:
     return found
 
 
-def _row(group: list[Record]) -> Summary:
-    newest: dict[int, Record] = {}
-    for record in sorted(group, key=lambda r: (str(r.get("created") or ""), str(r.get("id") or ""))):
-        seed = int(records.finite(record.get("seed")) or 0)
+def _asked(run: Run) -> Asked:
+    return Asked() if run.is_full else run.asked  # full tables have one size only
+
+
+def _row(group: list[Run]) -> Summary:
+    newest: dict[int, Run] = {}
+    for run in sorted(group, key=lambda run: (run.created, run.id)):
         # A seed that was run twice counts once; a good run is not undone by a later failure.
-        if records.is_ok(record) or seed not in newest or not records.is_ok(newest[seed]):
-            newest[seed] = record
+        if run.ok or run.seed not in newest or not newest[run.seed].ok:
+            newest[run.seed] = run
     by_seed = dict(sorted(newest.items()))
-    runs = [record for record in by_seed.values() if records.is_ok(record)]
+    runs = [run for run in by_seed.values() if run.ok]
     first = (runs or list(by_seed.values()))[0]
-    asked = {} if records.is_full(first) else records.part(first, "asked")
-    values = {name: [records.metric(record, name) for record in runs] for name in METRICS}
-    found = {name: stat(value for value in column if value is not None) for name, column in values.items()}
-    aucs = {seed: records.metric(record, "auc") for seed, record in by_seed.items() if records.is_ok(record)}
+    asked = _asked(first)
+    found = {name: stat(_values(runs, metric)) for name, metric in METRICS.items()}
     return Summary(
-        method=records.method(first),
-        name="full" if records.is_full(first) else str(first.get("name") or records.method(first)),
-        knobs=records.part(first, "knobs"),
-        asked_ratio=records.finite(asked.get("ratio")),
-        asked_budget=records.finite(asked.get("budget")),
-        backend=str(first.get("backend") or ""),
-        device=str(first.get("device") or ""),
-        protocol=records.protocol(first),
+        method=first.method,
+        name=first.name,
+        is_full=first.is_full,
+        knobs=first.knobs,
+        asked_ratio=asked.ratio,
+        asked_budget=asked.budget,
+        backend=first.backend,
+        device=first.device,
+        protocol=protocol_key(first),
         runs=runs,
-        lost=[record for record in by_seed.values() if not records.is_ok(record)],
+        lost=[run for run in by_seed.values() if not run.ok],
         stats={name: value for name, value in found.items() if value is not None},
-        auc_by_seed={seed: auc for seed, auc in aucs.items() if auc is not None},
+        auc_by_seed={run.seed: run.metrics["auc"] for run in runs if "auc" in run.metrics},
     )
+
+
+def _values(runs: Sequence[Run], metric: Metric) -> list[float]:
+    """A metric of each seed; what several seeds share counts once."""
+    held = [run for run in runs if metric.name in run.metrics]
+    if not metric.of_method:
+        return [run.metrics[metric.name] for run in held]
+    return list({run.latency_of_seed: run.metrics[metric.name] for run in held}.values())
 
 
 def _against_full(row: Summary, rows: Sequence[Summary]) -> Summary:

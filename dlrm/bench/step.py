@@ -11,10 +11,11 @@ from torch import Generator, Tensor
 from embpress.compressors import MethodSpec, TableCollection, TableConfig
 from embpress.dlrm.data import Part
 from embpress.dlrm.measure.latency import zipf_ids
+from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.models.dlrm import DLRM
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings, resolve
-from embpress.dlrm.training.train import train_step
+from embpress.dlrm.training.step import train_step
 
 # Criteo-Kaggle's tables (facebookresearch/dlrm on the full data set)
 KAGGLE_ROWS = (
@@ -32,13 +33,12 @@ def scaled(rows: Sequence[int], scale: float) -> list[int]:
 
 def bench_settings(preset: str, batch_size: int, device: torch.device | str = "cpu", **others: Any) -> Settings:
     """Settings of a training step on a device, by the preset's sizes and optimizer."""
-    return resolve(0, model=preset, batch_size=batch_size, device=str(device), **others)
+    return resolve(0, preset=preset, batch_size=batch_size, device=str(device), **others)
 
 
-def mlp_flops(model: DLRM, batch_size: int) -> int:
-    """Floating point operations of the linear layers in one training step: `3 · 2 · B · in · out` each."""
-    layers = [m for part in (model.bottom, model.top) for m in part if isinstance(m, torch.nn.Linear)]
-    return sum(6 * batch_size * layer.in_features * layer.out_features for layer in layers)
+def mlp_flops(model: ClickModel, batch_size: int) -> int:
+    """Floating point operations of the dense layers in one training step: three times those of the forward."""
+    return 3 * batch_size * model.dense_flops()
 
 
 def step_inputs(
@@ -74,7 +74,7 @@ def bench_model(sizes: Sequence[int], spec: MethodSpec, settings: Settings, gene
     return DLRM(_DENSE, tables, settings.bottom, settings.top, generator, settings.amp)
 
 
-def training_step(model: DLRM, settings: Settings, inputs: Sequence[Part]) -> Callable[[int], object]:
+def training_step(model: ClickModel, settings: Settings, inputs: Sequence[Part]) -> Callable[[int], object]:
     """One step on batch `i` (they are taken in turn)."""
     optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
     return lambda i: train_step(model, optimizers, inputs[i % len(inputs)], i)

@@ -23,7 +23,7 @@ from embpress.dlrm.bench.timing import seconds_of
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.device import make_current
 from embpress.dlrm.measure.memory import device_peak_bytes
-from embpress.dlrm.runs.record import write_atomic
+from embpress.dlrm.runs.store import write_atomic
 
 # MLPerf training's DLRM on Criteo Terabyte, ids hashed to at most 40 million a table: 204,184,588 rows
 TERABYTE_ROWS = (

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import whole
 from embpress.dlrm.data.base import Bags, ClickData, Part
 from embpress.dlrm.data.raw import RawTable
 from embpress.dlrm.data.split import split_rows
 from embpress.dlrm.data.vocabulary import encode
-
-DEFAULT_SPLIT = {"synthetic": "order", "criteo": "order", "csv": "random", "parquet": "random", "libfm": "random"}
+from embpress.dlrm.measure.auc import auc
 
 
 def assemble(
@@ -22,7 +22,7 @@ def assemble(
     *,
     name: str,
     format: str,
-    split: str | None = None,
+    split: str,
     split_seed: int = 0,
     min_count: int = 2,
 ) -> ClickData:
@@ -31,22 +31,20 @@ def assemble(
     Args:
         raw: all rows; those of test files last.
         name: short name for reports.
-        format: one of the keys of `DEFAULT_SPLIT`.
-        split: `order` or `random`; None takes the format's default.
+        format: what read or made it.
+        split: `order` or `random`.
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
 
     Raises:
         InputError: too few rows, no sparse feature, one class only, or a bad option.
     """
-    for option, value, least in (("min_count", min_count, 1), ("split_seed", split_seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{option} is {value!r}, but it must be a whole number of at least {least}")
+    whole(min_count, "min_count", 1)
+    whole(split_seed, "split_seed", 0)
     if not raw.fields:
         raise InputError(f"{name} has no sparse column, so there is no table to compress; name one with --sparse")
-    how = DEFAULT_SPLIT[format] if split is None else split
     rows = len(raw.labels)
-    parts = split_rows(rows, raw.test_rows, how, split_seed)
+    parts = split_rows(rows, raw.test_rows, split, split_seed)
     for part, index in zip(("training", "test"), (parts[0], parts[2])):
         classes = np.unique(raw.labels[index])
         if len(classes) < 2:
@@ -85,12 +83,13 @@ def assemble(
         counts=[count_lookups(train, f, n) for f, n in enumerate(sizes)],
         row0_share=[row0_share(test, f) for f in range(len(sizes))],
         fingerprint=fingerprint((train, valid, test), sizes),
+        best_auc=None if raw.logits is None else auc(torch.from_numpy(raw.logits[parts[2]]), test.labels),
     )
     data.about = {
         "format": format,
         **raw.about,
-        "split": "test files" if raw.test_rows is not None else how,
-        "valid_split": how,
+        "split": "test files" if raw.test_rows is not None else split,
+        "valid_split": split,
         "split_seed": split_seed,
         "min_count": min_count,
         "rows": {"train": len(train), "valid": len(valid), "test": len(test)},

@@ -101,7 +101,7 @@ class ClickData:
 
     Attributes:
         name: short name for reports.
-        format: `synthetic`, `criteo`, `csv`, `parquet` or `libfm`.
+        format: a file of `formats/`.
         features: names of the F sparse features.
         num_embeddings: rows of each feature's table, row 0 included.
         dense_names: names of the dense columns; `["(constant)"]`, a column of ones, where the data have none.

@@ -22,7 +22,7 @@ FRACTIONS = (0.0001, 0.001, 0.01)
 CACHE_FRACTIONS = (*(m / 10**k for k in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)
 CHECKPOINTS = 20  # after each 5 % of the first epoch: the paper has Terabyte's rows settled by then
 MIN_ROWS = 200  # smaller tables stay full by default, so nothing is cached of them
-MOST_TABLES = 5  # that are listed one by one: a record stays small
+MAX_TABLES = 5  # that are listed one by one: a record stays small
 
 
 def rows_of(fraction: float, num_embeddings: int) -> int:
@@ -54,13 +54,13 @@ def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS) -> dict[s
     features = [f for f, n in enumerate(data.num_embeddings) if n >= min_rows]
     features.sort(key=lambda f: -data.num_embeddings[f])
     order = torch.randperm(len(data.train), generator=Generator().manual_seed(seed))
-    found, unshuffled = [], []
+    tables, unshuffled = [], []
     for f in features:
         n = data.num_embeddings[f]
         ks = [rows_of(fraction, n) for fraction in FRACTIONS]
         sizes = [rows_of(fraction, n) for fraction in CACHE_FRACTIONS]
         test = lookups(data.test, f).numpy()
-        found.append(
+        tables.append(
             {
                 "feature": data.features[f],
                 "num_embeddings": n,
@@ -80,12 +80,12 @@ def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS) -> dict[s
         "fractions": list(FRACTIONS),
         "progress": [(c + 1) / CHECKPOINTS for c in range(CHECKPOINTS)],
         "cache_fractions": list(CACHE_FRACTIONS),
-        "tables": found[:MOST_TABLES],
+        "tables": tables[:MAX_TABLES],
         "all": {
-            **{name: _sum([table[name] for table in found]) for name in summed},
+            **{name: _sum([table[name] for table in tables]) for name in summed},
             **{f"{name}_unshuffled": _sum([table[name] for table in unshuffled]) for name in ("in_last", "kept")},
         }
-        if found
+        if tables
         else None,
     }
 

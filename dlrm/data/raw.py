@@ -39,6 +39,7 @@ class RawTable:
         features: names of the sparse columns.
         fields: the sparse columns.
         test_rows: how many rows at the end came from test files; None where none were given.
+        logits: `(N,)` true logits, which only who makes data knows.
         about: what the reader has to say about itself, ready for JSON.
     """
 
@@ -48,6 +49,7 @@ class RawTable:
     features: list[str]
     fields: list[RawField]
     test_rows: int | None = None
+    logits: NDArray[np.float64] | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
 

@@ -34,7 +34,7 @@ def encode(field: RawField, training: NDArray[np.bool_], min_count: int) -> tupl
     distinct = int(codes.max(initial=-1)) + 1
     counts = np.bincount(seen, minlength=distinct)
     first = np.full(distinct, len(seen))
-    first[seen[::-1]] = np.arange(len(seen))[::-1]  # of repeated places the last write stays: the first appearance
+    first[seen[::-1]] = np.arange(len(seen))[::-1]  # of repeated positions the last write stays: the first appearance
     kept = np.flatnonzero(counts >= max(1, min_count))
     kept = kept[np.lexsort((first[kept], -counts[kept]))]
     rows = np.zeros(distinct + 1, np.int32 if len(kept) < 2**31 - 1 else np.int64)  # code -1 reads the last place: 0

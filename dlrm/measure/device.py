@@ -7,6 +7,7 @@ import re
 import torch
 
 from embpress.compressors import InputError
+from embpress.compressors.guard import shown
 
 
 def resolve_device(name: str) -> str:
@@ -17,15 +18,15 @@ def resolve_device(name: str) -> str:
     """
     if name == "cpu":
         return name
-    found = re.fullmatch(r"cuda(?::(\d+))?", name)
-    if found is None:
-        raise InputError(f"there is no device {name!r}, it must be cpu, cuda or cuda:INDEX")
+    match = re.fullmatch(r"cuda(?::(\d{1,4}))?", name)
+    if match is None:
+        raise InputError(f"there is no device {shown(name)}, it must be cpu, cuda or cuda:INDEX")
     if torch.version.cuda is None:
         raise InputError(f"device {name}: the torch {torch.__version__} installed here is built without CUDA")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         raise InputError(f"device {name}: torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU here")
-    index = int(found[1] or 0)
+    index = int(match[1] or 0)
     if index >= count:
         known = "only cuda:0 is" if count == 1 else f"only cuda:0 to cuda:{count - 1} are"
         raise InputError(f"device {name}: {known} here")

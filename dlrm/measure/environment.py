@@ -37,7 +37,7 @@ def processor() -> str:
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Versions, processor, threads, and of a CUDA device its GPU, driver and CUDA version: JSON-able."""
-    found = {
+    about = {
         "embpress": package("embpress") or "not installed",
         "python": sys.version.split()[0],
         "torch": torch.__version__,
@@ -46,9 +46,9 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "native_ops": load.isa() or "none",
         "threads": torch.get_num_threads(),
-        "packages": {name: found for name in PACKAGES if (found := package(name))},
+        "packages": {name: number for name in PACKAGES if (number := package(name))},
     }
-    return found | gpu(device) if torch.device(device).type == "cuda" else found
+    return about | gpu(device) if torch.device(device).type == "cuda" else about
 
 
 def gpu(device: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def driver(path: str = "/proc/driver/nvidia/version") -> str | None:
     """Version of NVIDIA's kernel module, or None where it does not tell."""
     try:
         with open(path, encoding="ascii", errors="replace") as lines:
-            found = re.search(r"\s(\d+(?:\.\d+)+)\s", lines.readline())
+            match = re.search(r"\s(\d+(?:\.\d+)+)\s", lines.readline())
     except OSError:
         return None  # not Linux, or a container that hides it
-    return found[1] if found else None
+    return match[1] if match else None

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from embpress.compressors import TableCollection
-from embpress.compressors.tables.collection import BagInput
-
-
-def mlp(sizes: Sequence[int], generator: Generator | None, last_linear: bool) -> nn.Sequential:
-    """Linear layers with ReLU between, initialised as DLRM's: weights N(0, 2 / (in + out)), biases N(0, 1 / out).
-
-    Args:
-        sizes: input width, hidden widths, output width.
-        generator: source of the initial values.
-        last_linear: no ReLU after the last layer.
-    """
-    layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        linear = nn.Linear(fan_in, fan_out)
-        with torch.no_grad():
-            linear.weight.normal_(0, math.sqrt(2 / (fan_in + fan_out)), generator=generator)
-            linear.bias.normal_(0, math.sqrt(1 / fan_out), generator=generator)
-        layers.append(linear)
-        if i < len(sizes) - 2 or not last_linear:
-            layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+from embpress.dlrm.models.base import ClickModel, Sizes
+from embpress.dlrm.models.mlp import mlp
 
 
 def pair_indices(count: int) -> tuple[Tensor, Tensor]:
     """Where the pairs of `count` vectors stand in their Gram matrix.
 
     Returns:
-        The flat places `(P,)` of the entries below the diagonal, and for every entry `(count * count,)` the number of
-        its pair, P on the diagonal.
+        The flat positions `(P,)` of the entries below the diagonal, and for every entry `(count * count,)` the number
+        of its pair, P on the diagonal.
     """
     row, column = torch.tril_indices(count, count, -1)
     of_entry = torch.full((count, count), len(row))
@@ -69,17 +48,19 @@ class PairwiseDots(torch.autograd.Function):
         return torch.bmm(gram, vectors), None, None
 
 
-class DLRM(nn.Module):
-    """Click probability from dense features and one embedding a categorical feature.
+class DLRM(ClickModel):
+    """Bottom MLP over the dense features, dot products of its output and all rows with each other, top MLP.
 
     Args:
         num_dense: dense features, at least one.
         tables: the embedding tables; their width is the bottom MLP's output.
         bottom: hidden widths of the bottom MLP.
         top: hidden widths of the top MLP.
-        generator: source of the MLPs' initial values; on the CPU, so that a seed means the same on every device.
-        amp: MLPs and interaction compute in bfloat16, by autocast; parameters, tables and logits stay float32.
+        generator: source of the MLPs' initial values.
+        amp: MLPs and interaction compute in bfloat16.
     """
+
+    name = "dlrm"
 
     def __init__(
         self,
@@ -90,33 +71,19 @@ class DLRM(nn.Module):
         generator: Generator | None = None,
         amp: bool = False,
     ) -> None:
-        super().__init__()
-        self.amp = amp
+        super().__init__(num_dense, tables, amp)
         width, vectors = tables.embedding_dim, len(tables.configs) + 1
         self.bottom = mlp([num_dense, *bottom, width], generator, last_linear=False)
-        self.tables = tables
         self.top = mlp([width + vectors * (vectors - 1) // 2, *top, 1], generator, last_linear=True)
-        device = tables.tables[0].device
         for part in (self.bottom, self.top):  # the tables are there already
-            part.to(device)
-        for name, places in zip(("_below", "_of_entry"), pair_indices(vectors)):
-            self.register_buffer(name, places.to(device), persistent=False)
+            part.to(self.device)
+        for name, positions in zip(("_below", "_of_entry"), pair_indices(vectors)):
+            self.register_buffer(name, positions.to(self.device), persistent=False)
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the MLPs, which is the tables'."""
-        return next(self.top.parameters()).device
-
-    def forward(self, dense: Tensor, ids: Tensor | Sequence[BagInput]) -> Tensor:
-        """Logits `(B,)` of dense features `(B, num_dense)` and ids as in `TableCollection.forward`."""
-        return self.score(dense, self.tables(ids))
-
-    def score(self, dense: Tensor, rows: Tensor) -> Tensor:
-        """Logits `(B,)` from looked-up rows `(B, F, D)`."""
-        if not self.amp:
-            return self._score(dense, rows)
-        with torch.autocast(dense.device.type, torch.bfloat16):
-            return self._score(dense, rows).float()
+    @classmethod
+    def configuration(cls, sizes: Sizes) -> dict[str, Any]:
+        """Hidden widths of the two MLPs."""
+        return {"bottom": list(sizes.bottom), "top": list(sizes.top)}
 
     def _score(self, dense: Tensor, rows: Tensor) -> Tensor:
         bottom = self.bottom(dense)
@@ -124,3 +91,8 @@ class DLRM(nn.Module):
         vectors = torch.cat([bottom.unsqueeze(1), rows.to(bottom.dtype)], dim=1)
         products = PairwiseDots.apply(vectors, self._below, self._of_entry)
         return self.top(torch.cat([bottom, products], dim=1)).squeeze(1)
+
+    def sample_bytes(self) -> int:
+        """Rows, the vectors that interact, their Gram matrix and its half, twice: float32."""
+        vectors = len(self.tables.configs) + 1
+        return 4 * (2 * vectors * self.tables.embedding_dim + 2 * vectors * vectors)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from embpress.compressors import MethodSpec
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
-from embpress.dlrm.runs import record as records
+from embpress.dlrm.runs import store
+from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.experiment import describe_run, run
+from embpress.dlrm.runs.record import Run
+from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.train import Progress
 
 
 class Step(NamedTuple):
     """One finished run of a comparison."""
 
-    record: dict[str, Any]
+    run: Run
     kept: bool  # it was there already
     number: int
     total: int
@@ -36,7 +39,7 @@ def compare(
     """Runs every method with every seed, seed by seed, and saves a record after each.
 
     Runs that finished before, in this folder and with the same data, settings, method and seed, are kept; failed ones
-    are tried again.
+    are tried again. Latency is measured by the first seed of a method that finishes.
 
     Args:
         progress: makes the progress callback of run `number` of `total` with a title.
@@ -45,15 +48,20 @@ def compare(
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
     """
     total = len(methods) * len(seeds)
-    present = {path.stem: records.read(path) for path in sorted((folder / "records").glob("*.json"))}
-    for path in (folder / "records").glob(".writing-*"):
-        path.unlink(missing_ok=True)  # left by a killed process
+    store.clean(folder / "records")
+    runs: dict[str, Run] = {}
+    paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
+    for path in store.record_paths(folder):
+        found = store.read(path)
+        paths.setdefault(found.id, []).append(path)
+        if found.ok or found.id not in runs:
+            runs[found.id] = found
     todo = [(spec, seed, describe_run(data, spec, settings, seed, command)) for seed in seeds for spec in methods]
-    records.check_comparable([*present.values(), todo[0][2]], folder)
+    check_comparable([*runs.values(), todo[0][2]], folder)
     hot: dict[str, Any] | None = None
     for number, (spec, seed, about) in enumerate(todo, 1):
-        done = present.get(about["id"])
-        if done is not None and done["status"] == "ok":
+        done = runs.get(about.id)
+        if done is not None and done.ok:
             yield Step(done, True, number, total)
             continue
         callback = progress(number, total, f"{spec} · seed {seed}") if progress else None
@@ -61,7 +69,26 @@ def compare(
             if callback:
                 callback(0, 0, "counting hot rows")
             hot = hot_rows(data)
-        made, predictions = run(data, spec, settings, seed, command, callback)
-        made["data"]["hot_rows"] = hot
-        records.save(folder, made, predictions)
+        made, predictions = run(data, spec, settings, seed, command, callback, measured_before(about, runs.values()))
+        made = replace(made, data=replace(made.data, hot_rows=hot))
+        written = store.save(folder, made, predictions)
+        for path in paths.pop(made.id, []):
+            if path != written:
+                path.unlink(missing_ok=True)
+        runs[made.id] = made
         yield Step(made, False, number, total)
+
+
+def measured_before(about: Run, runs: Iterable[Run]) -> Run | None:
+    """Another seed of the same method, on the same machine with the same software, that measured its latency."""
+    return next(
+        (
+            other
+            for other in runs
+            if other.ok
+            and other.latency_of_seed == other.seed
+            and other.without_seed == about.without_seed
+            and other.environment == about.environment
+        ),
+        None,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,19 @@ import torch
 from torch import Generator
 from torch.nn import functional as F
 
-from embpress.compressors import BudgetError, InputError, MethodSpec, TableCollection, TableConfig
+from embpress.compressors import BudgetError, Compressor, InputError, MethodSpec, TableCollection, TableConfig
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
-from embpress.dlrm.models.dlrm import DLRM
-from embpress.dlrm.runs.record import run_id
+from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
+from embpress.dlrm.training.loop import Progress, RunFailed, train
+from embpress.dlrm.training.model import build, describe
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.train import Progress, RunFailed, train
 
 # the methods' own draws never touch the generator that MLPs and data order share across methods
 _METHOD_STREAM = 7919
@@ -54,10 +56,9 @@ def build_tables(
     )
 
 
-def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> DLRM:
-    """The model around the tables; its MLPs depend on the seed alone (and on the width, which MLET changes)."""
-    generator = Generator().manual_seed(seed)
-    return DLRM(data.train.dense.shape[1], tables, settings.bottom, settings.top, generator, settings.amp)
+def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> ClickModel:
+    """The click model around the tables."""
+    return build(data.train.dense.shape[1], tables, settings, seed)
 
 
 def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int | None]:
@@ -69,74 +70,51 @@ def asked_size(spec: MethodSpec, settings: Settings) -> tuple[float | None, int 
     return settings.ratio, settings.budget
 
 
-def identity(data: ClickData, spec: MethodSpec, settings: Settings) -> dict[str, Any]:
-    """What a run's result depends on besides method and seed; full tables are the same run at any ratio."""
-    ratio, budget = asked_size(spec, settings)
-    return {"data": data.fingerprint, "protocol": settings.protocol(), "ratio": ratio, "budget": budget}
-
-
-def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: int, command: str) -> dict[str, Any]:
-    """The part of a record that is known before the run."""
-    rows = {"train": len(data.train), "valid": len(data.valid), "test": len(data.test)}
-    lookups = [float(share) for share in data.row0_share]
-    ratio, budget = asked_size(spec, settings)
+def describe_data(data: ClickData) -> DataRecord:
+    """The data as the record holds them."""
     about = dict(data.about)
-    return {
-        "id": run_id(str(spec), seed, identity(data, spec, settings)),
-        "method": str(spec),
-        "name": spec.name,
-        "knobs": dict(spec.knobs),
-        "seed": seed,
-        "asked": {
-            "ratio": ratio,
-            "budget": budget,
-        },
-        "status": "failed",
-        "reason": None,
-        "smallest": None,
-        "metrics": {},
-        "tables": [],
-        "learning_curve": [],
-        "data": {
-            "name": data.name,
-            "format": data.format,
-            "fingerprint": data.fingerprint,
-            "rows": rows,
-            "features": data.features,
-            "num_embeddings": data.num_embeddings,
-            "dense": data.dense_names,
-            "split": about.get("split"),
-            "min_count": about.get("min_count"),
-            "label_mean": about.get("label_mean"),
-            "columns": about.get("columns"),
-            "best_auc": data.best_auc,
-            "row0_share": lookups,
-            "row0_share_total": sum(lookups) / max(1, len(lookups)),
-            "id_frequencies": id_frequencies(data),
-            "about": about,
-        },
-        "model": {
-            "name": settings.model,
-            "width": settings.width,
-            "bottom": [data.train.dense.shape[1], *settings.bottom, settings.width],
-            "top": [*settings.top, 1],
-            "min_rows": settings.min_rows,
-            "largest": settings.largest,
-        },
-        "training": {
+    shares = tuple(float(share) for share in data.row0_share)
+    return DataRecord(
+        name=data.name,
+        format=data.format,
+        fingerprint=data.fingerprint,
+        rows={"train": len(data.train), "valid": len(data.valid), "test": len(data.test)},
+        features=tuple(data.features),
+        num_embeddings=tuple(data.num_embeddings),
+        dense=tuple(data.dense_names),
+        **{name: about.get(name) for name in ("split", "min_count", "label_mean", "columns")},
+        best_auc=data.best_auc,
+        row0_share=shares,
+        row0_share_total=sum(shares) / max(1, len(shares)),
+        id_frequencies=tuple(id_frequencies(data)),
+        about=about,
+    )
+
+
+def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: int, command: str) -> Run:
+    """What of a run is known before it; it stands as failed."""
+    return Run(
+        method=str(spec),
+        name=spec.name,
+        knobs=dict(spec.knobs),
+        modifiers=tuple(map(str, spec.modifiers)),
+        seed=seed,
+        asked=Asked(*asked_size(spec, settings)),
+        data=describe_data(data),
+        model=describe(settings),
+        training={
             "optimizer": settings.optimizer,
             "learning_rate": settings.learning_rate,
             "batch_size": settings.batch_size,
             "epochs": settings.epochs,
             **({"amp": "bfloat16"} if settings.amp else {}),
         },
-        "environment": environment(settings.device),
-        "backend": "torch",
-        "device": settings.device,
-        "predictions": None,
-        "command": command,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
+        environment=environment(settings.device),
+        backend="torch",
+        device=settings.device,
+        command=command,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
 
 
 def id_frequencies(data: ClickData) -> list[dict[str, Any]]:
@@ -160,51 +138,62 @@ def run(
     seed: int,
     command: str = "",
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], np.ndarray | None]:
+    measured: Run | None = None,
+) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed.
 
+    Args:
+        measured: a run of another seed whose latency stands for this one too; it is measured where there is none.
+
     Returns:
-        The record, and the test probabilities `(N,)` float32 at the best epoch. A run that fails gives a record that
-        says why; it does not raise.
+        The run, and the test probabilities `(N,)` float32 at the best epoch. A run that fails says why; it does not
+        raise.
     """
-    record = describe_run(data, spec, settings, seed, command)
+    about = describe_run(data, spec, settings, seed, command)
+    found: dict[str, Any] = {}  # what a run that fails half way knows, its record holds
     try:
-        return _run(record, data, spec, settings, seed, progress)
+        predictions = _run(found, data, spec, settings, seed, progress, measured)
     except BudgetError as error:
         full = sum(4 * n * settings.width for n in data.num_embeddings)
-        smallest = {"bytes": error.smallest, "ratio": full / error.smallest}
-        return {**record, "status": "cannot reach", "reason": str(error), "smallest": smallest}, None
+        smallest = Smallest.of(error.smallest, full)
+        return replace(about, status="cannot reach", reason=str(error), smallest=smallest), None
     except (RunFailed, InputError) as error:
-        return {**record, "reason": str(error)}, None
+        return replace(about, **found, reason=str(error)), None
     except (MemoryError, RuntimeError, torch.OutOfMemoryError) as error:
         text = str(error).strip().splitlines() or [type(error).__name__]
         reason = "out of memory" if isinstance(error, MemoryError) or "alloc" in text[0].lower() else text[0]
-        return {**record, "reason": reason}, None
+        return replace(about, **found, reason=reason), None
+    return replace(about, **found, status="ok"), predictions
 
 
 def _run(
-    record: dict[str, Any], data: ClickData, spec: MethodSpec, settings: Settings, seed: int, progress: Progress | None
-) -> tuple[dict[str, Any], np.ndarray]:
+    found: dict[str, Any],
+    data: ClickData,
+    spec: MethodSpec,
+    settings: Settings,
+    seed: int,
+    progress: Progress | None,
+    measured: Run | None,
+) -> np.ndarray:
+    """Fills in fields of the run as they become known; gives the test probabilities."""
     tables = build_tables(data, spec, settings, seed)
-    record |= {
-        "backend": tables.backend,
-        "tables": [
-            {
-                "feature": spec_.name,
-                "num_embeddings": spec_.num_embeddings,
-                "embedding_dim": table.embedding_dim,
-                "method": table.spec_name,
-                "knobs": {key: _scalar(value) for key, value in table.knobs().items()},
-                "modifiers": list(table.modifiers),
-                "serving_bytes": size,
-                "full_bytes": 4 * spec_.num_embeddings * settings.width,
-                "row0_share": share,
-            }
-            for spec_, table, size, share in zip(tables.configs, tables.tables, tables.table_bytes(), data.row0_share)
-        ],
-    }
+    found["backend"] = tables.backend
+    found["tables"] = tuple(
+        TableRecord(
+            feature=config.name,
+            num_embeddings=config.num_embeddings,
+            embedding_dim=table.embedding_dim,
+            method=table.spec_name,
+            knobs=_knobs(table),
+            modifiers=tuple(table.modifiers),
+            serving_bytes=size,
+            full_bytes=4 * config.num_embeddings * settings.width,
+            row0_share=float(share),
+        )
+        for config, table, size, share in zip(tables.configs, tables.tables, tables.table_bytes(), data.row0_share)
+    )
     largest = max(tables.tables, key=lambda table: (table.spec_name == spec.name, table.num_embeddings))
-    record["knobs"] = {key: _scalar(value) for key, value in largest.knobs().items()}
+    found["knobs"] = _knobs(largest)
     ledger = tables.ledger(settings.optimizer, settings.batch_size)
     metrics: dict[str, float] = {
         "serving_bytes": ledger.serving_bytes,
@@ -212,7 +201,7 @@ def _run(
         "training_bytes": ledger.training_bytes,
         "ratio": tables.full_bytes / ledger.serving_bytes,
     }
-    record["metrics"] = metrics
+    found["metrics"] = metrics
     model = build_model(data, tables, settings, seed)
     reset_device_peak(settings.device)
     trained = train(model, data, settings, seed, progress)
@@ -220,25 +209,35 @@ def _run(
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:
         metrics["peak_device_bytes"] = device_peak
-    record["learning_curve"] = trained.curve
+    found["learning_curve"] = tuple(typed(CurvePoint, point) for point in trained.curve)
     hit_rate = cache_hit_rate(tables, data.test)
     if hit_rate is not None:
         metrics["cache_hit_rate"] = hit_rate
+    if measured is None:
+        metrics |= measure_latency(model, tables, data, settings, progress)
+    else:
+        metrics |= measured.latency
+    found["latency_of_seed"] = seed if measured is None else measured.seed
+    metrics["peak_memory_bytes"] = peak_memory(model, data, settings)
+    assert trained.test_logits is not None  # train() predicts the test part in every run that ends
+    return torch.sigmoid(trained.test_logits).float().numpy()
+
+
+def measure_latency(
+    model: ClickModel, tables: TableCollection, data: ClickData, settings: Settings, progress: Progress | None = None
+) -> dict[str, float]:
+    """The metrics that belong to a method with its knobs: seconds to fold, latency of lookups and of the model."""
     if progress:
         progress(0, 0, "measuring latency")
     start = time.perf_counter()
     folded = tables.fold()
     Clock(settings.device).wait()
-    metrics["fold_seconds"] = time.perf_counter() - start
-    metrics |= measure(model, folded, data.train.dense.shape[1], settings.latency_seconds)
-    del folded
-    metrics["peak_memory_bytes"] = peak_memory(model, data, settings)
-    assert trained.test_logits is not None  # train() predicts the test part in every run that ends
-    return {**record, "status": "ok"}, torch.sigmoid(trained.test_logits).float().numpy()
+    seconds = time.perf_counter() - start
+    return {"fold_seconds": seconds, **measure(model, folded, data.train.dense.shape[1], settings.latency_seconds)}
 
 
-def peak_memory(model: DLRM, data: ClickData, settings: Settings) -> int:
-    """Peak bytes of training: parameters, buffers and optimizer state, and the most that one step adds to them.
+def peak_memory(model: ClickModel, data: ClickData, settings: Settings) -> int:
+    """Peak bytes of training: parameters, buffers and optimizer state, and what one step adds to them at its peak.
 
     It trains the model on, so it comes after everything else.
     """
@@ -255,6 +254,7 @@ def peak_memory(model: DLRM, data: ClickData, settings: Settings) -> int:
     return resident_bytes(model, optimizers) + peak_bytes(step, model.device)
 
 
-def _scalar(value: Any) -> Any:
-    """A knob as a JSON scalar; shapes as `200x220x250`."""
-    return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+def _knobs(table: Compressor) -> dict[str, Any]:
+    """Knobs as JSON scalars; shapes as `200x220x250`."""
+    knobs = table.knobs().items()
+    return {key: "x".join(map(str, value)) if isinstance(value, (tuple, list)) else value for key, value in knobs}

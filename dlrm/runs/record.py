@@ -1,23 +1,176 @@
-"""Records: one JSON file a run, written atomically, with its test predictions in a binary file beside it."""
+"""A run as its record holds it: frozen dataclasses, to JSON and back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache, cached_property
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
+SCHEMA = "embpress-run/2"
+# what belongs to a method with its knobs, not to a seed: one seed measures it, the others take it over
+_LATENCY = ("fold_", "lookup_", "model_", "inference_")
 
-from embpress.compressors import InputError
 
-SCHEMA = "embpress-run/1"
-_NEEDED = ("id", "method", "name", "seed", "status", "metrics", "data", "model", "training", "asked")
+@dataclass(frozen=True)
+class Asked:
+    """The size asked for: full bytes / serving bytes, or serving bytes, or neither."""
+
+    ratio: float | None = None
+    budget: int | None = None
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest size that a method can reach; the ratio is rounded down to what is reachable itself."""
+
+    bytes: int
+    ratio: float
+
+    @classmethod
+    def of(cls, size: int, full_bytes: int) -> Smallest:
+        """From the smallest bytes and those of the full tables."""
+        return cls(size, math.floor(full_bytes / size * 10) / 10)
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """One table of a run."""
+
+    feature: str
+    num_embeddings: int
+    embedding_dim: int
+    method: str
+    serving_bytes: int
+    full_bytes: int
+    knobs: dict[str, Any] = field(default_factory=dict)
+    modifiers: tuple[str, ...] = ()
+    row0_share: float | None = None  # of the test lookups
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of the learning curve."""
+
+    step: int
+    epoch: float
+    train_loss: float | None = None
+    valid_auc: float | None = None
+    valid_log_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data of a run; `about` is what the reader of their format tells."""
+
+    name: str
+    format: str
+    fingerprint: str
+    rows: dict[str, int]  # of the train, valid and test part
+    features: tuple[str, ...]
+    num_embeddings: tuple[int, ...]
+    dense: tuple[str, ...]
+    split: str | None = None
+    min_count: int | None = None
+    label_mean: float | None = None
+    columns: dict[str, Any] | None = None
+    best_auc: float | None = None  # the best reachable, where the data's maker knows it
+    row0_share: tuple[float, ...] = ()
+    row0_share_total: float | None = None
+    id_frequencies: tuple[dict[str, Any], ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+    hot_rows: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method with one seed on one data set.
+
+    Attributes:
+        method: the method as the user gave it; `name`, `knobs` and `modifiers` are its parts, the knobs those of its
+            largest table.
+        status: `ok`, `failed` or `cannot reach`; `reason` says why, `smallest` what could be reached.
+        model: name, preset, table width and the click model's own configuration.
+        metrics: numbers by name, all in `embpress.reports.metrics`.
+        latency_of_seed: the seed that measured the latency, which all seeds of a method share; None where none has.
+        backend: what answered the lookups.
+        predictions: file of the test probabilities, beside the record.
+        created: when the run began, ISO 8601 in UTC.
+    """
+
+    method: str
+    name: str
+    seed: int
+    data: DataRecord
+    model: dict[str, Any]
+    training: dict[str, Any]
+    asked: Asked = Asked()
+    knobs: dict[str, Any] = field(default_factory=dict)
+    modifiers: tuple[str, ...] = ()
+    status: str = "failed"
+    reason: str | None = None
+    smallest: Smallest | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    latency_of_seed: int | None = None
+    tables: tuple[TableRecord, ...] = ()
+    learning_curve: tuple[CurvePoint, ...] = ()
+    environment: dict[str, Any] = field(default_factory=dict)
+    backend: str = ""
+    device: str = "cpu"
+    predictions: str | None = None
+    command: str = ""
+    created: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status == "ok"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this is a run with uncompressed tables, the reference of all others."""
+        return self.name == "full" and not self.modifiers
+
+    @cached_property
+    def protocol(self) -> dict[str, Any]:
+        """What runs must share to be compared: see `comparable`."""
+        return {"data": self.data.fingerprint, "model": self.model, "training": self.training}
+
+    @cached_property
+    def without_seed(self) -> str:
+        """Hash of all that could change the result, but the seed."""
+        size = [self.asked.ratio, self.asked.budget]
+        return fingerprint([self.method, self.protocol, size, self.device])
+
+    @cached_property
+    def id(self) -> str:
+        """File name of the record: readable, and different for whatever could change the result."""
+        slug = re.sub(r"[^A-Za-z0-9._=-]+", "-", self.method).strip("-")[:60]
+        return f"{slug}-s{self.seed}-{self.without_seed}"
+
+    @property
+    def latency(self) -> dict[str, float]:
+        """The metrics that all seeds of the method share."""
+        return {name: value for name, value in self.metrics.items() if name.startswith(_LATENCY)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON takes it, with schema and id."""
+        return {"schema": SCHEMA, "id": self.id, **plain(asdict(self))}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Run:
+        """The run of a record of the present schema.
+
+        Raises:
+            ValueError: something is missing or of another type; names it.
+        """
+        found: Run = typed(cls, value)
+        return found
 
 
 def fingerprint(value: Any) -> str:
@@ -25,121 +178,53 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
-def run_id(method: str, seed: int, identity: Any) -> str:
-    """File name of a run: readable, and different for whatever could change its result."""
-    slug = re.sub(r"[^A-Za-z0-9._=-]+", "-", method).strip("-")[:60]
-    return f"{slug}-s{seed}-{fingerprint([method, seed, identity])}"
-
-
-def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes a file under another name and renames it, so that a killed process leaves nothing half-written.
-
-    Raises:
-        InputError: the folder cannot be written, or the disk is full.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as file:
-            temporary = file.name
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
+def plain(value: Any) -> Any:
+    """What JSON can hold: it has no NaN and no infinity, they become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
-def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Writes a record as JSON, whole or not at all; what is no finite number becomes null."""
-    text = json.dumps(_plain(record), indent=1, ensure_ascii=False)
-    write_atomic(path, lambda file: file.write(text.encode()))
+_hints = cache(get_type_hints)
+# what JSON must hold for an annotated type, and its name
+_HELD: dict[Any, tuple[Any, str]] = {
+    dict: (dict, "an object"),
+    tuple: ((list, tuple), "a list"),
+    str: (str, "text"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+}
 
 
-def save(folder: Path, record: dict[str, Any], predictions: np.ndarray | None = None) -> Path:
-    """Writes `folder/records/<id>.json`, after the predictions it names."""
-    records = folder / "records"
-    if predictions is not None:
-        record = {**record, "predictions": f"{record['id']}.npy"}
-        write_atomic(records / record["predictions"], lambda file: np.save(file, predictions, allow_pickle=False))
-    path = records / f"{record['id']}.json"
-    write_json(path, {"schema": SCHEMA, **record})
-    return path
-
-
-def read(path: Path) -> dict[str, Any]:
-    """One record.
+def typed(kind: Any, value: Any, place: str = "") -> Any:
+    """A value of JSON as the annotated type `kind`; what a dataclass does not know is left out.
 
     Raises:
-        InputError: not a record of this program, or a damaged one; names the file.
+        ValueError: something is missing or of another type; names it.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError:
-        raise InputError(
-            f"{path} is damaged, it holds no JSON: delete it, and the same command runs it again"
-        ) from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        found = record.get("schema") if isinstance(record, dict) else None
-        raise InputError(
-            f"{path} is not a record of this version (schema {found!r}, want {SCHEMA!r}): move it elsewhere"
-        )
-    missing = [name for name in _NEEDED if name not in record]
-    if missing:
-        raise InputError(
-            f"{path} is damaged, it lacks {', '.join(missing)}: delete it, and the same command runs it again"
-        )
-    return record
-
-
-def read_all(folder: Path) -> list[dict[str, Any]]:
-    """All records of a run folder in the order of their file names.
-
-    Raises:
-        InputError: no such folder, no records in it, a damaged or foreign one, or records that cannot be compared.
-    """
-    if not folder.is_dir():
-        raise InputError(f"no such run folder: {folder}")
-    paths = sorted((folder / "records").glob("*.json"))
-    if not paths:
-        raise InputError(f"{folder} holds no records: it is no run folder of embpress compare or train")
-    records = [read(path) for path in paths]
-    check_comparable(records, folder)
-    return records
-
-
-def check_comparable(records: list[dict[str, Any]], folder: Path) -> None:
-    """Raises InputError unless all records are of one data set and one way of training."""
-    if not records:
-        return
-    first = records[0]
-    for other in records[1:]:
-        if other["data"]["fingerprint"] != first["data"]["fingerprint"]:
-            raise InputError(
-                f"{folder} holds runs on other data ({first['data']['name']} and {other['data']['name']}, or another "
-                "split): give each comparison a folder of its own with --out"
-            )
-        for part in ("model", "training"):
-            changed = [key for key in {**first[part], **other[part]} if other[part].get(key) != first[part].get(key)]
-            if changed:
-                values = " and ".join(str(record[part].get(changed[0])) for record in (first, other))
-                raise InputError(
-                    f"{folder} holds runs with another {changed[0].replace('_', ' ')} ({values}): "
-                    "give each comparison a folder of its own with --out"
-                )
+    base, parts = get_origin(kind) or kind, get_args(kind)
+    if base is Any:
+        return value
+    if base in (Union, UnionType):  # all of ours are `… | None`
+        return None if value is None else typed(parts[0], value, place)
+    is_record = is_dataclass(base)
+    held, name = _HELD[dict if is_record else base]
+    if not isinstance(value, held) or isinstance(value, bool):
+        raise ValueError(f"{place or 'it'} is not {name}")
+    if is_record:
+        needed = [f.name for f in fields(base) if f.default is MISSING and f.default_factory is MISSING]
+        missing = [f"{place}.{name}".lstrip(".") for name in needed if name not in value]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        kinds = [(name, kind) for name, kind in _hints(base).items() if name in value]
+        return base(**{name: typed(kind, value[name], f"{place}.{name}".lstrip(".")) for name, kind in kinds})
+    if base is tuple:
+        return tuple(typed(parts[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+    if base is dict and parts[1] is not Any:
+        items = {key: typed(parts[1], item, f"{place}.{key}") for key, item in value.items() if item is not None}
+        return {key: item for key, item in items.items() if item is not None}
+    return None if base is float and not math.isfinite(value) else value

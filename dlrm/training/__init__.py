@@ -1,1 +1,1 @@
-"""Training a click model: settings, optimizers, the loop, evaluation."""
+"""Training a click model: settings, presets, optimizers, step, loop, evaluation."""

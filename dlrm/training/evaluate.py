@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from embpress.compressors import TableCollection
 from embpress.dlrm.data import Part
-from embpress.dlrm.models.dlrm import DLRM
-from embpress.dlrm.training.auc import auc
+from embpress.dlrm.measure.auc import auc
+from embpress.dlrm.models.base import SCORED_BYTES, ClickModel
 
 BATCH = 16384
 
@@ -26,13 +26,17 @@ def inputs_of(part: Part) -> Any:
     return columns
 
 
-def predict(model: DLRM, part: Part, batch_size: int = BATCH) -> Tensor:
-    """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU."""
+def predict(model: ClickModel, part: Part, batch_size: int = BATCH) -> Tensor:
+    """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU.
+
+    It takes `batch_size` samples at once, or as many as the model says fit `SCORED_BYTES`.
+    """
     was, device = model.training, model.device
+    size = max(1, min(batch_size, SCORED_BYTES // max(1, model.sample_bytes())))
     model.eval()
     with torch.inference_mode():
-        parts = (part.slice(i, min(i + batch_size, len(part))) for i in range(0, len(part), batch_size))
-        logits = torch.cat([model(batch.dense, inputs_of(batch)) for batch in (own.to(device) for own in parts)])
+        batches = (part.slice(i, i + size).to(device) for i in range(0, len(part), size))
+        logits = torch.cat([model(batch.dense, inputs_of(batch)) for batch in batches])
     model.train(was)
     return logits.cpu().clone()
 

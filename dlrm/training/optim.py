@@ -1,4 +1,4 @@
-"""Optimizers for a DLRM: torch's where they fit, and Adagrad for tables' sparse gradients, also one state a row."""
+"""Optimizers of a click model: torch's where they fit, and Adagrad for sparse gradients, also one state a row."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     sparse, rows = groups.get("sparse", []), groups.get("rows", [])
     other = rows + groups.get("tables", []) + groups.get("dense", [])
     if name == "sgd":
-        made: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
-        return [*made, SGD(other, learning_rate, foreach=True)]
+        optimizers: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
+        return [*optimizers, SGD(other, learning_rate, foreach=True)]
     rowwise = name == "rowwise_adagrad"
     by_row = sparse + (rows if rowwise else [])
-    made = [TableAdagrad(by_row, learning_rate, rowwise)] if by_row else []
-    return [*made, Adagrad(other[len(rows) :] if rowwise else other, learning_rate, foreach=True)]
+    optimizers = [TableAdagrad(by_row, learning_rate, rowwise)] if by_row else []
+    return [*optimizers, Adagrad(other[len(rows) :] if rowwise else other, learning_rate, foreach=True)]

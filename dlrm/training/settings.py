@@ -1,17 +1,31 @@
-"""How a run is set up: model, training, size; the presets and the defaults that depend on the data."""
+"""How a run is set up: model, training, size; the defaults that depend on the data."""
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from embpress.compressors import InputError
 from embpress.compressors.errors import nearest
+from embpress.compressors.guard import INT64_MAX, whole
 from embpress.dlrm.measure.device import resolve_device
+from embpress.dlrm.models.base import model_class
+from embpress.dlrm.training.presets import PRESETS
 
 # below this many rows small batches train better and the steps are cheap
 LARGE = 1_000_000
 OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad")
+# what a whole number may be; a batch of 0 is the default one
+RANGES = {
+    "width": (1, 65_536),
+    "epochs": (1, 1_000_000),
+    "batch_size": (0, 1 << 24),
+    "min_rows": (0, INT64_MAX),
+    "largest": (1, INT64_MAX),
+}
+SEEDS = 1_000  # of one comparison
 
 
 @dataclass(frozen=True)
@@ -19,9 +33,10 @@ class Settings:
     """Everything about a run but the data, the method and the seed.
 
     Attributes:
-        model: name of the preset.
+        model: the click model, a file of `dlrm/models`.
+        preset: where the other values came from, a name of `PRESETS`.
         width: width D of the tables.
-        bottom, top: hidden widths of the MLPs.
+        bottom, top: hidden widths of the MLPs before and after the interaction.
         optimizer: one of `OPTIMIZERS`, for tables and MLPs alike.
         learning_rate: its learning rate.
         batch_size: samples a step.
@@ -35,7 +50,8 @@ class Settings:
         latency_seconds: time spent on each latency measurement.
     """
 
-    model: str = "default"
+    model: str = "dlrm"
+    preset: str = "default"
     width: int = 16
     bottom: tuple[int, ...] = (64,)
     top: tuple[int, ...] = (128, 64)
@@ -54,65 +70,43 @@ class Settings:
 
     def protocol(self) -> dict[str, Any]:
         """What runs must share to stand in one comparison: all but the size asked for and the measuring."""
-        own = asdict(self)
+        shared = asdict(self)
         for name in ("ratio", "budget", "latency_seconds", "threads"):
-            del own[name]
+            del shared[name]
         if not self.amp:
-            del own["amp"]  # so that runs in plain float32 stay those that they were before there was a choice
-        return own
+            del shared["amp"]  # so that runs in plain float32 stay those that they were before there was a choice
+        return shared
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    # facebookresearch/dlrm, bench/dlrm_s_criteo_kaggle.sh
-    "kaggle": {
-        "width": 16,
-        "bottom": (512, 256, 64),
-        "top": (512, 256),
-        "optimizer": "sgd",
-        "learning_rate": 0.1,
-        "batch_size": 128,
-    },
-    # MLPerf training's DLRM on Criteo Terabyte
-    "terabyte": {
-        "width": 128,
-        "bottom": (512, 256),
-        "top": (1024, 1024, 512, 256),
-        "optimizer": "sgd",
-        "learning_rate": 1.0,
-        "batch_size": 2048,
-    },
-}
+def max_threads() -> int:
+    """As many threads as may be asked for: more than four a processor only wait for each other."""
+    return 4 * (os.cpu_count() or 1)
 
 
-def resolve(rows: int, **given: Any) -> Settings:
-    """Settings from what was given (None means not given), the preset and the defaults.
+def resolve(rows: int, **options: Any) -> Settings:
+    """Settings from options (None means left out), the preset and the defaults.
 
     Args:
         rows: rows of the data, which decide the default batch size: 256 below a million, else 2048.
-        **given: fields of `Settings`.
+        **options: fields of `Settings`.
 
     Raises:
-        InputError: an unknown preset or optimizer, a value out of range, or a device that is not here.
+        InputError: an unknown preset, model or optimizer, a value out of range, or a device that is not here.
     """
-    own = {name: value for name, value in given.items() if value is not None}
-    model = own.get("model", "default")
-    if model not in PRESETS:
-        raise InputError(f"no model {model!r}{nearest(model, PRESETS)}")
-    settings = Settings(**{**PRESETS[model], **own})
+    values = {name: value for name, value in options.items() if value is not None}
+    preset = values.get("preset", "default")
+    if preset not in PRESETS:
+        raise InputError(f"no preset {preset!r}{nearest(preset, PRESETS)}")
+    settings = Settings(**{**PRESETS[preset], **values})
     settings = replace(settings, device=resolve_device(settings.device))
+    model_class(settings.model)
     if settings.optimizer not in OPTIMIZERS:
         raise InputError(f"no optimizer {settings.optimizer!r}{nearest(settings.optimizer, OPTIMIZERS)}")
-    for name in ("width", "epochs"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(settings, name)}")
-    if not settings.learning_rate > 0:
-        raise InputError(f"the learning rate must be positive, got {settings.learning_rate}")
-    for name in ("batch_size", "min_rows"):
-        if getattr(settings, name) < 0:
-            raise InputError(f"{name} cannot be negative, got {getattr(settings, name)}")
-    if settings.largest is not None and settings.largest < 1:
-        raise InputError(f"largest must be at least 1, got {settings.largest}")
+    for name, (minimum, maximum) in RANGES.items():
+        if getattr(settings, name) is not None:
+            whole(getattr(settings, name), name, minimum, maximum)
+    if not 0 < settings.learning_rate < math.inf:
+        raise InputError(f"the learning rate must be positive and finite, got {settings.learning_rate}")
     if settings.batch_size == 0:
         settings = replace(settings, batch_size=256 if rows < LARGE else 2048)
     return settings

@@ -1,10 +1,11 @@
-// embpress::compositional_lookup and its gradient on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::compositional_lookup and its gradient on the GPU; schemas and meanings stand in
+// kernels/ops/compositional.py.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
 #include "compositional.cuh"
-#include "segment_sum.h"
+#include "common/segment_sum.h"
 
 namespace embpress::cuda {
 namespace {
@@ -24,7 +25,7 @@ Parts parts_of(const Tensor& weight, const Lookups& lookups, const Tensor& coeff
   STD_TORCH_CHECK(combine >= 0 && combine <= 2, "compositional_lookup: combine must be 0, 1 or 2, got ", combine);
   const bool hashed = coefficients.size(1) == 4, one_size = sizes.numel() == tables;
   const int64_t width = weight.size(1), dim = combine == 0 ? width * parts : width;
-  STD_TORCH_CHECK(dim < kMost, "compositional_lookup: rows of ", dim, " elements");
+  STD_TORCH_CHECK(dim < kMaxSorted, "compositional_lookup: rows of ", dim, " elements");
   return {lookups,
           longs(coefficients, tables * (hashed ? 4 : 1) * parts, kOp, "coefficients"),
           longs(base, tables * parts, kOp, "base"),
@@ -37,12 +38,12 @@ Parts parts_of(const Tensor& weight, const Lookups& lookups, const Tensor& coeff
           static_cast<int>(dim)};
 }
 
-Tensor compositional_lookup(Tensor weight, Tensor ids, Tensor first, Tensor rows, Tensor coefficients, Tensor base,
-                            Tensor sizes, int64_t combine) {
+Tensor compositional_lookup(Tensor weight, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients,
+                            Tensor base, Tensor sizes, int64_t combine) {
   Device device(weight);
-  device.check_here({ids, first, rows, coefficients, base, sizes});
+  device.check_here({ids, row_offsets, rows, coefficients, base, sizes});
   const Tensor flat = in_one_piece(ids), table = in_one_piece(weight);
-  const Parts parts = parts_of(table, lookups_of(flat, first, rows, kOp), coefficients, base, sizes, combine);
+  const Parts parts = parts_of(table, lookups_of(flat, row_offsets, rows, kOp), coefficients, base, sizes, combine);
   Tensor out = device.empty({ids.size(0), ids.size(1), parts.dim}, weight.scalar_type());
   if (out.numel() == 0) return out;
   by_type(weight.scalar_type(), kOp, [&](auto type) {
@@ -60,24 +61,24 @@ Tensor compositional_lookup(Tensor weight, Tensor ids, Tensor first, Tensor rows
 }
 
 // The backward computes the part rows anew: nothing is left for it.
-std::tuple<Tensor, Tensor> compositional_lookup_train(Tensor weight, Tensor ids, Tensor first, Tensor rows,
+std::tuple<Tensor, Tensor> compositional_lookup_train(Tensor weight, Tensor ids, Tensor row_offsets, Tensor rows,
                                                       Tensor coefficients, Tensor base, Tensor sizes, int64_t combine) {
   Tensor nothing = torch::stable::new_empty(base, {0}, ScalarType::Long);
-  return {compositional_lookup(weight, ids, first, rows, coefficients, base, sizes, combine), nothing};
+  return {compositional_lookup(weight, ids, row_offsets, rows, coefficients, base, sizes, combine), nothing};
 }
 
-Tensor compositional_lookup_backward(Tensor grad, Tensor weight, Tensor, Tensor ids, Tensor first, Tensor rows,
+Tensor compositional_lookup_backward(Tensor grad, Tensor weight, Tensor, Tensor ids, Tensor row_offsets, Tensor rows,
                                      Tensor coefficients, Tensor base, Tensor sizes, int64_t combine) {
   Device device(weight);
-  device.check_here({grad, ids, first, rows, coefficients, base, sizes});
+  device.check_here({grad, ids, row_offsets, rows, coefficients, base, sizes});
   const Tensor flat = in_one_piece(ids), table = in_one_piece(weight), flow = in_one_piece(grad);
-  const Parts parts = parts_of(table, lookups_of(flat, first, rows, kOp), coefficients, base, sizes, combine);
+  const Parts parts = parts_of(table, lookups_of(flat, row_offsets, rows, kOp), coefficients, base, sizes, combine);
   STD_TORCH_CHECK(flow.numel() == parts.lookups.count * parts.dim && flow.scalar_type() == table.scalar_type(),
                   "compositional_lookup: the gradient must be (N, T, ", parts.dim, ") of the weight's dtype, got ",
                   flow.numel(), " elements");
   const int64_t limit = table.size(0), sources = parts.lookups.count * parts.parts;
-  STD_TORCH_CHECK(limit < 2 * kMost - 1 && sources < kMost, "compositional_lookup: ", limit, " rows or ", sources,
-                  " parts of lookups are too many for one call");
+  STD_TORCH_CHECK(limit < 2 * kMaxSorted - 1 && sources < kMaxSorted, "compositional_lookup: ", limit, " rows or ",
+                  sources, " parts of lookups are too many for one call");
   Tensor out = device.empty(table.sizes(), table.scalar_type());
   device.zero(out.mutable_data_ptr(), out.numel() * out.element_size());
   if (sources == 0) return out;

@@ -1,12 +1,12 @@
 // Rows put together from rows of part tables (hashing trick, QR) on the GPU: the part rows are computed in registers.
 #pragma once
 
-#include "hash.cuh"
-#include "lookups.cuh"
+#include "common/hash.cuh"
+#include "common/lookups.cuh"
 
 namespace embpress::cuda {
 
-enum class Combine { concat, add, mult };  // as numbered in kernels/reference.py
+enum class Combine { concat, add, mult };  // as numbered in kernels/reference
 
 // Which rows of the weight a lookup takes: see `ops.compositional_lookup`.
 struct Parts {
@@ -26,7 +26,7 @@ struct Parts {
     const uint64_t found = hashed
                                ? hash_twice(static_cast<uint32_t>(id), of[0], of[parts], of[2 * parts], of[3 * parts])
                                : quotient(static_cast<uint64_t>(id), static_cast<uint64_t>(of[0]));
-    return lookups.first[t] + base[static_cast<int64_t>(t) * parts + j] +
+    return lookups.row_offsets[t] + base[static_cast<int64_t>(t) * parts + j] +
            static_cast<int64_t>(remainder(found, static_cast<uint64_t>(size)));
   }
 };

@@ -1,10 +1,10 @@
-// embpress::mlet_lookup and its gradients on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::mlet_lookup and its gradients on the GPU; schemas and meanings stand in kernels/ops/mlet.py.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
 #include "mlet.cuh"
-#include "segment_sum.h"
+#include "common/segment_sum.h"
 
 namespace embpress::cuda {
 namespace {
@@ -29,9 +29,9 @@ Shapes shapes_of(const Tensor& table, const Tensor& projections, const Lookups& 
                   "mlet_lookup: the table must be (rows, k) and the projections (T, k, D)");
   STD_TORCH_CHECK(table.scalar_type() == projections.scalar_type(),
                   "mlet_lookup: table and projections must have one dtype");
-  STD_TORCH_CHECK(table.size(0) < 2 * kMost - 1 && lookups.count < kMost, "mlet_lookup: ", table.size(0), " rows or ",
-                  lookups.count, " lookups are too many for one call");
-  STD_TORCH_CHECK(projections.size(2) < kMost, "mlet_lookup: rows of ", projections.size(2), " elements");
+  STD_TORCH_CHECK(table.size(0) < 2 * kMaxSorted - 1 && lookups.count < kMaxSorted, "mlet_lookup: ", table.size(0),
+                  " rows or ", lookups.count, " lookups are too many for one call");
+  STD_TORCH_CHECK(projections.size(2) < kMaxSorted, "mlet_lookup: rows of ", projections.size(2), " elements");
   return {lookups.count, lookups.tables.by, table.size(1), projections.size(2), table.size(0)};
 }
 
@@ -63,7 +63,7 @@ void multiply(Device& device, const Problem& problem, int64_t batches, int64_t r
   const ProductTile tile(columns);
   const int64_t row_tiles = divide_up(rows, tile.rows), column_tiles = divide_up(columns, tile.columns);
   const int64_t blocks = batches * row_tiles * column_tiles;
-  STD_TORCH_CHECK(blocks < kMost, "mlet_lookup: a product of ", blocks, " tiles is too large for one call");
+  STD_TORCH_CHECK(blocks < kMaxSorted, "mlet_lookup: a product of ", blocks, " tiles is too large for one call");
   device.launch(&gathered_product_kernel<Problem>, dim3(static_cast<unsigned>(blocks)), dim3(kProductThreads),
                 tile.shared() * sizeof(typename Problem::C), problem, tile, row_tiles, column_tiles);
 }
@@ -93,11 +93,11 @@ void look_up(Device& device, const Lookups& lookups, const Shapes& s, const T* t
     spread(&spread_kernel<T, 1>, s.dim);
 }
 
-Tensor mlet_lookup(Tensor table, Tensor projections, Tensor ids, Tensor first, Tensor rows) {
+Tensor mlet_lookup(Tensor table, Tensor projections, Tensor ids, Tensor row_offsets, Tensor rows) {
   Device device(table);
-  device.check_here({projections, ids, first, rows});
+  device.check_here({projections, ids, row_offsets, rows});
   const Tensor flat = in_one_piece(ids), inner = in_one_piece(table), factors = in_one_piece(projections);
-  const Lookups lookups = lookups_of(flat, first, rows, kOp);
+  const Lookups lookups = lookups_of(flat, row_offsets, rows, kOp);
   const Shapes s = shapes_of(inner, factors, lookups);
   Tensor out = device.empty({ids.size(0), ids.size(1), s.dim}, table.scalar_type());
   if (out.numel() == 0) return out;
@@ -109,9 +109,10 @@ Tensor mlet_lookup(Tensor table, Tensor projections, Tensor ids, Tensor first, T
 }
 
 // The backward gathers the inner rows anew, each distinct one once: nothing is left for it.
-std::tuple<Tensor, Tensor> mlet_lookup_train(Tensor table, Tensor projections, Tensor ids, Tensor first, Tensor rows) {
+std::tuple<Tensor, Tensor> mlet_lookup_train(Tensor table, Tensor projections, Tensor ids, Tensor row_offsets,
+                                             Tensor rows) {
   Tensor nothing = torch::stable::new_empty(table, {0}, table.scalar_type());
-  return {mlet_lookup(table, projections, ids, first, rows), nothing};
+  return {mlet_lookup(table, projections, ids, row_offsets, rows), nothing};
 }
 
 template <class T>
@@ -139,12 +140,12 @@ void differentiate(Device& device, const Lookups& lookups, const Shapes& s, cons
 }
 
 std::tuple<Tensor, Tensor> mlet_lookup_backward(Tensor grad, Tensor, Tensor table, Tensor projections, Tensor ids,
-                                                Tensor first, Tensor rows) {
+                                                Tensor row_offsets, Tensor rows) {
   Device device(table);
-  device.check_here({grad, projections, ids, first, rows});
+  device.check_here({grad, projections, ids, row_offsets, rows});
   const Tensor flat = in_one_piece(ids), inner = in_one_piece(table), factors = in_one_piece(projections);
   const Tensor flow = in_one_piece(grad);
-  const Lookups lookups = lookups_of(flat, first, rows, kOp);
+  const Lookups lookups = lookups_of(flat, row_offsets, rows, kOp);
   const Shapes s = shapes_of(inner, factors, lookups);
   STD_TORCH_CHECK(flow.numel() == s.lookups * s.dim && flow.scalar_type() == inner.scalar_type(),
                   "mlet_lookup: the gradient must be (N, T, ", s.dim, ") of the table's dtype, got ", flow.numel(),

@@ -1,8 +1,8 @@
 // MLET on the GPU: gathered inner rows times their table's projection, and the two gradients, as tiled products.
 #pragma once
 
-#include "distinct.cuh"
-#include "gathered_product.cuh"
+#include "common/distinct.cuh"
+#include "common/gathered_product.cuh"
 
 namespace embpress::cuda {
 

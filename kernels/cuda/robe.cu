@@ -1,7 +1,7 @@
-// embpress::robe_lookup and its gradient on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::robe_lookup and its gradient on the GPU; schemas and meanings stand in kernels/ops/robe.py.
 #include <torch/csrc/stable/library.h>
 
-#include "arguments.h"
+#include "common/arguments.h"
 #include "robe.cuh"
 
 namespace embpress::cuda {
@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kOp = "robe_lookup";
 
 Robe robe_of(const Tensor& coefficients, int64_t size, int64_t z, int64_t dim) {
-  STD_TORCH_CHECK(dim >= 1 && dim < kMost / 2 && z >= 1 && z <= dim, "robe_lookup: z = ", z,
+  STD_TORCH_CHECK(dim >= 1 && dim < kMaxSorted / 2 && z >= 1 && z <= dim, "robe_lookup: z = ", z,
                   " must lie between 1 and the width ", dim);
   STD_TORCH_CHECK(size >= z, "robe_lookup: ", size, " elements are fewer than the chunk size ", z);
   const bool sign = coefficients.numel() == 6;
@@ -25,13 +25,14 @@ Robe robe_of(const Tensor& coefficients, int64_t size, int64_t z, int64_t dim) {
           Divisor(static_cast<uint32_t>(divide_up(dim, z)))};
 }
 
-Tensor robe_lookup(Tensor memory, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, int64_t z, int64_t dim) {
+Tensor robe_lookup(Tensor memory, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, int64_t z,
+                   int64_t dim) {
   STD_TORCH_CHECK(memory.dim() == 1, "robe_lookup: memory must be 1-D, got ", memory.dim(), " dimensions");
   const Robe robe = robe_of(coefficients, memory.numel(), z, dim);
   Device device(memory);
-  device.check_here({ids, starts, rows, coefficients});
+  device.check_here({ids, row_offsets, rows, coefficients});
   const Tensor flat = in_one_piece(ids), array = in_one_piece(memory);
-  const Lookups lookups = lookups_of(flat, starts, rows, kOp);
+  const Lookups lookups = lookups_of(flat, row_offsets, rows, kOp);
   Tensor out = device.empty({ids.size(0), ids.size(1), dim}, memory.scalar_type());
   if (lookups.count == 0) return out;
   by_type(memory.scalar_type(), kOp, [&](auto type) {
@@ -48,9 +49,9 @@ Tensor robe_lookup(Tensor memory, Tensor ids, Tensor starts, Tensor rows, Tensor
   return out;
 }
 
-Tensor robe_lookup_train(Tensor memory, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, int64_t z,
+Tensor robe_lookup_train(Tensor memory, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, int64_t z,
                          int64_t dim, bool) {
-  return robe_lookup(memory, ids, starts, rows, coefficients, z, dim);
+  return robe_lookup(memory, ids, row_offsets, rows, coefficients, z, dim);
 }
 
 template <class T>
@@ -67,8 +68,8 @@ void scatter(Device& device, const T* grad, const Lookups& lookups, const Robe& 
 template <class T>
 void gather(Device& device, const T* grad, const Lookups& lookups, const Robe& robe, int64_t size, T* out) {
   const int64_t chunks = lookups.count * robe.row_chunks.by;
-  STD_TORCH_CHECK(chunks < kMost, "robe_lookup: ", chunks, " chunks in one call, the gradient in a fixed order takes ",
-                  kMost - 1, " at most");
+  STD_TORCH_CHECK(chunks < kMaxSorted, "robe_lookup: ", chunks,
+                  " chunks in one call, the gradient in a fixed order takes ", kMaxSorted - 1, " at most");
   auto *found = device.scratch<uint32_t>(chunks), *order = device.scratch<uint32_t>(chunks);
   auto *keys = device.scratch<uint32_t>(chunks), *numbers = device.scratch<uint32_t>(chunks);
   device.launch_for(chunks, &robe_keys_kernel, lookups, robe, chunks, found, order);
@@ -82,15 +83,15 @@ void gather(Device& device, const T* grad, const Lookups& lookups, const Robe& r
   device.launch_for(tiles * kTile, &robe_gather_kernel<T>, sorted, ranges, sums, tiles, size, out);
 }
 
-Tensor robe_lookup_backward(Tensor grad, Tensor ids, Tensor starts, Tensor rows, Tensor coefficients, int64_t size,
+Tensor robe_lookup_backward(Tensor grad, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, int64_t size,
                             int64_t z, bool atomics) {
   STD_TORCH_CHECK(grad.dim() == 3 && grad.size(0) == ids.size(0) && grad.size(1) == ids.size(1),
                   "robe_lookup: the gradient must be (N, T, D), got ", grad.dim(), " dimensions");
   const Robe robe = robe_of(coefficients, size, z, grad.size(2));
   Device device(grad);
-  device.check_here({ids, starts, rows, coefficients});
+  device.check_here({ids, row_offsets, rows, coefficients});
   const Tensor flat = in_one_piece(ids), flow = in_one_piece(grad);
-  const Lookups lookups = lookups_of(flat, starts, rows, kOp);
+  const Lookups lookups = lookups_of(flat, row_offsets, rows, kOp);
   Tensor out = device.empty({size}, grad.scalar_type());
   by_type(grad.scalar_type(), kOp, [&](auto type) {
     using T = decltype(type);

@@ -6,8 +6,8 @@
 // kRobePiece sorted chunks that lie in it have been summed before, each by a warp of its own.
 #pragma once
 
-#include "hash.cuh"
-#include "lookups.cuh"
+#include "common/hash.cuh"
+#include "common/lookups.cuh"
 
 namespace embpress::cuda {
 
@@ -22,7 +22,7 @@ constexpr int kTile = 32;  // positions of a warp
 struct Robe {
   const int64_t* coefficients;  // R1 R2 R3, and three more where elements have signs
   bool sign;
-  Divisor slots;    // places where a chunk can start, at most P of them are taken
+  Divisor slots;    // where a chunk can start, at most P of them are taken
   uint32_t starts;  // every start is below this one
   int z, dim;
   Divisor chunk;       // z
@@ -174,12 +174,12 @@ static __global__ void robe_ranges_kernel(const uint32_t* keys, int64_t chunks, 
                                           uint32_t* ranges) {
   const int64_t tile = global_thread();
   if (tile >= tiles) return;
-  const int64_t begin = tile * kTile - robe.z + 1, end = (tile + 1) * kTile, most = robe.starts;
-  ranges[2 * tile] = static_cast<uint32_t>(lower_bound(keys, chunks, begin < 0 ? 0 : begin < most ? begin : most));
-  ranges[2 * tile + 1] = static_cast<uint32_t>(lower_bound(keys, chunks, end < most ? end : most));
+  const int64_t begin = tile * kTile - robe.z + 1, end = (tile + 1) * kTile, limit = robe.starts;
+  ranges[2 * tile] = static_cast<uint32_t>(lower_bound(keys, chunks, begin < 0 ? 0 : begin < limit ? begin : limit));
+  ranges[2 * tile + 1] = static_cast<uint32_t>(lower_bound(keys, chunks, end < limit ? end : limit));
 }
 
-// Positions that a piece's sums can have: one that lies in a tile's range starts within z + kTile - 1 places.
+// Positions that a piece's sums can have: one that lies in a tile's range starts within z + kTile - 1 elements.
 inline __host__ __device__ int64_t robe_piece_width(int z) {
   return (2 * static_cast<int64_t>(z) + 2 * kTile - 3) / kTile * kTile;
 }

@@ -1,14 +1,15 @@
-// embpress::tt_embedding_bag and its backward on the GPU; schemas and meanings stand in kernels/ops.py.
+// embpress::tt_embedding_bag and its backward on the GPU; schemas and meanings stand in
+// kernels/ops/tt_embedding_bag.py.
 #include <torch/csrc/stable/library.h>
 
 #include <cstdlib>
 #include <string>
 #include <tuple>
 
-#include "segment_sum.h"
-#include "tt_bag.cuh"
-#include "tt_call.h"
-#include "tt_ends.cuh"
+#include "common/segment_sum.h"
+#include "tt/bag.cuh"
+#include "tt/call.h"
+#include "tt/ends.cuh"
 
 namespace embpress::cuda {
 namespace {
@@ -33,7 +34,7 @@ Tensor forward(const Arguments& a, int64_t math, std::optional<Tensor>* kept) {
   call.write_tables();
   call.check();
   T* to = reinterpret_cast<T*>(out.mutable_data_ptr());
-  const int64_t widest = call.most([](const TTTable& t) { return tt_bag_widest(t); });
+  const int64_t widest = call.max_of([](const TTTable& t) { return tt_bag_widest(t); });
   const size_t bytes = (2 * widest + dim) * sizeof(C);
   if (bags == 0) {
     if (kept) *kept = device.empty({0}, ScalarType::Int);
@@ -112,8 +113,8 @@ Gradients<T> backward(const Arguments& a, int64_t math, const Tensor& grad_out, 
   const auto left_size = [](const TTTable& t) { return t.rows(t.grouped()) * t.rank[t.grouped()]; };
   const auto last_size = [](const TTTable& t) { return t.has_last() ? t.slice(t.num_cores - 1) : 0; };
   const auto slice_size = [](const TTTable& t) { return t.slice(t.grouped()); };
-  const int64_t part_stride = call.most(slice_size);
-  TTRowGradients<C> rows{nullptr, call.most(left_size), nullptr, call.most(last_size)};
+  const int64_t part_stride = call.max_of(slice_size);
+  TTRowGradients<C> rows{nullptr, call.max_of(left_size), nullptr, call.max_of(last_size)};
   rows.left = device.template scratch<C>(n * rows.left_stride);
   rows.last = device.template scratch<C>(n * rows.last_stride);
   const dim3 segments = call.segments();
@@ -142,7 +143,7 @@ Gradients<T> backward(const Arguments& a, int64_t math, const Tensor& grad_out, 
   device.sort_pairs(keys, sorted, unsorted, ends.rows, entries, bits_for(call.digits + 1));
   device.launch_for(call.digits + 1, tt_end_starts, call.plan, ends, sorted);
   if (d == 4) {
-    const int64_t first_stride = call.most([](const TTTable& t) { return t.slice(0); });
+    const int64_t first_stride = call.max_of([](const TTTable& t) { return t.slice(0); });
     C* d_first = device.template scratch<C>(n * first_stride);
     const Tiling tiling = call.tiling([](auto tile, const TTTable&) { return tile.backward_elements(); }, 1);
     const auto kernel = tiling.small ? tt_before_backward<T, 16, 16> : tt_before_backward<T, 64, 64>;
@@ -153,8 +154,8 @@ Gradients<T> backward(const Arguments& a, int64_t math, const Tensor& grad_out, 
     rows.left_stride = first_stride;
   }
   call.make_segments(ends.start, call.ends, kEndRows, ends.segment_start);
-  const int64_t blocks = std::max<int64_t>(1, TTCall<T>::most_segments(call.ends, entries, kEndRows));
-  const int64_t end_stride = std::max(call.most([](const TTTable& t) { return t.slice(0); }), rows.last_stride);
+  const int64_t blocks = std::max<int64_t>(1, TTCall<T>::max_segments(call.ends, entries, kEndRows));
+  const int64_t end_stride = std::max(call.max_of([](const TTTable& t) { return t.slice(0); }), rows.last_stride);
   C* end_parts = device.template scratch<C>(blocks * end_stride);
   device.launch(tt_end_sums<T>, dim3(static_cast<unsigned>(blocks)), dim3(Device::kThreads), 0, call.on_device, tables,
                 ends, rows, end_parts, end_stride);

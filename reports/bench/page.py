@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embpress.compressors.errors import installed
-from embpress.dlrm.runs.record import write_atomic
+from embpress.dlrm.runs.store import write_atomic
 from embpress.reports import numerals
 from embpress.reports.bench.cells import BASELINE, OURS, QUARTILES, RATIO, REPEATS, Row, Section, section
 from embpress.reports.text import bullets, code, escape, table

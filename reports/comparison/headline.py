@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from embpress.reports import numerals, records
+from embpress.dlrm.runs.comparable import most_shared
+from embpress.dlrm.runs.record import Run
+from embpress.reports import numerals
 from embpress.reports.metrics import show
-from embpress.reports.records import Record
 from embpress.reports.stats import Difference, paired
 from embpress.reports.summary import Summary, summary
 
@@ -14,10 +15,10 @@ SMALLER = 1.1  # below this ratio the tables are as large as before, and a high 
 ALIKE = 1.5  # sizes within this factor of one another are ranked together
 LOOKUP = "lookup_p50_us_b128"
 CLOSE = 0.05  # times that differ by less are called the same
-_MOST = 3  # sizes that are named in one sentence
+_MAX_NAMED = 3  # sizes that are named in one sentence
 
 
-def answer(runs: Iterable[Record]) -> str:
+def headline(runs: Iterable[Run]) -> str:
     """Two sentences: which method keeps most AUC at which size, then how sure that is and what looks up fastest."""
     everything = list(runs)
     rows = _comparable(summary(everything))
@@ -37,11 +38,9 @@ def answer(runs: Iterable[Record]) -> str:
 
 
 def _comparable(rows: Sequence[Summary]) -> list[Summary]:
-    """The rows of the model and training settings that most runs share: others cannot be held against them."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.protocol] = counts.get(row.protocol, 0) + row.n
-    return [row for row in rows if row.protocol == max(counts, key=lambda key: counts[key])]
+    """The rows of the model and training settings that most runs share: others cannot be compared with them."""
+    key = most_shared((row.protocol, row.n) for row in rows)
+    return [row for row in rows if row.protocol == key]
 
 
 def _by_size(ranked: Sequence[Summary]) -> list[list[Summary]]:
@@ -59,7 +58,7 @@ def _informative(groups: list[list[Summary]]) -> list[list[Summary]]:
     """Without the sizes at which a still smaller table does better; of many the ends and one between."""
     best = [group[0].mean("auc") or 0 for group in groups]
     kept = [group for i, group in enumerate(groups) if all(best[i] > later for later in best[i + 1 :])]
-    if len(kept) <= _MOST:
+    if len(kept) <= _MAX_NAMED:
         return kept
     # Between the ends the most useful size is the smallest that cannot be told from the full tables.
     unhurt = [group for group in kept[1:-1] if (d := group[0].auc_to_full) and d.distinguishable is False]
@@ -67,7 +66,7 @@ def _informative(groups: list[list[Summary]]) -> list[list[Summary]]:
 
 
 def _most_auc(groups: list[list[Summary]], full: Summary | None) -> str:
-    unknown = "" if full else ", and what this costs is unknown as no run with full tables is at hand"
+    unknown = "" if full else ", and what this costs is unknown as no run with full tables is there"
     if len(groups) == 1:
         row = groups[0][0]
         where = f"{show('ratio', row.mean('ratio'))} ({show('serving_bytes', row.mean('serving_bytes'))})"
@@ -115,10 +114,9 @@ def _to_full(row: Summary) -> str:
     return f", {_gap(difference)} {way} full tables, {sure}"
 
 
-def _reachable(groups: list[list[Summary]], runs: Sequence[Record]) -> str:
+def _reachable(groups: list[list[Summary]], runs: Sequence[Run]) -> str:
     """The share of what lies between guessing and the best possible AUC, where the data's maker knows that."""
-    known = [records.finite(records.part(run, "data").get("best_auc")) for run in runs]
-    best = next((value for value in known if value is not None and value > 0.5), None)
+    best = next((best for run in runs if (best := run.data.best_auc) is not None and best > 0.5), None)
     if best is None:
         return ""
     shares = [numerals.percent(((group[0].mean("auc") or 0) - 0.5) / (best - 0.5)) for group in groups]
@@ -175,10 +173,10 @@ def _fastest(ranked: Sequence[Summary], full: Summary | None) -> str:
     row = min(timed, key=lambda row: row.mean(LOOKUP) or 0)
     time = show(LOOKUP, row.mean(LOOKUP))
     if full is None or LOOKUP not in full.stats or full.device != row.device:
-        return f"lookups of a batch of 128 are fastest with {row.label} ({time})"
+        return "" if len(timed) == 1 else f"lookups of a batch of 128 are fastest with {row.label} ({time})"
     full_time = show(LOOKUP, full.mean(LOOKUP))
     if abs((row.mean(LOOKUP) or 0) / (full.mean(LOOKUP) or 1) - 1) < CLOSE:
-        return f"lookups of a batch of 128 are fastest with {row.label} ({time}), as fast as full tables ({full_time})"
+        return f"no method looks up a batch of 128 faster than full tables ({full_time})"
     if (full.mean(LOOKUP) or 0) <= (row.mean(LOOKUP) or 0):
         return f"lookups of a batch of 128 are fastest with full tables ({full_time}), then {row.label} ({time})"
     return f"lookups of a batch of 128 are fastest with {row.label} ({time}, full tables {full_time})"
@@ -204,7 +202,8 @@ def _nothing_smaller(full: Summary | None, done: Sequence[Summary]) -> str:
 def _names(rows: Sequence[Summary]) -> str:
     """The labels; of many the first and how many more."""
     labels = [row.label for row in rows]
-    return listed(labels if len(labels) <= _MOST + 1 else [*labels[:_MOST], f"{len(labels) - _MOST} more"])
+    more = len(labels) - _MAX_NAMED
+    return listed(labels if more <= 1 else [*labels[:_MAX_NAMED], f"{more} more"])
 
 
 def listed(parts: Sequence[str]) -> str:

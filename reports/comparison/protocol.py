@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from embpress.dlrm.runs.comparable import protocol_key
+from embpress.dlrm.runs.record import DataRecord, Run
 from embpress.reports import numerals, records
-from embpress.reports.records import Record
 from embpress.reports.text import bullets, code, escape, table
 
-_MOST_FEATURES = 10
+_MAX_FEATURES = 10
 _ENVIRONMENT = {
     "cpu": "CPU",
     "platform": "Platform",
@@ -26,73 +27,58 @@ _ENVIRONMENT = {
 }
 
 
-def row0(runs: Sequence[Record]) -> str:
+def row0(runs: Sequence[Run]) -> str:
     """Share of lookups that end on row 0, all in all and for the features where it is largest."""
-    data = _data(runs)
-    total = records.finite(data.get("row0_share_total"))
-    pairs = [(str(name), records.finite(s)) for name, s in zip(_list(data, "features"), _list(data, "row0_share"))]
-    if not any(share is not None for _, share in pairs):  # the tables of a run tell it too
-        tables = next((found for run in runs if (found := records.items(run, "tables"))), [])
-        pairs = [(str(t.get("feature")), records.finite(t.get("row0_share"))) for t in tables if isinstance(t, Mapping)]
-    shares = sorted(((name, s) for name, s in pairs if s is not None), key=lambda pair: (-pair[1], pair[0]))
+    data = runs[0].data
     parts = []
-    if total is not None:
+    if data.row0_share_total is not None:
         parts.append(
-            f"{numerals.percent(total)} of the test lookups end on row 0, the row for missing, unseen and rare ids. "
-            "They share one vector a table under every method, so they say nothing about compression."
+            f"{numerals.percent(data.row0_share_total)} of the test lookups end on row 0, the row for missing, unseen "
+            "and rare ids. They share one vector a table under every method, so they say nothing about compression."
         )
+    shares = sorted(zip(data.features, data.row0_share), key=lambda pair: (-pair[1], pair[0]))
     if shares:
-        top = shares[:_MOST_FEATURES]
-        body = [[escape(name), numerals.percent(share)] for name, share in top]
-        parts.append(table(["Feature", "Lookups on row 0"], body))
-        if len(shares) > len(top):
-            rest = len(shares) - len(top)
-            most = shares[len(top)][1]
-            share = f"at most {numerals.percent(most)} each" if most >= 0.0005 else "none, or under 0.1 %"
-            parts.append(f"The other {rest} features have {share}.")
+        top, rest = shares[:_MAX_FEATURES], shares[_MAX_FEATURES:]
+        parts.append(table(["Feature", "Lookups on row 0"], [[escape(f), numerals.percent(s)] for f, s in top]))
+        if rest:
+            share = f"at most {numerals.percent(rest[0][1])} each" if rest[0][1] >= 0.0005 else "none, or under 0.1 %"
+            parts.append(f"The other {len(rest)} features have {share}.")
     return "\n\n".join(parts)
 
 
-def data_and_protocol(runs: Sequence[Record]) -> str:
+def data_and_protocol(runs: Sequence[Run]) -> str:
     """Data, split, vocabulary, model and training."""
-    data = _data(runs)
-    rows = data.get("rows")
-    mean = records.finite(data.get("label_mean"))
-    sizes = [n for n in map(records.finite, _list(data, "num_embeddings")) if n is not None]
-    ids = f"{sum(sizes):,.0f} rows in {len(sizes)} tables" if sizes else ""
-    least = records.finite(data.get("min_count"))
-    rare = (
-        f"ids seen fewer than {least:g} times in the rows trained on share row 0"
-        if least is not None and least > 1
-        else ""
-    )
-    about = records.part(data, "about")
+    data = runs[0].data
+    about = data.about
+    vocabulary = [f"{sum(data.num_embeddings):,} rows in {len(data.num_embeddings)} tables"]
+    if data.min_count is not None and data.min_count > 1:
+        vocabulary.append(f"ids seen fewer than {data.min_count} times in the rows trained on share row 0")
     pairs = [
-        ("Data", ", ".join(str(data[key]) for key in ("name", "format") if data.get(key))),
-        ("Fingerprint", str(data.get("fingerprint") or "")),
-        ("Examples", ", ".join(f"{n:,} {k}" for k, n in rows.items()) if isinstance(rows, Mapping) else ""),
-        ("Clicked", numerals.percent(mean) if mean is not None else ""),
-        ("Features", _features(data)),
-        ("Split", _split(data, about)),
-        ("Vocabulary", "; ".join(part for part in (ids, rare) if part)),
-        ("Files", ", ".join(map(str, records.items(about, "files")))),
-        ("Test files", ", ".join(map(str, records.items(about, "test_files")))),
-        ("Columns", _columns(records.part(data, "columns"))),
-        ("Made with", _settings(_scalars(records.part(about, "synthetic")))),
-        *_each("Model", (_settings(_given(records.part(run, "model"))) for run in runs)),
-        *_each("Training", (_settings(records.part(run, "training")) for run in runs)),
+        ("Data", f"{data.name}, {data.format}"),
+        ("Fingerprint", data.fingerprint),
+        ("Examples", ", ".join(f"{n:,} {part}" for part, n in data.rows.items())),
+        ("Clicked", numerals.percent(data.label_mean) if data.label_mean is not None else ""),
+        ("Features", f"{len(data.features)} categorical, {len(data.dense)} numeric"),
+        ("Split", _split(data)),
+        ("Vocabulary", "; ".join(vocabulary)),
+        ("Files", ", ".join(map(str, about.get("files") or ()))),
+        ("Test files", ", ".join(map(str, about.get("test_files") or ()))),
+        ("Columns", _columns(data.columns or {})),
+        ("Made with", _settings({k: v for k, v in (about.get("synthetic") or {}).items() if not isinstance(v, list)})),
+        *_each("Model", (_settings(run.model) for run in runs)),
+        *_each("Training", (_settings(run.training) for run in runs)),
     ]
-    several = len({records.protocol(run) for run in runs}) > 1
+    several = len({protocol_key(run) for run in runs}) > 1
     note = "\n\nRuns with different settings are kept apart and never compared with one another." if several else ""
     return bullets(pairs) + note
 
 
-def environment(runs: Sequence[Record]) -> str:
+def environment(runs: Sequence[Run]) -> str:
     """Machine and software; what differs among the runs is listed with all its values."""
-    known = [records.part(run, "environment") for run in runs]
+    known = [run.environment for run in runs]
     values = [(name, sorted({_value(env, name) for env in known} - {""})) for name in _ENVIRONMENT]
-    packages = sorted({f"{name} {version}" for env in known for name, version in records.part(env, "packages").items()})
-    times = sorted(str(run["created"]) for run in runs if run.get("created"))
+    packages = sorted({f"{name} {version}" for env in known for name, version in (env.get("packages") or {}).items()})
+    times = sorted(run.created for run in runs if run.created)
     pairs = [(_ENVIRONMENT[name], "; ".join(found)) for name, found in values]
     pairs += [("Packages", ", ".join(packages))]
     pairs += [(title, ", ".join(_distinct(runs, title.lower()))) for title in ("Backend", "Device")]
@@ -102,7 +88,7 @@ def environment(runs: Sequence[Record]) -> str:
     return bullets(pairs) + note
 
 
-def command(runs: Sequence[Record]) -> str:
+def command(runs: Sequence[Run]) -> str:
     """The command that makes these runs again."""
     found = _distinct(runs, "command")
     return code("\n".join(found)) if found else ""
@@ -110,39 +96,24 @@ def command(runs: Sequence[Record]) -> str:
 
 def _value(env: Mapping[str, Any], name: str) -> str:
     found = env.get(name)
-    size = records.finite(found) if name.endswith("_bytes") else None
-    return "" if found is None else str(found) if size is None else numerals.size(size)
+    return "" if found is None else numerals.size(found) if name.endswith("_bytes") else str(found)
 
 
-def _data(runs: Sequence[Record]) -> Mapping[str, Any]:
-    return next((found for run in runs if (found := records.part(run, "data"))), {})
-
-
-def _list(data: Mapping[str, Any], name: str) -> list[Any]:
-    return records.items(data, name)
-
-
-def _features(data: Mapping[str, Any]) -> str:
-    dense, sparse = len(_list(data, "dense")), len(_list(data, "features"))
-    return f"{sparse} categorical, {dense} numeric" if sparse or dense else ""
-
-
-def _split(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+def _split(data: DataRecord) -> str:
     """How the test part and validation were chosen, in words."""
-    split = str(data.get("split") or "")
-    seed = about.get("split_seed", 0)
+    seed = data.about.get("split_seed", 0)
     test = {
         "order": "the last fifth of the rows is the test part",
         "random": f"a fifth of the rows, drawn at random with seed {seed}, is the test part",
         "test files": "the test part has files of its own",
-    }.get(split, split)
-    valid = {"order": "the last tenth", "random": "a random tenth"}.get(str(about.get("valid_split")))
+    }.get(data.split or "", data.split or "")
+    valid = {"order": "the last tenth", "random": "a random tenth"}.get(str(data.about.get("valid_split")))
     return f"{test}; {valid} of the rest is for validation and chooses the epoch" if valid and test else test
 
 
 def _columns(columns: Mapping[str, Any]) -> str:
     """Which column is what, and what was guessed."""
-    guessed = records.items(columns, "guessed")
+    guessed = columns.get("guessed") or ()
     shown = []
     for role in ("label", "dense", "sparse"):
         value = columns.get(role)
@@ -152,16 +123,10 @@ def _columns(columns: Mapping[str, Any]) -> str:
     return "; ".join(shown)
 
 
-def _scalars(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if not isinstance(value, (list, dict))}
-
-
-def _given(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _settings(found: Mapping[str, Any]) -> str:
-    pairs = [(str(name).replace("_", " "), records.scalar_text(value)) for name, value in found.items()]
+    """What is set, in one line; tables of numbers stay in the record."""
+    shown = {k: v for k, v in found.items() if v is not None and not isinstance(v, dict)}
+    pairs = [(str(name).replace("_", " "), records.scalar_text(value)) for name, value in shown.items()]
     return ", ".join(value if name == "name" else f"{name} {value}" for name, value in pairs)
 
 
@@ -169,5 +134,5 @@ def _each(title: str, texts: Iterable[str]) -> list[tuple[str, str]]:
     return [(title, text) for text in dict.fromkeys(texts)]
 
 
-def _distinct(runs: Sequence[Record], key: str) -> list[str]:
-    return sorted({str(run[key]) for run in runs if run.get(key)})
+def _distinct(runs: Sequence[Run], key: str) -> list[str]:
+    return sorted({value for run in runs if (value := getattr(run, key))})

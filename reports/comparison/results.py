@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from embpress.reports import numerals, records
+from embpress.dlrm.runs.record import TableRecord
+from embpress.reports import numerals
 from embpress.reports.metrics import METRICS, show
 from embpress.reports.stats import Stat
 from embpress.reports.summary import Summary
@@ -15,11 +15,13 @@ _COLUMNS = [
     *("serving_bytes", "training_bytes", "ratio", "auc", "auc_to_full", "log_loss", "accuracy", "step_ms"),
     *("lookup_p50_us_b128", "lookup_p99_us_b128", "peak_device_bytes"),
 ]
-_MOST_TABLES = 30
+_MAX_TABLES = 30
 _DIFFERENCE = (
     "Δ to full",
     "Test AUC minus that of the full tables. Seeds are paired: with the same seed all methods see the same data order "
-    "and start from the same dense weights, so the difference is taken for each seed, then averaged.",
+    "and start from the same dense weights, so the difference is taken for each seed, then averaged. Only a method "
+    "that saves by width, as MLET does under a ratio, starts from others: it makes the whole model narrower, its dense "
+    "layers included.",
 )
 
 
@@ -44,8 +46,9 @@ def main_table(rows: Sequence[Summary]) -> str:
     reach = f" The data is synthetic; the best reachable test AUC on it is {best:.4f}." if best else ""
     return (
         f"{table(headers, body)}\n\n{size}Mean ± standard deviation over the seeds (sample, n − 1); one seed has no "
-        "spread. **Bold** differences are distinguishable from zero: the 95 % t interval over the paired seeds leaves "
-        f"zero out. Each interval stands for itself; with many methods one in twenty leaves zero out by chance.{reach}"
+        "spread. **Bold** differences are distinguishable from zero: the 95 % t interval over the paired seeds "
+        "excludes zero. No correction is made for many comparisons: about one in twenty excludes zero by chance."
+        f"{reach}"
     )
 
 
@@ -66,36 +69,33 @@ def meanings(rows: Sequence[Summary]) -> str:
 
 def table_sizes(rows: Sequence[Summary]) -> str:
     """Rows and bytes of each embedding table under each method; empty where no run tells."""
-    shown = [row for row in rows if row.runs and records.items(row.runs[0], "tables")]
-    by_method = [
-        {str(t.get("feature")): t for t in records.items(row.runs[0], "tables") if isinstance(t, Mapping)}
-        for row in shown
-    ]
-    features: dict[str, Mapping[str, Any]] = {}
+    shown = [row for row in rows if row.runs and row.runs[0].tables]
+    by_method = [{table.feature: table for table in row.runs[0].tables} for row in shown]
+    features: dict[str, TableRecord] = {}
     for tables in by_method:
-        for feature, found in tables.items():
-            features.setdefault(feature, found)
+        features = {**tables, **features}
     if not features:
         return ""
-    order = sorted(features, key=lambda feature: (-(_number(features[feature], "full_bytes")), feature))
+    order = sorted(features, key=lambda feature: (-features[feature].full_bytes, feature))
     body = []
     left_full = False
-    for feature in order[:_MOST_TABLES]:
+    for feature in order[:_MAX_TABLES]:
         sizes = []
         for row, tables in zip(shown, by_method):
-            mark = "" if row.is_full or tables.get(feature, {}).get("method") != "full" else " †"
+            table_ = tables.get(feature)
+            mark = "" if row.is_full or table_ is None or table_.method != "full" else " †"
             left_full = left_full or bool(mark)
-            sizes.append(show("serving_bytes", records.finite(tables.get(feature, {}).get("serving_bytes"))) + mark)
-        shape = (f"{_number(features[feature], key):,.0f}" for key in ("num_embeddings", "embedding_dim"))
-        body.append([escape(feature), *shape, *sizes])
-    rest = order[_MOST_TABLES:]
+            sizes.append(show("serving_bytes", None if table_ is None else table_.serving_bytes) + mark)
+        shape = features[feature].num_embeddings, features[feature].embedding_dim
+        body.append([escape(feature), *(f"{n:,}" for n in shape), *sizes])
+    rest = order[_MAX_TABLES:]
     if rest:
-        count = sum(_number(features[feature], "num_embeddings") for feature in rest)
-        sums = [sum(_number(tables.get(f, {}), "serving_bytes") for f in rest) for tables in by_method]
-        body.append([f"{len(rest)} smaller tables", f"{count:,.0f}", numerals.MISSING, *map(numerals.size, sums)])
-    whole = [sum(_number(t, "serving_bytes") for t in tables.values()) for tables in by_method]
-    count = sum(_number(found, "num_embeddings") for found in features.values())
-    body.append(["**All**", f"{count:,.0f}", numerals.MISSING, *map(numerals.size, whole)])
+        count = sum(features[feature].num_embeddings for feature in rest)
+        sums = [sum(tables[f].serving_bytes for f in rest if f in tables) for tables in by_method]
+        body.append([f"{len(rest)} smaller tables", f"{count:,}", numerals.MISSING, *map(numerals.size, sums)])
+    whole = [sum(table.serving_bytes for table in tables.values()) for tables in by_method]
+    count = sum(found.num_embeddings for found in features.values())
+    body.append(["**All**", f"{count:,}", numerals.MISSING, *map(numerals.size, whole)])
     headers = ["Feature", "Rows", "Width", *(escape(row.label) for row in shown)]
     notes = ["Bytes to serve, first seed. Memory that tables share is divided among them in proportion to their size."]
     if left_full:
@@ -108,8 +108,8 @@ def failures(rows: Sequence[Summary]) -> str:
     body = []
     for row in rows:
         for reason in row.reasons:
-            seeds = [record.get("seed") for record, why in zip(row.lost, row.lost_reasons) if why == reason]
-            body.append([escape(row.label), escape(", ".join(map(str, seeds))), escape(reason)])
+            seeds = [str(run.seed) for run, why in zip(row.lost, row.lost_reasons) if why == reason]
+            body.append([escape(row.label), ", ".join(seeds), escape(reason)])
     return table(["Method", "Seeds", "Reason"], body, left=3) if body else ""
 
 
@@ -142,10 +142,5 @@ def _spread(found: Stat, decimals: int) -> str:
     return "" if found.sd is None else f" ± {numerals.plain(found.sd, decimals)}"
 
 
-def _number(found: Mapping[str, Any], name: str) -> float:
-    return records.finite(found.get(name)) or 0.0
-
-
 def _best_auc(rows: Sequence[Summary]) -> float | None:
-    known = [records.finite(records.part(run, "data").get("best_auc")) for row in rows for run in row.runs]
-    return next((value for value in known if value is not None), None)
+    return next((best for row in rows for run in row.runs if (best := run.data.best_auc) is not None), None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
 from embpress.reports.metrics import METRICS, show
-from embpress.reports.records import Record
 from embpress.reports.stats import Stat
 from embpress.reports.summary import Summary, shorten, summary
 
@@ -14,11 +14,11 @@ HEADERS = ["method", "size", "ratio", "AUC", "Δ full", "loss", "step ms", "µs"
 LOOKUP = "lookup_p50_us_b128"
 _GAP = 3  # what a table draws between two columns
 _DROP_FIRST = ["loss", "step ms", "µs", "ratio", "status"]  # where the terminal is narrow
-_LEAST = 14
+_MIN_LABEL = 14
 _SHORT_STATUS = {"cannot reach": "no"}  # the note says which size
 
 
-def summary_cells(runs: Iterable[Record], width: int = 100) -> tuple[list[str], list[list[str]], list[str]]:
+def summary_cells(runs: Iterable[Run], width: int = 100) -> tuple[list[str], list[list[str]], list[str]]:
     """Headers, rows and notes of the summary, made to fit `width` columns as far as that is possible."""
     rows = summary(runs)
     headers, cells = list(HEADERS), [_cells(row) for row in rows]
@@ -28,7 +28,7 @@ def summary_cells(runs: Iterable[Record], width: int = 100) -> tuple[list[str], 
         used = (max(len(line[i]) for line in [headers, *cells]) for i in range(1, len(headers)))
         return width - _GAP * len(headers) - 1 - sum(used)
 
-    needed = min(max((len(row.label) for row in rows), default=0), _LEAST)
+    needed = min(max((len(row.label) for row in rows), default=0), _MIN_LABEL)
     if room() < needed:
         for line in cells:
             line[-1] = _SHORT_STATUS.get(line[-1], line[-1])

@@ -1,42 +1,40 @@
-"""All plots of a report."""
+"""Drawing and writing plots."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 
-from embpress.reports.comparison.plot_curves import learning_curves
-from embpress.reports.comparison.plot_latency import lookup_latency
-from embpress.reports.comparison.plot_size import auc_vs_size
-from embpress.reports.plotting.style import save
-from embpress.reports.summary import Summary
-
-PLOTS: dict[str, Callable[[Sequence[Summary]], Figure | None]] = {
-    "auc_vs_size.png": auc_vs_size,
-    "learning_curves.png": learning_curves,
-    "lookup_latency.png": lookup_latency,
-}
+from embpress.dlrm.runs.store import clean, write_atomic
+from embpress.reports.plotting.fonts import families
+from embpress.reports.plotting.style import DPI
 
 
-def write_plots(folder: Path, rows: Sequence[Summary]) -> list[Path]:
-    """Draw what there is data for; a plot of an earlier report that has none now is taken away."""
-    return save_all(folder, {name: partial(draw, rows) for name, draw in PLOTS.items()})
+def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> list[str]:
+    """Writes each plot whole or not at all; where there is none, an earlier one of that name is taken away.
 
+    Args:
+        folder: fig where it is not there.
+        plots: what draws a figure, by file name.
 
-def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> list[Path]:
-    """Write each plot under its file name; where there is none, an earlier one of that name is taken away."""
-    folder.mkdir(parents=True, exist_ok=True)
+    Returns:
+        The file names of the plots that there are.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    clean(folder)
     written = []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a method may be named in any script
+    with matplotlib.rc_context({"font.family": families()}):
         for name, draw in plots.items():
-            made = draw()
-            if made is None:
+            fig = draw()
+            if fig is None:
                 (folder / name).unlink(missing_ok=True)
-            else:
-                written.append(save(made, folder / name))
+                continue
+            write_atomic(folder / name, partial(fig.savefig, format="png", dpi=DPI, metadata={"Software": None}))
+            written.append(name)
     return written

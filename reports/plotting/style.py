@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from embpress.reports.summary import Summary, shorten
+from embpress.reports.plotting.fonts import short_labels
+from embpress.reports.summary import Summary
 
 DPI = 100
 TEXT = "#222222"
@@ -35,7 +34,7 @@ class Look:
 
 def looks(rows: Sequence[Summary], width: int = 30) -> dict[str, Look]:
     """A look for each row by its label; colour, marker and line together never repeat among 36 methods."""
-    names = dict(zip((row.label for row in rows), shorten([row.label for row in rows], width)))
+    names = dict(zip((row.label for row in rows), short_labels([row.label for row in rows], width)))
     found = {row.label: Look(names[row.label], FULL, "*", "-") for row in rows if row.is_full}
     for i, row in enumerate(row for row in rows if not row.is_full):
         found[row.label] = look(i, names[row.label])
@@ -50,9 +49,9 @@ def look(i: int, label: str) -> Look:
 
 def figure(height: float, width: float = 9.0) -> Figure:
     """A figure of its own, with no global state, that draws to PNG only."""
-    made = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(made)
-    return made
+    fig = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(fig)
+    return fig
 
 
 def tidy(axes: Axes, title: str, subtitle: str = "") -> None:
@@ -82,11 +81,3 @@ def spread_text(rows: Sequence[Summary]) -> str:
         return "One seed"
     span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     return f"Mean ± standard deviation over {span} seeds"
-
-
-def save(made: Figure, path: Path) -> Path:
-    """Write the PNG whole or not at all."""
-    waiting = path.with_name(f".{path.name}.{os.getpid()}")
-    made.savefig(waiting, format="png", dpi=DPI, metadata={"Software": None})
-    os.replace(waiting, path)
-    return path

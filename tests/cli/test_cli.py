@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from embpress.cli.main import COMMANDS, main
+from embpress.cli.main import commands, main
 
 SMALL = ["--rows", "4000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
 DATA = {"rows": 4000, "scale": 0.001, "min_count": 1}
@@ -54,7 +54,7 @@ def run_folder(tmp_path_factory):
 def test_help_reads_well():
     done = call("--help")
     assert done.exit_code == 0
-    for name, text in COMMANDS.items():
+    for name, text in commands().items():
         assert name in done.output
         assert text.split()[0] in done.output
     for name in ("compare", "train", "report"):
@@ -145,6 +145,7 @@ def test_the_same_command_runs_nothing_twice(run_folder):
     done = call("compare", *SMALL, "--ratio", "5", "--seeds", "2", "--out", folder)
     assert done.exit_code == 0
     assert done.stderr.count("kept from before") == 10
+    assert f"joins 10 runs in {folder}" in done.stdout
     assert times == {p: p.stat().st_mtime_ns for p in (folder / "records").iterdir()}
 
 
@@ -212,8 +213,9 @@ def test_a_method_that_cannot_reach_the_ratio_is_a_row(tmp_path):
     assert "smallest 8×" in (tmp_path / "report.md").read_text()
 
 
-def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size():
-    message = refused("compare", *SMALL, "--methods", "full,tt,mlet", "--ratio", "1e6")
+def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size(tmp_path):
+    message = refused("compare", *SMALL, "--methods", "full,tt,mlet", "--ratio", "1e6", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     assert "cannot reach 1e+06×" in message
     assert "smallest reachable" in message
 
@@ -233,12 +235,13 @@ def test_a_ratio_that_no_method_can_reach_is_refused_with_the_smallest_size():
         (["--budget", "10X"], ["budget"]),
         (["--ratio", "4", "--budget", "1M"], ["not both"]),
         (["--seeds", "0"], ["--seeds"]),
-        (["--model", "kagle"], ["did you mean 'kaggle'"]),
+        (["--preset", "kagle"], ["did you mean 'kaggle'"]),
+        (["--model", "dlrn"], ["did you mean 'dlrm'"]),
         (["--optimizer", "adagrd"], ["did you mean 'adagrad'"]),
         (["--device", "cuda"], ["cuda"]),
         (["--epochs", "0"], ["epochs"]),
         (["--largest", "0"], ["largest", "at least 1"]),
-        (["--min-rows", "-3"], ["min_rows", "negative"]),
+        (["--min-rows", "-3"], ["--min-rows", "at least 0"]),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, words, tmp_path):

@@ -53,3 +53,14 @@ def test_nothing_that_compiles_leaves_nothing_and_says_so(tmp_path, monkeypatch,
     wrong.write_text("this is no C++\n")
     assert made(tmp_path, monkeypatch, wrong) == []
     assert "no native kernels, the plain PyTorch ops will answer" in capfd.readouterr().out
+
+
+def test_a_source_is_compiled_for_lying_there(tmp_path, monkeypatch):
+    for name in ("cpu/one.cpp", "cpu/simd/two.cpp", "cuda/three.cu", "cuda/tt/part.cuh", "common/four.h"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    module = build.extension(cuda=False)
+    assert module.sources == ["cpu/one.cpp", "cpu/simd/two.cpp"]
+    assert sorted(module.depends) == ["common/four.h", "cuda/tt/part.cuh"]

@@ -2,17 +2,19 @@
 
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-Record = dict[str, Any]
+from embpress.dlrm.runs.record import Asked, Run
+
 ROWS = {f"C{i}": max(4, 90_000 // (i * i)) for i in range(1, 41)}
 FULL_BYTES = sum(ROWS.values()) * 64
 
 
-def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Record:
-    """One run; `changes` replace top-level parts, `auc`, `ratio` and other metrics go to the metrics."""
+def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Run:
+    """One run; `changes` replace its fields, `auc`, `ratio` and other metrics go to the metrics."""
     name, _, spec = method.partition(":")
     noise = random.Random(f"{method}{seed}")
     ratio = float(changes.pop("ratio", 1.0 if name == "full" else 16.0))
@@ -24,7 +26,7 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Recor
         "training_bytes": round(FULL_BYTES / ratio * 1.5),
         "ratio": ratio,
         "auc": auc,
-        "auc_last": None if auc is None else auc - 0.002,
+        "auc_last": auc - 0.002,
         "valid_auc": auc,
         "log_loss": 0.46 + noise.random() / 100,
         "accuracy": 0.78 + noise.random() / 100,
@@ -40,17 +42,13 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Recor
             metrics[f"lookup_p{percent}_us_b{batch}"] = lookup * times * late / 2.2
             metrics[f"model_p{percent}_us_b{batch}"] = (lookup + 150) * times * late
     metrics |= {key: changes.pop(key) for key in list(changes) if key in metrics}
-    return {
-        "schema": "embpress-run/1",
-        "id": f"{method}-s{seed}",
+    found = {
         "method": method,
         "name": name,
         "knobs": dict(part.split("=") for part in re.split("[:,]", spec) if "=" in part),
         "seed": seed,
-        "asked": {"ratio": None, "budget": None},
         "status": "ok",
-        "reason": None,
-        "smallest": None,
+        "latency_of_seed": seed,
         "metrics": metrics,
         "tables": [
             {
@@ -69,7 +67,7 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Recor
                 "step": 50 * k,
                 "epoch": k / 8,
                 "train_loss": 0.46 + 0.23 / (k + 1) + noise.gauss(0, 0.002),
-                "valid_auc": None if auc is None else auc - 0.2 / (k + 1) ** 1.3 + noise.gauss(0, 0.0008),
+                "valid_auc": auc - 0.2 / (k + 1) ** 1.3 + noise.gauss(0, 0.0008),
                 "valid_log_loss": 0.5,
             }
             for k in range(25)
@@ -90,7 +88,7 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Recor
             "row0_share_total": 0.18,
             "about": {"source": "first lines of the public sample"},
         },
-        "model": {"name": "default", "width": 16, "bottom": [13, 64, 16], "top": [367, 128, 1]},
+        "model": {"name": "dlrm", "preset": "default", "width": 16, "bottom": [13, 64, 16], "top": [367, 128, 1]},
         "training": {"optimizer": "adagrad", "learning_rate": 0.02, "batch_size": 256, "epochs": 3},
         "environment": {
             "embpress": "0.1.0",
@@ -108,16 +106,16 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Recor
         "created": f"2026-11-21T10:0{seed}:00Z",
         **changes,
     }
+    return Run.from_json(found)
 
 
-def make_lost(method: str, seed: int = 0, status: str = "failed", **changes: Any) -> Record:
+def make_lost(method: str, seed: int = 0, status: str = "failed", **changes: Any) -> Run:
     """A run that gave no metrics."""
-    run = make_run(method, seed)
-    empty = {"metrics": {}, "tables": [], "learning_curve": [], "backend": None, "reason": "out of memory"}
-    return {**run, **empty, "status": status, **changes}
+    empty = {"metrics": {}, "tables": [], "learning_curve": [], "backend": "", "reason": "out of memory"}
+    return make_run(method, seed, **{**empty, "latency_of_seed": None, "status": status, **changes})
 
 
-def make_set(seeds: int = 3, best_auc: float | None = None) -> list[Record]:
+def make_set(seeds: int = 3, best_auc: float | None = None) -> list[Run]:
     """A likely comparison: five compressed methods near 16×, one out of reach, one failed."""
     means = {
         "full": (0.7450, 1.0, 31.0),
@@ -137,11 +135,10 @@ def make_set(seeds: int = 3, best_auc: float | None = None) -> list[Record]:
         smallest = {"bytes": FULL_BYTES // 4, "ratio": 4.0}
         runs.append(make_lost("lowrank", seed, "cannot reach", reason="rank 1", asked=asked, smallest=smallest))
         runs.append(make_lost("dhe:hashes=1024", seed, reason="RuntimeError: loss is nan | stopped"))
-    for run in runs:
-        run["data"]["best_auc"] = best_auc
-        if run["name"] != "full":
-            run["asked"] = {"ratio": 16.0, "budget": None}
-    return runs
+    return [
+        replace(run, data=replace(run.data, best_auc=best_auc), asked=Asked() if run.is_full else Asked(16.0))
+        for run in runs
+    ]
 
 
 @pytest.fixture

@@ -3,19 +3,21 @@ import math
 import numpy as np
 import pytest
 
-from embpress.reports import summary
 from embpress.reports.numerals import plain, signed, size
 from embpress.reports.plotting.pareto import pareto_front
-from embpress.reports.stats import paired, stat, t_quantile
-from embpress.reports.summary import shorten
+from embpress.reports.stats import paired, stat
+from embpress.reports.summary import shorten, summary
 
 # 97.5 % quantiles from printed tables.
 QUANTILES = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645, 9: 2.26216, 30: 2.04227, 120: 1.97993}
 
 
 @pytest.mark.parametrize("df", QUANTILES)
-def test_t_quantiles_are_those_of_the_tables(df):
-    assert t_quantile(df) == pytest.approx(QUANTILES[df], rel=3e-6)
+def test_intervals_are_those_of_the_printed_tables(df):
+    # half of the values are 1 and half −1, so that the standard error is known
+    values = {i: (-1.0) ** i for i in range(df + 1)}
+    found = paired(values, dict.fromkeys(values, 0.0))
+    assert (found.high - found.mean) / (found.sd / math.sqrt(df + 1)) == pytest.approx(QUANTILES[df], rel=3e-6)
 
 
 def test_mean_and_spread_are_those_of_numpy():
@@ -28,7 +30,7 @@ def test_mean_and_spread_are_those_of_numpy():
 
 def test_difference_is_paired_by_seed(runs):
     rows = {row.method: row for row in summary(runs)}
-    auc = {m: np.array([r["metrics"]["auc"] for r in runs if r["method"] == m]) for m in ("full", "hash")}
+    auc = {m: np.array([r.metrics["auc"] for r in runs if r.method == m]) for m in ("full", "hash")}
     gap = auc["hash"] - auc["full"]
     found = rows["hash"].auc_to_full
     half = QUANTILES[2] * gap.std(ddof=1) / math.sqrt(3)
@@ -64,7 +66,7 @@ def test_two_asked_sizes_are_two_rows_with_their_own_labels(run):
 
 
 def test_a_failed_seed_stays_with_its_method_and_a_repeated_one_counts_once(run, lost):
-    runs = [run("tt", 0), run("tt", 0, auc=0.8, created="2027", id="z"), lost("tt", 1), lost("tt", 0)]
+    runs = [run("tt", 0), run("tt", 0, auc=0.8, created="2027"), lost("tt", 1), lost("tt", 0)]
     (row,) = summary(runs)
     assert (row.n, row.status, row.mean("auc")) == (1, "1 of 2 ok", 0.8)
 

@@ -125,21 +125,21 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
     generator = Generator().manual_seed(seed)
     ids = torch.randperm(10**6, generator=generator)[: 1 + seed % 900] * 7919
     wanted = torch.cat([ids, ids + 1])
-    places = 1 << (2 * len(ids)).bit_length()
+    slots = 1 << (2 * len(ids)).bit_length()
 
-    def found(device: str) -> list[Tensor]:
-        index = ops.cache_index(ids.to(device), places)
+    def indexed(device: str) -> list[Tensor]:
+        index = ops.cache_index(ids.to(device), slots)
         return [index.cpu(), ops.cache_find(index, ids.to(device), wanted.to(device)).cpu()]
 
     def counted(device: str) -> list[Tensor]:
-        keys = torch.full((places,), -1, device=device)
-        counts = torch.zeros(places, dtype=torch.int64, device=device)
+        keys = torch.full((slots,), -1, device=device)
+        counts = torch.zeros(slots, dtype=torch.int64, device=device)
         used = torch.zeros((), dtype=torch.int64, device=device)
         ops.count_ids(keys, counts, used, torch.cat([ids, ids[::2]]).to(device))
-        order = keys.argsort()  # which place an id gets may depend on the order of threads
+        order = keys.argsort()  # which slot an id gets may depend on the order of threads
         return [keys[order].cpu(), counts[order].cpu(), used.cpu()]
 
-    yield PlainCall("cache_index and cache_find", found)
+    yield PlainCall("cache_index and cache_find", indexed)
     yield PlainCall("count_ids", counted)
 
 

@@ -123,16 +123,16 @@ def test_without_nvcc_the_half_is_left_out_in_one_line(monkeypatch, capsys):
     assert text.strip() == "SKIPPED: nvcc is not installed here, so no CUDA source was compiled"
 
 
-def test_coverage_under_the_floor_fails_and_is_named(monkeypatch, capsys):
+def test_coverage_under_the_minimum_fails_and_is_named(monkeypatch, capsys):
     found = [Coverage("a.cuh", 95, 100, (3, 4, 5, 9, 40)), Coverage("b.cuh", 70, 100, ())]
     monkeypatch.setattr(coverage_report, "measure", lambda folder, tests: found)
     status, text = report(monkeypatch, capsys, "--only", "coverage")
     assert status == 1
     assert "3-5 9 40" in text
     assert [line for line in text.splitlines() if "FAILED" in line] == [
-        "FAILED: b.cuh: the tests run 70.0 % of its lines, under the floor of 90 %"
+        "FAILED: b.cuh: the tests run 70.0 % of its lines, less than 90 %"
     ]
-    assert report(monkeypatch, capsys, "--only", "coverage", "--floor", "70")[0] == 0
+    assert report(monkeypatch, capsys, "--only", "coverage", "--min", "70")[0] == 0
 
 
 @pytest.mark.skipif(not all(map(shutil.which, ("gcov", "g++"))), reason="gcc is not installed")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -27,6 +26,7 @@ from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, relative_error
 from embpress.kernels import ops
+from embpress.kernels.errors import IdOutOfRange
 
 EVICT = ("drop", "write-back")
 
@@ -72,8 +72,8 @@ class _TTGroup(TableGroup):
                 store=table.store,
                 math=table.math,
             )
-        except IndexError as error:
-            raise IndexError(re.sub(r"table (\d+)", lambda found: self.names[int(found[1])], str(error))) from None
+        except IdOutOfRange as error:
+            raise error.of(self.names[cast(int, error.table)]) from None  # the op knows tables by their number
 
 
 @register("tt")
@@ -230,8 +230,8 @@ class TTRec(Compressor):
                 store=self.store,
                 math=self.math,
             ).squeeze(1)
-        except IndexError as error:
-            raise IndexError(str(error).replace("table 0", "the table")) from None
+        except IdOutOfRange as error:
+            raise error.of(None) from None
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one number of cores and one way to multiply."""

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embpress.reports import records
-from embpress.reports.records import Record
+from embpress.dlrm.runs.record import Run
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,12 @@ class CachePoint:
     hit_rate: float
 
 
-def hot_rows_of(runs: Iterable[Record]) -> HotRows | None:
+def hot_rows_of(runs: Iterable[Run]) -> HotRows | None:
     """What the first run that knows tells; None where none does. All runs of a folder are on the same data."""
-    found = (records.part(records.part(run, "data"), "hot_rows") for run in runs)
-    known = next((one for one in found if one), None)
+    known = next((run.data.hot_rows for run in runs if run.data.hot_rows), None)
     if known is None:
         return None
-    whole = records.part(known, "all")
+    whole = known.get("all")
     return HotRows(
         num_tables=int(known["num_tables"]),
         min_rows=int(known["min_rows"]),
@@ -76,15 +74,13 @@ def hot_rows_of(runs: Iterable[Record]) -> HotRows | None:
     )
 
 
-def cache_points(runs: Iterable[Record]) -> list[CachePoint]:
+def cache_points(runs: Iterable[Run]) -> list[CachePoint]:
     """Caches whose hit rate was measured, one a run."""
     points = []
     for run in runs:
-        rate = records.finite(records.part(run, "metrics").get("cache_hit_rate"))
-        fraction = _cache_fraction(run)
+        rate, fraction = run.metrics.get("cache_hit_rate"), _cache_fraction(run)
         if rate is not None and fraction:
-            label = f"{records.method(run)}, seed {run.get('seed')}"
-            points.append(CachePoint(label, fraction, rate))
+            points.append(CachePoint(f"{run.method}, seed {run.seed}", fraction, rate))
     return points
 
 
@@ -106,13 +102,12 @@ def _table(found: Mapping[str, Any], name: str) -> HotTable:
     )
 
 
-def _cache_fraction(run: Record) -> float | None:
+def _cache_fraction(run: Run) -> float | None:
     """Cached rows over all rows of the tables that have a cache, as their knobs say."""
     cached = rows = 0.0
-    for table in records.items(run, "tables"):
-        knobs, n = records.part(table, "knobs"), records.finite(table.get("num_embeddings")) or 0.0
-        share, count = (records.finite(knobs.get(name)) for name in ("cache_fraction", "cache_rows"))
-        size = count if count else share * n if share else 0.0
+    for table in run.tables:
+        n = table.num_embeddings
+        size = table.knobs.get("cache_rows") or (table.knobs.get("cache_fraction") or 0) * n
         if size:
             cached, rows = cached + size, rows + n
     return cached / rows if rows else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
+from embpress.reports.pages.hot_rows import TITLE
 from embpress.reports.pages.hot_rows.data import HotRows, HotTable, cache_points, hot_rows_of
 from embpress.reports.pages.hot_rows.plot import PAPER_CACHE, fraction_text, hit_rates, stability
 from embpress.reports.plotting.save import save_all
-from embpress.reports.records import Record
 from embpress.reports.text import escape, table
 
 _PLOTS = ("hot_rows_stability.png", "hot_rows_cache.png")
@@ -17,7 +18,7 @@ _POINTS = (0.05, 0.1, 0.2, 0.5)  # of the epoch
 _SIZES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of the rows
 
 
-def page(plots: Path, runs: Sequence[Record]) -> str:
+def make(plots: Path, runs: Sequence[Run]) -> str:
     """Draws the plots into the folder and gives the page's markdown."""
     hot = hot_rows_of(runs)
     points = cache_points(runs)
@@ -28,7 +29,7 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
             _PLOTS[1]: lambda: hit_rates(hot, points) if hot else None,
         },
     )
-    parts = ["# Hot rows"]
+    parts = [f"# {TITLE}"]
     if hot is None:
         parts.append(
             "The records of these runs do not hold what this page needs, the counts of hot rows (`hot_rows`): they "

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from embpress.reports.pages.hot_rows.data import CachePoint, HotRows, Stability
+from embpress.reports.plotting.fonts import short_labels
 from embpress.reports.plotting.labels import label_ends, label_points
 from embpress.reports.plotting.style import FAINT, FULL, figure, look, tidy
-from embpress.reports.summary import shorten
 
 PAPER_CACHE = 1e-4  # of the rows
 _WIDTH = 22  # of names, in letters
@@ -27,9 +27,9 @@ def stability(hot: HotRows) -> Figure | None:
     places = hot.places()
     if not places:
         return None
-    made = figure(6.2)
-    grid = made.subplots(2, len(places), sharex=True, sharey="row", squeeze=False)
-    names = shorten([table.name for table in hot.tables], _WIDTH)
+    fig = figure(6.2)
+    grid = fig.subplots(2, len(places), sharex=True, sharey="row", squeeze=False)
+    names = short_labels([table.name for table in hot.tables], _WIDTH)
     lines = [(look(i, name), table.by_fraction, 1.1) for i, (name, table) in enumerate(zip(names, hot.tables))]
     every = look(0, f"all {hot.num_tables} tables")
     progress = [100 * x for x in hot.progress]
@@ -63,14 +63,14 @@ def stability(hot: HotRows) -> Figure | None:
     grid[0, 0].set_ylabel("Also hot at the end (%)", fontsize=10)
     step = f"{100 * hot.progress[0]:.3g} %"
     grid[1, 0].set_ylabel(f"Changed in the last {step} (%)", fontsize=10)
-    made.suptitle("How soon the hot rows are known", x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=FULL)
+    fig.suptitle("How soon the hot rows are known", x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=FULL)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     lines_of_names = -(-len(labels) // 4)
-    made.tight_layout(rect=(0, 0.035 * lines_of_names + 0.015, 1, 1))
-    legend = made.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=9)
+    fig.tight_layout(rect=(0, 0.035 * lines_of_names + 0.015, 1, 1))
+    legend = fig.legend(handles, labels, loc="lower center", ncol=4, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    return made
+    return fig
 
 
 def hit_rates(hot: HotRows, points: Sequence[CachePoint]) -> Figure | None:
@@ -78,10 +78,10 @@ def hit_rates(hot: HotRows, points: Sequence[CachePoint]) -> Figure | None:
     shown = [table for table in hot.tables if table.answered]
     if not shown:
         return None
-    made = figure(5.2)
-    axes = made.subplots()
+    fig = figure(5.2)
+    axes = fig.subplots()
     axes.set_xscale("log")
-    names = shorten([table.name for table in hot.tables], _WIDTH)
+    names = short_labels([table.name for table in hot.tables], _WIDTH)
     ends = []
     xs = list(hot.cache_fractions)
     for i, table in enumerate(hot.tables):
@@ -104,12 +104,12 @@ def hit_rates(hot: HotRows, points: Sequence[CachePoint]) -> Figure | None:
     measured = "; dots: hit rates that runs measured" if points else ""
     subtitle = f"Rows most frequent in training; dashed: {fraction_text(PAPER_CACHE)}, the TT-Rec paper's{measured}"
     tidy(axes, "What a cache of hot rows answers", subtitle)
-    made.tight_layout()
-    made.subplots_adjust(right=0.77)
-    made.canvas.draw()
+    fig.tight_layout()
+    fig.subplots_adjust(right=0.77)
+    fig.canvas.draw()
     label_ends(axes, ends)
     places = [(min(max(point.fraction, xs[0]), xs[-1]), 100 * point.hit_rate) for point in points]
     for x, y in places:
         axes.plot([x], [y], "o", color=FULL, markersize=7, zorder=5)
-    label_points(axes, places, shorten([point.label for point in points], 30))
-    return made
+    label_points(axes, places, short_labels([point.label for point in points], 30))
+    return fig

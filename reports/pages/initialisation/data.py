@@ -14,8 +14,7 @@ from torch import Generator, Tensor
 
 from embpress.compressors import create
 from embpress.compressors.methods.tt.init import init_cores
-from embpress.reports import records
-from embpress.reports.records import Record
+from embpress.dlrm.runs.record import Run
 
 Floats = NDArray[np.float64]
 CORES = 3  # of the paper's figure
@@ -54,22 +53,21 @@ class Shape:
         return 1 / math.sqrt(3 * self.num_embeddings)
 
 
-def shape_of(runs: Iterable[Record]) -> Shape | None:
+def shape_of(runs: Iterable[Run]) -> Shape | None:
     """The largest tensor-train table of the runs, else their largest table at the method's default rank, else none."""
-    tables = [t for run in runs for t in records.items(run, "tables") if isinstance(t, Mapping)]
-    sized = [t for t in tables if min(_whole(t, "num_embeddings"), _whole(t, "embedding_dim")) > 0]
-    if not sized:
+    tables = [table for run in runs for table in run.tables]
+    if not tables:
         return None
-    table = max(sized, key=lambda t: (t.get("method") == "tt", _whole(t, "num_embeddings"), _whole(t, "embedding_dim")))
-    trained = table.get("method") == "tt"
-    given = records.part(table, "knobs") if trained else {}
-    knobs = {key: _knob(given[key]) for key in ("rank", "num_cores", "row_factors", "column_factors") if key in given}
-    n, dim = _whole(table, "num_embeddings"), _whole(table, "embedding_dim")
+    table = max(tables, key=lambda table: (table.method == "tt", table.num_embeddings, table.embedding_dim))
+    trained = table.method == "tt"
+    shape = ("rank", "num_cores", "row_factors", "column_factors")
+    knobs = {key: _knob(value) for key, value in table.knobs.items() if trained and key in shape}
+    n, dim = table.num_embeddings, table.embedding_dim
     made = create("tt", n, dim, device="meta", **knobs)
     rank = made.knobs()["rank"]
     text = "×".join(map(str, rank)) if isinstance(rank, tuple) else str(rank)
     terms = math.prod(core.shape[3] for core in made.parameters())
-    return Shape(str(table.get("feature")), n, dim, trained, text, terms, knobs)
+    return Shape(table.feature, n, dim, trained, text, terms, knobs)
 
 
 def kl_uniform_normal(num_embeddings: int, variance: float) -> float:
@@ -145,10 +143,6 @@ def _fill(cores: Sequence[Tensor], num_embeddings: int, embedding_dim: int, name
             # from 0 up, never below it: the published code passes 0 and this width to uniform_
             width = (2 / (num_embeddings + embedding_dim)) ** (1 / (2 * len(cores))) * ranks ** (-1 / (2 * len(cores)))
             core.uniform_(0, width, generator=generator)
-
-
-def _whole(table: Mapping[str, Any], name: str) -> int:
-    return int(records.finite(table.get(name)) or 0)
 
 
 def _knob(value: Any) -> Any:

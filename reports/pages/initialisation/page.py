@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
+from embpress.reports.pages.initialisation import TITLE
 from embpress.reports.pages.initialisation.data import (
     CORES,
     DRAWS,
@@ -24,7 +26,6 @@ from embpress.reports.pages.initialisation.data import (
 )
 from embpress.reports.pages.initialisation.plot import matched_densities, published_scales
 from embpress.reports.plotting.save import save_all
-from embpress.reports.records import Record
 from embpress.reports.text import escape, table
 
 _MATCHED = ("sampled-gaussian", "gaussian", "uniform")
@@ -53,11 +54,11 @@ _TABLE_1 = [
 ]
 
 
-def page(plots: Path, runs: Sequence[Record]) -> str:
+def make(plots: Path, runs: Sequence[Run]) -> str:
     """Draws the plots into the folder and gives the page's markdown."""
     shape = shape_of(runs)
     if shape is None:
-        return "# Initial values of tensor-train tables\n\nNo run tells its tables, so there is no shape to draw.\n"
+        return f"# {TITLE}\n\nNo run tells its tables, so there is no shape to draw.\n"
     n = shape.num_embeddings
     published = ["sampled-gaussian-fbtt", *(f"published:{name}" for name in PUBLISHED)]
     one = {name: products(name, n, _COUNT) for name in [*_MATCHED, *published]}
@@ -84,7 +85,7 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
     )
     gap = (2 / math.sqrt(5.7525)) ** CORES / math.sqrt(3)
     parts = [
-        "# Initial values of tensor-train tables",
+        f"# {TITLE}",
         _intro(shape),
         "## Their shape\n\n"
         "![Densities of the initial entries](plots/initial_densities.png)\n\n"
@@ -156,7 +157,7 @@ def _kl(n: int) -> str:
     return (
         "The paper judges a normal by the Kullback–Leibler divergence between the uniform and it, the nats lost on "
         "average when numbers of the uniform are taken for numbers of that normal: "
-        "KL(U‖N(0, σ²)) = ½ ln(πnσ²/2) + 1/(6nσ²). It is least, 0.1765 "
+        "KL(U‖N(0, σ²)) = ½ ln(πnσ²/2) + 1/(6nσ²). It is smallest, 0.1765 "
         f"whatever n is, where both have the same variance, σ² = 1/(3n). Here n = {n:,}.\n\n"
         + table(["Distribution", "KL", "−KL is", "The paper prints", "Paper's accuracy (%)", "Slip"], body)
         + f"\n\nc = ½ ln(2/(πn)) = {_nats(0.5 * math.log(2 / (math.pi * n)))} here; the paper has c < −7, which takes "

@@ -24,8 +24,8 @@ def matched_densities(panels: Sequence[tuple[str, Mapping[str, Floats]]]) -> Fig
     Args:
         panels: title, and entries in units of `1/√n` by the name of their init.
     """
-    made = figure(4.6)
-    grid = made.subplots(1, len(panels), squeeze=False)[0]
+    fig = figure(4.6)
+    grid = fig.subplots(1, len(panels), squeeze=False)[0]
     edges = np.linspace(-_REACH, _REACH, _BINS + 1)
     for axes, (title, found) in zip(grid, panels):
         axes.plot([-_REACH, -1, -1, 1, 1, _REACH], [0, 0, 0.5, 0.5, 0, 0], color=FULL, lw=1.6, label="full: uniform")
@@ -42,9 +42,9 @@ def matched_densities(panels: Sequence[tuple[str, Mapping[str, Floats]]]) -> Fig
         tidy(axes, "", title)
         axes.set_xlabel("Entry of the table × √n", fontsize=10)
     grid[0].set_ylabel("Density", fontsize=10)
-    _titled(made, "Initial entries, all with the variance of a full table", 0.07)
-    made.legend(*grid[0].get_legend_handles_labels(), loc="lower center", ncol=5, frameon=False, fontsize=9)
-    return made
+    _titled(fig, "Initial entries, all with the variance of a full table", 0.07)
+    fig.legend(*grid[0].get_legend_handles_labels(), loc="lower center", ncol=5, frameon=False, fontsize=9)
+    return fig
 
 
 def published_scales(panels: Sequence[tuple[str, Mapping[str, Floats], Floats]]) -> Figure:
@@ -53,8 +53,8 @@ def published_scales(panels: Sequence[tuple[str, Mapping[str, Floats], Floats]])
     Args:
         panels: title, entries over `1/√(3n)` by the name of their init, and those of a full table.
     """
-    made = figure(2.5 * len(panels) + 0.6)
-    grid = made.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    fig = figure(2.5 * len(panels) + 0.6)
+    grid = fig.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     logs = [
         [("full: uniform", _log(full)), *((name, _log(values)) for name, values in found.items())]
         for _, found, full in panels
@@ -77,7 +77,7 @@ def published_scales(panels: Sequence[tuple[str, Mapping[str, Floats], Floats]])
     _decades(grid[-1], low, high)
     grid[-1].set_xlabel("Size of an entry over 1/√(3n), what a full table's have on average (log scale)", fontsize=10)
     grid[0].legend(frameon=False, fontsize=9, loc="upper left")
-    return _titled(made, "Initial entries as the paper's code scales them")
+    return _titled(fig, "Initial entries as the paper's code scales them")
 
 
 def _decades(axes: Axes, low: int, high: int) -> None:
@@ -92,8 +92,8 @@ def _log(values: Floats) -> Floats:
     return np.log10(size[size > 0])
 
 
-def _titled(made: Figure, title: str, below: float = 0.0) -> Figure:
+def _titled(fig: Figure, title: str, below: float = 0.0) -> Figure:
     """With a title, and room below for a legend, as a share of the height."""
-    made.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=FULL)
-    made.tight_layout(rect=(0, below, 1, 1))
-    return made
+    fig.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=FULL)
+    fig.tight_layout(rect=(0, below, 1, 1))
+    return fig

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from embpress.compressors.errors import InputError
 from embpress.compressors.spec import MethodSpec, parse
+from embpress.dlrm.runs.comparable import most_shared
+from embpress.dlrm.runs.record import Asked, Run
 from embpress.reports import records
-from embpress.reports.records import Record
 from embpress.reports.stats import Difference, paired
 from embpress.reports.summary import Summary, summary
 
@@ -78,13 +79,13 @@ class RankLines:
         return sorted({point.rank for line in self.lines for point in line.points})
 
 
-def rank_lines(runs: Iterable[Record]) -> RankLines:
+def rank_lines(runs: Iterable[Run]) -> RankLines:
     """Gathers the tensor-train runs with one rank; lines without a cache first, each kind by name."""
-    kept: list[Record] = []
+    kept: list[Run] = []
     given: dict[str, tuple[int, MethodSpec]] = {}
     left: dict[str, list[str]] = {}
     for run in runs:
-        found: tuple[int, MethodSpec] | str | None = None if records.is_full(run) else _settings(run)
+        found: tuple[int, MethodSpec] | str | None = None if run.is_full else _settings(run)
         if isinstance(found, str):
             left.setdefault(found, []).append(_name(run))
         elif found is None:
@@ -93,7 +94,7 @@ def rank_lines(runs: Iterable[Record]) -> RankLines:
             name = str(found[1])
             given[name] = found
             # however a user wrote it: what is the same table is one row, and its seeds belong together
-            kept.append({**run, "method": name, "name": _METHOD, "asked": {}})
+            kept.append(replace(run, method=name, asked=Asked()))
     rows = _one_protocol(summary(kept), left)
     points: dict[tuple[str, str, str, str, str], list[Point]] = {}
     for row in rows:
@@ -146,12 +147,12 @@ def against_size(point: Point, line: Line) -> Difference | None:
     return None
 
 
-def _settings(run: Record) -> tuple[int, MethodSpec] | str:
+def _settings(run: Run) -> tuple[int, MethodSpec] | str:
     """The rank and the spec with what is not at its default, or why the run has no place on a line."""
-    if (run.get("name") or records.method(run).partition(":")[0]) != _METHOD:
+    if run.name != _METHOD:
         return "no tensor train"
     try:
-        spec = parse(records.method(run))
+        spec = parse(run.method)
     except InputError:
         return "knobs of another version"
     rank = spec.knobs.get("rank", _rank_of_tables(run) if _sized(run, spec) else _defaults()["rank"])
@@ -166,17 +167,15 @@ def _settings(run: Record) -> tuple[int, MethodSpec] | str:
     return rank, replace(spec, knobs=keep, ratio=None, budget=None)
 
 
-def _sized(run: Record, spec: MethodSpec) -> bool:
-    asked = records.part(run, "asked")
-    return spec.ratio is not None or spec.budget is not None or any(asked.get(x) for x in ("ratio", "budget"))
+def _sized(run: Run, spec: MethodSpec) -> bool:
+    return spec.ratio is not None or spec.budget is not None or run.asked != Asked()
 
 
-def _rank_of_tables(run: Record) -> int | None:
+def _rank_of_tables(run: Run) -> int | None:
     """The one rank that all tensor-train tables of a run have, where they do."""
-    tables = (t for t in records.items(run, "tables") if isinstance(t, Mapping) and t.get("method") == _METHOD)
-    ranks = {records.finite(records.part(table, "knobs").get("rank")) for table in tables}
+    ranks = {table.knobs.get("rank") for table in run.tables if table.method == _METHOD}
     only = ranks.pop() if len(ranks) == 1 else None
-    return None if only is None else int(only)
+    return only if isinstance(only, int) else None
 
 
 def _defaults() -> dict[str, Any]:
@@ -212,26 +211,21 @@ def _natural(cache: str) -> tuple[bool, float, str]:
 
 def _one_protocol(rows: Sequence[Summary], left: dict[str, list[str]]) -> list[Summary]:
     """The rows of the model and training settings that most tensor-train runs share."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        if not row.is_full:
-            counts[row.protocol] = counts.get(row.protocol, 0) + row.n
-    if not counts:
+    shared = most_shared((row.protocol, row.n) for row in rows if not row.is_full)
+    if not shared:
         return list(rows)
-    most = max(counts, key=lambda key: counts[key])
     for row in rows:
-        if row.protocol != most and not row.is_full:
+        if row.protocol != shared and not row.is_full:
             left.setdefault("another model or training", []).append(row.label)
-    return [row for row in rows if row.protocol == most]
+    return [row for row in rows if row.protocol == shared]
 
 
-def _name(run: Record) -> str:
-    asked = records.part(run, "asked")
-    size = records.asked_text(records.finite(asked.get("ratio")), records.finite(asked.get("budget")))
-    return f"{records.method(run)} @{size}" if size else records.method(run)
+def _name(run: Run) -> str:
+    size = records.asked_text(run.asked.ratio, run.asked.budget)
+    return f"{run.method} @{size}" if size else run.method
 
 
-def _several(names: Sequence[str], most: int = 3) -> str:
+def _several(names: Sequence[str], limit: int = 3) -> str:
     found = list(dict.fromkeys(names))
-    more = [f"{len(found) - most} more"] if len(found) > most + 1 else []
-    return ", ".join([*(found[:most] if more else found), *more])
+    more = [f"{len(found) - limit} more"] if len(found) > limit + 1 else []
+    return ", ".join([*(found[:limit] if more else found), *more])

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
 from embpress.reports.comparison.headline import listed
 from embpress.reports.comparison.results import cell, title
 from embpress.reports.metrics import show
+from embpress.reports.pages.ranks import TITLE
 from embpress.reports.pages.ranks.data import Line, Point, RankLines, against_size, rank_lines, without_cache
 from embpress.reports.pages.ranks.plot import auc_over_rank
 from embpress.reports.plotting.save import save_all
-from embpress.reports.records import Record
 from embpress.reports.stats import Difference, paired
 from embpress.reports.summary import Summary
 from embpress.reports.text import escape, table
@@ -22,31 +23,31 @@ NOTHING = (
     "No run of this folder has tensor-train tables (`tt`) of one rank and a test AUC: there are no ranks to compare"
 )
 _PLOT = "auc_over_rank.png"
-_MOST = 3  # lines, or groups of inits, that are told of one by one
+_MAX_TOLD = 3  # lines, or groups of inits, that are told of one by one
 _METRICS = ("serving_bytes", "ratio", "auc", "cache_hit_rate", "step_ms", "lookup_p50_us_b128")
 _INTERVAL = (
-    "*Beyond the spread of the seeds* means that the 95 % t interval of the difference, paired by seed, leaves zero "
-    "out. Each interval stands for itself; of many comparisons one in twenty leaves zero out by chance."
+    "*Beyond the spread of the seeds* means that the 95 % t interval of the difference, paired by seed, excludes zero. "
+    "No correction is made for many comparisons: about one interval in twenty excludes zero by chance."
 )
 
 
-def lacks(runs: Sequence[Record]) -> str:
+def lacks(runs: Sequence[Run]) -> str:
     """Why there is nothing to show, empty where there is."""
     found = rank_lines(runs)
     return "" if found.lines else NOTHING + _left_out(found, plain=True)
 
 
-def page(plots: Path, runs: Sequence[Record]) -> str:
+def make(plots: Path, runs: Sequence[Run]) -> str:
     """Draws the plot into the folder and gives the page's markdown."""
     found = rank_lines(runs)
     save_all(plots, {_PLOT: lambda: auc_over_rank(found)})
-    parts = ["# Rank of tensor-train tables"]
+    parts = [f"# {TITLE}"]
     if not found.lines:
         parts.append(f"{NOTHING}{_left_out(found)}.")
         return "\n\n".join(parts) + "\n"
     parts += [
-        "A table in tensor-train form (TT-Rec) has one number that sets its size and what it can tell apart: the rank "
-        "of its cores. This page holds the test AUC against it, one line for each initialisation and cache of "
+        "The rank of its cores sets how large a table in tensor-train form (TT-Rec) is, and how much it can "
+        "represent. This page shows the test AUC over the rank, one line for each initialisation and cache of "
         "uncompressed frequent rows that was run.",
         "## What the runs say",
         "\n".join(
@@ -55,9 +56,9 @@ def page(plots: Path, runs: Sequence[Record]) -> str:
         ),
         _INTERVAL,
         f"## Plot\n\n![Test AUC against rank and size](plots/{_PLOT})",
-        "Up is better, and on the right, left as well. "
-        + ("The dashed line and its band are full tables. " if found.full else "No run with full tables is at hand. ")
-        + "Marks at one place are drawn a little beside one another.",
+        "Higher is better; in the right plot, so is further left. "
+        + ("The dashed line and its band are full tables. " if found.full else "Full tables were not run. ")
+        + "Marks that would cover one another are drawn side by side.",
         "## Table",
         _table(found),
         "Mean ± standard deviation over the seeds; one seed has no spread. **Bold** differences to full tables are "
@@ -104,7 +105,7 @@ def _rise(lines: Sequence[Line]) -> str:
     long = sorted((line for line in lines if len(line.points) > 1), key=lambda line: -len(line.points))
     if not long:
         return "Each line has one rank only, so whether AUC rises with it is unknown."
-    return " ".join([*map(_rise_of, long[:_MOST]), *_more(long)])
+    return " ".join([*map(_rise_of, long[:_MAX_TOLD]), *_more(long)])
 
 
 def _rise_of(line: Line) -> str:
@@ -126,7 +127,7 @@ def _rise_of(line: Line) -> str:
 
 
 def _more(told: Sequence[object]) -> list[str]:
-    rest = len(told) - _MOST
+    rest = len(told) - _MAX_TOLD
     return [f"{rest} more line{'s are' if rest > 1 else ' is'} in the table."] if rest > 0 else []
 
 
@@ -138,7 +139,7 @@ def _caches(lines: Sequence[Line]) -> str:
     # what can be compared comes first
     cached.sort(key=lambda pair: pair[1] is None)
     told = []
-    for line, bare in cached[:_MOST]:
+    for line, bare in cached[:_MAX_TOLD]:
         if bare is None:
             told.append(f"{line.label} was not run without its cache.")
             continue
@@ -148,7 +149,7 @@ def _caches(lines: Sequence[Line]) -> str:
             f"With {line.label} instead of none, at equal rank {_range(same_rank) or 'nothing can be compared'}; "
             f"at equal bytes {_range(same_size) or 'nothing can be compared'}."
         )
-    if any(bare is not None for _, bare in cached[:_MOST]):
+    if any(bare is not None for _, bare in cached[:_MAX_TOLD]):
         told.append("For equal bytes the line without a cache is read off between its ranks, seed by seed.")
     return " ".join([*told, *_more(cached)])
 
@@ -183,7 +184,7 @@ def _inits(lines: Sequence[Line]) -> str:
     contests = [(place, ranked) for place, ranked in contests if len(ranked) > 1]
     if not contests:
         return "No rank was run with more than one, so which is best is unknown."
-    if len(contests) <= _MOST:
+    if len(contests) <= _MAX_TOLD:
         return " ".join(_contest(place, ranked) for place, ranked in contests)
     won: dict[str, list[tuple[str, str, int]]] = {}
     sure, known = [], False

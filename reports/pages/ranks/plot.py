@@ -13,8 +13,9 @@ from matplotlib.transforms import ScaledTranslation
 from embpress.reports import numerals
 from embpress.reports.metrics import METRICS
 from embpress.reports.pages.ranks.data import Point, RankLines
+from embpress.reports.plotting.fonts import short_labels
 from embpress.reports.plotting.style import FAINT, FULL, figure, look, spread_text, tidy
-from embpress.reports.summary import Summary, shorten
+from embpress.reports.summary import Summary
 
 _NAME = 56  # letters
 _NEAREST = 0.28  # of an octave, between two ticks with a number
@@ -30,9 +31,9 @@ def auc_over_rank(found: RankLines) -> Figure | None:
     entries = len(found.lines) + (found.full is not None)
     columns = 3 if max(len(line.label) for line in found.lines) < 30 else 2
     legend = 0.23 * -(-entries // columns) + 0.15  # inches
-    made = figure(4.4 + legend, 10.5)
+    fig = figure(4.4 + legend, 10.5)
     sized = any(point.bytes > 0 for line in found.lines for point in line.points)
-    grid = made.subplots(1, 2 if sized else 1, sharey=True, squeeze=False)[0]
+    grid = fig.subplots(1, 2 if sized else 1, sharey=True, squeeze=False)[0]
     _draw(grid[0], found, lambda point: float(point.rank), _RANK_SPAN)
     _limits(grid[0], [float(rank) for rank in found.ranks], 0.5)
     _ticks(grid[0], [float(rank) for rank in found.ranks], lambda value: f"{value:g}")
@@ -49,13 +50,13 @@ def auc_over_rank(found: RankLines) -> Figure | None:
         grid[1].set_xlabel("Bytes needed to serve (log scale, 1 MB = 10⁶ bytes)", fontsize=10)
         tidy(grid[1], "… and against size", _full_size(found.full))
     _heights(grid[0], rows)
-    made.tight_layout(rect=(0, legend / made.get_figheight(), 1, 1), w_pad=2.0)
-    names = made.legend(
+    fig.tight_layout(rect=(0, legend / fig.get_figheight(), 1, 1), w_pad=2.0)
+    names = fig.legend(
         *grid[0].get_legend_handles_labels(), loc="lower center", ncols=columns, frameon=False, fontsize=9.5
     )
     for text in names.get_texts():
         text.set_parse_math(False)
-    return made
+    return fig
 
 
 def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: float) -> None:
@@ -65,7 +66,7 @@ def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: f
         axes.axhline(auc.mean, color=FULL, linewidth=1.2, linestyle=(0, (5, 4)), zorder=2, label="full tables")
         if auc.sd:
             axes.axhspan(auc.mean - auc.sd, auc.mean + auc.sd, color=FAINT, alpha=0.22, linewidth=0, zorder=1)
-    names = shorten([line.label for line in found.lines], _NAME)
+    names = short_labels([line.label for line in found.lines], _NAME)
     for i, (name, line) in enumerate(zip(names, found.lines)):
         shown = sorted((point for point in line.points if place(point) > 0), key=place)
         if not shown:
@@ -91,7 +92,7 @@ def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: f
 
 
 def _limits(axes: Axes, values: Sequence[float], room: float) -> None:
-    """From the least to the largest with some octaves to spare."""
+    """From the smallest to the largest with some octaves to spare."""
     low, high = math.log2(min(values)), math.log2(max(values))
     room = max(room, 0.06 * (high - low))
     axes.set_xlim(2 ** (low - room), 2 ** (high + room))

@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import SyntheticSpec, load, rows_of, synthetic
-from embpress.dlrm.data.synthetic import CRITEO_SIZES, _scramble, _zipf_ranks, scaled_sizes
+from embpress.dlrm.data.readers.synthetic import CRITEO_SIZES, _scramble, _zipf_ranks, scaled_sizes
 
 SPEC = SyntheticSpec(scaled_sizes(0.001))
 
@@ -85,7 +85,7 @@ def test_raw_ids_are_zipf_and_not_sorted_by_frequency():
 
 
 def test_structure_makes_ids_of_a_cluster_alike():
-    from embpress.dlrm.data.synthetic import _vectors
+    from embpress.dlrm.data.readers.synthetic import _vectors
 
     def distinct(structure):
         spec = SyntheticSpec((1000,), structure)
@@ -108,7 +108,7 @@ def test_ids_matter_more_than_dense_values():
 
 def test_load_passes_the_options_on():
     data = load(rows=2000, scale=0.0005, seed=3, dense=2, zipf=0.9, structure=0.1, split_seed=7)
-    assert data.fingerprint == synthetic(2000, 0.0005, 0.1, 0.9, 3, 2, 2).fingerprint
+    assert data.fingerprint == synthetic(2000, 0.0005, structure=0.1, zipf=0.9, seed=3, dense=2).fingerprint
     assert data.about["synthetic"]["seed"] == 3
     assert load(rows=2000, dense=0).dense_names == ["(constant)"]
 
@@ -121,7 +121,11 @@ def test_load_passes_the_options_on():
         ({"zipf": float("nan")}, ["zipf is nan"]),
         ({"seed": -1}, ["seed is -1"]),
         ({"rows": 2}, ["rows is 2"]),
-        ({"dense": ["a"]}, ["dense is ['a']", "number of dense columns"]),
+        ({"rows": 10**12}, ["rows is 1,000,000,000,000", "memory"]),
+        ({"rows": 10**5000}, ["rows is a number of thousands of digits"]),
+        ({"seed": 2**64}, ["seed is 18446744073709551616", "2**63"]),
+        ({"dense": 10**9}, ["memory"]),
+        ({"dense": ["a"]}, ["dense is ['a']", "whole number"]),
         ({"label": "x"}, ["synthetic has no option 'label'"]),
         ({"sclae": 1.0}, ["'sclae'", "did you mean 'scale'"]),
     ],

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from embpress.compressors import TableCollection, TableConfig
 from embpress.dlrm.measure.latency import zipf_ids
-from embpress.dlrm.models.dlrm import DLRM, PairwiseDots, mlp, pair_indices
+from embpress.dlrm.models.dlrm import DLRM, PairwiseDots, pair_indices
+from embpress.dlrm.models.mlp import mlp
 from embpress.dlrm.training.evaluate import scores
 from embpress.dlrm.training.optim import TableAdagrad, make_optimizers
 

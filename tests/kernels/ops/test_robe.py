@@ -23,12 +23,12 @@ def robe_hash(x, j, r1, r2, r3, slots):
 
 def robe_index(x, coefficients, size, z, dim):
     """Position and sign of every element of row x."""
-    places = []
+    slots = []
     for column in range(dim):
         j, within = divmod(column, z)
         sign = 1 - 2 * robe_hash(x, column, *coefficients[3:], 2) if len(coefficients) == 6 else 1
-        places.append((robe_hash(x, j, *coefficients[:3], size - z + 1) + within, sign))
-    return places
+        slots.append((robe_hash(x, j, *coefficients[:3], size - z + 1) + within, sign))
+    return slots
 
 
 def global_rows(ids, tables):
@@ -177,7 +177,7 @@ def test_gradient_of_a_batch_that_covers_the_array_many_times(z, hot, device):
 @pytest.mark.parametrize("count", [12, 384])
 @pytest.mark.parametrize("z", [1, 4])
 def test_gradient_of_chunks_that_reach_into_32_positions_from_both_ends(z, count, device):
-    """The first and the last place where a chunk can start to reach one of the positions 32 to 63."""
+    """The first and the last slot where a chunk can start to reach one of the positions 32 to 63."""
     memory, coefficients = robe_case(100)
     start = {robe_hash(x, 0, *coefficients.tolist(), 101 - z): x for x in range(2000)}
     ids = torch.tensor([[start[33 - z]], [start[63]]]).repeat(count, 1)

@@ -46,10 +46,10 @@ def caches(draw):
 @settings(deadline=None, max_examples=100)
 @given(caches(), st.lists(ids_of_any_size, max_size=20))
 def test_an_index_finds_what_a_dictionary_finds(cache, others):
-    ids, places = cache
-    if len(ids) >= places:
-        places *= 2
-    index, plain = (op(ids, places) for op in both("cache_index"))
+    ids, slots = cache
+    if len(ids) >= slots:
+        slots *= 2
+    index, plain = (op(ids, slots) for op in both("cache_index"))
     assert torch.equal(index, plain)
     assert index.dtype == torch.int32
     row = {int(i): r for r, i in enumerate(ids) if i >= 0}
@@ -70,9 +70,9 @@ def test_an_index_finds_what_a_dictionary_finds(cache, others):
     st.sampled_from([16, 64, 1024]),
     st.sampled_from([torch.int32, torch.int64]),
 )
-def test_counts_are_those_of_a_counter_while_there_is_room(batches, places, dtype):
+def test_counts_are_those_of_a_counter_while_there_is_room(batches, slots, dtype):
     native, plain = both("count_ids")
-    tables = [(torch.full((places,), -1), torch.zeros(places, dtype=torch.int64), torch.tensor(0)) for _ in range(2)]
+    tables = [(torch.full((slots,), -1), torch.zeros(slots, dtype=torch.int64), torch.tensor(0)) for _ in range(2)]
     exact, seen = Counter(), Counter()
     for batch in batches:
         ids = torch.tensor(batch, dtype=dtype)
@@ -80,7 +80,7 @@ def test_counts_are_those_of_a_counter_while_there_is_room(batches, places, dtyp
         plain(*tables[1], ids)
         seen.update(batch)
         for i in batch:
-            if i in exact or len(exact) < places - places // 8 - 1:
+            if i in exact or len(exact) < slots - slots // 8 - 1:
                 exact[i] += 1
     found = []
     for keys, counts, used in tables:
@@ -122,9 +122,9 @@ def test_tables_that_do_not_fit_are_refused():
     index = ops.cache_index(ids, 8)
     keys = torch.full((16,), -1)
     for module in (ops, reference):
-        for places in (3, 2, 6):  # too few, or no power of two
+        for slots in (3, 2, 6):  # too few, or no power of two
             with pytest.raises(RuntimeError):
-                module.cache_index(ids, places)
+                module.cache_index(ids, slots)
         for wrong, counts in ((torch.full((12,), -1), 12), (keys, 8), (keys, 32)):
             with pytest.raises(RuntimeError, match=r"power of two|counts for"):
                 module.count_ids(wrong, torch.zeros(counts, dtype=long), torch.tensor(0), ids)

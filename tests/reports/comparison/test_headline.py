@@ -1,8 +1,6 @@
 import re
 
-import pytest
-
-from embpress.reports import answer
+from embpress.reports import headline
 
 
 def two_sentences(text):
@@ -19,7 +17,7 @@ def seeds(run, method, aucs, **changes):
 
 
 def test_a_usual_comparison(runs):
-    first, second = two_sentences(answer(runs))
+    first, second = two_sentences(headline(runs))
     assert "tt:rank=16 keeps the most test AUC at 16.4×" in first
     assert "below full tables, beyond the spread of 3 paired seeds" in first
     assert "the lead of tt:rank=16 over robe:size=150k is within the spread" in second.lower()
@@ -31,20 +29,20 @@ def test_a_usual_comparison(runs):
 
 
 def test_without_full(runs):
-    first, _ = two_sentences(answer([run for run in runs if run["name"] != "full"]))
+    first, _ = two_sentences(headline([run for run in runs if not run.is_full]))
     assert "unknown as no run with full tables" in first
     assert "below full" not in first
 
 
 def test_one_seed(run_set):
-    first, second = two_sentences(answer(run_set(seeds=1)))
+    first, second = two_sentences(headline(run_set(seeds=1)))
     assert "±" not in first
     assert "on the one seed run" in first
     assert "more than chance is unknown" in second
 
 
 def test_all_failed(lost):
-    first, second = two_sentences(answer([lost("full"), lost("tt"), lost("hash", 0, "cannot reach")]))
+    first, second = two_sentences(headline([lost("full"), lost("tt"), lost("hash", 0, "cannot reach")]))
     assert first == "None of the 3 methods gave a result"
     assert "hash" in second
     assert "full and tt" in second
@@ -55,25 +53,25 @@ def test_nothing_distinguishable(run):
     runs += seeds(run, "tt", [0.743, 0.741, 0.7425])
     runs += seeds(run, "qr", [0.739, 0.7445, 0.7415])
     runs += seeds(run, "hash", [0.742, 0.740, 0.7425])
-    first, second = two_sentences(answer(runs))
+    first, second = two_sentences(headline(runs))
     assert "within the spread of 3 paired seeds" in first
     assert "None of the other 2 methods can be told from tt" in second
 
 
 def test_compressed_beats_full(run):
     runs = seeds(run, "full", [0.740, 0.742, 0.741]) + seeds(run, "tt", [0.745, 0.747, 0.7462])
-    first, _ = two_sentences(answer(runs))
+    first, _ = two_sentences(headline(runs))
     assert "above full tables, beyond the spread" in first
 
 
 def test_a_clear_winner_is_called_one(run):
     runs = seeds(run, "tt", [0.745, 0.747, 0.7462]) + seeds(run, "hash", [0.730, 0.732, 0.7311])
-    _, second = two_sentences(answer(runs))
+    _, second = two_sentences(headline(runs))
     assert "lead of tt over hash (0.0150 ± 0.0001) is beyond the spread" in second
 
 
 def test_share_of_the_reachable_auc(run_set):
-    text = answer(run_set(best_auc=0.83))
+    text = headline(run_set(best_auc=0.83))
     first, _ = two_sentences(text)
     share = (0.7437 - 0.5) / (0.83 - 0.5)
     assert f"{100 * share:.0f}" in first
@@ -83,7 +81,7 @@ def test_share_of_the_reachable_auc(run_set):
 def test_very_different_ratios_have_no_single_winner(run):
     runs = seeds(run, "full", [0.745, 0.746]) + seeds(run, "qr", [0.744, 0.745], ratio=2)
     runs += seeds(run, "robe", [0.738, 0.739], ratio=200) + seeds(run, "poor", [0.70, 0.71], ratio=30)
-    first, _ = two_sentences(answer(runs))
+    first, _ = two_sentences(headline(runs))
     assert "The sizes differ too much for one winner" in first
     assert "at 2.0× qr" in first
     assert "at 200.0× robe" in first
@@ -94,7 +92,7 @@ def test_many_sizes_are_cut_to_the_telling_ones(run):
     runs = [run("full", s, auc=0.75) for s in (0, 1)]
     for k in range(1, 9):
         runs += [run(f"m{k}", s, auc=0.75 - 0.002 * k, ratio=2.0**k) for s in (0, 1)]
-    first, _ = two_sentences(answer(runs))
+    first, _ = two_sentences(headline(runs))
     assert len(re.findall(r"\bm\d\b", first)) == 3
     assert "m1" in first
     assert "m8" in first
@@ -106,26 +104,32 @@ def test_two_asked_ratios(run):
         asked = {"ratio": ratio, "budget": None}
         runs += seeds(run, "tt", [0.74 - ratio / 9999, 0.741 - ratio / 9999], ratio=ratio, asked=asked)
         runs += seeds(run, "hash", [0.73 - ratio / 9999, 0.731 - ratio / 9999], ratio=ratio, asked=asked)
-    first, second = two_sentences(answer(runs))
+    first, second = two_sentences(headline(runs))
     assert "at 16.0× tt @16× keeps" in first
     assert "at 64.0× tt @64× keeps" in first
     assert "At 16.0×" in second
 
 
 def test_only_uncompressed_results(run, lost):
-    first, second = two_sentences(answer([run("full"), lost("tt")]))
+    first, second = two_sentences(headline([run("full"), lost("tt")]))
     assert first.startswith("Only the full tables gave a result")
     assert "tt" in second
-    first, _ = two_sentences(answer([run("full"), run("mlet", ratio=1.0)]))
+    first, _ = two_sentences(headline([run("full"), run("mlet", ratio=1.0)]))
     assert first.startswith("No method made the tables smaller")
 
 
 def test_times_of_another_device_are_no_contest(run):
     runs = [run("full"), run("tt", lookup=90.0, auc=0.75), run("hash", lookup=1.0, device="cuda")]
-    _, second = two_sentences(answer(runs))
+    _, second = two_sentences(headline(runs))
     assert "hash" not in second
 
 
-@pytest.mark.parametrize("records", [[], [{}], [{"status": "ok"}], [{"method": "tt", "status": "ok", "metrics": {}}]])
-def test_scraps_still_give_two_sentences(records):
-    two_sentences(answer(records))
+def test_little_still_gives_two_sentences(run):
+    for runs in ([], [run("tt", metrics={})], [run("full", metrics={}), run("tt", metrics={"auc": 0.7})]):
+        two_sentences(headline(runs))
+
+
+def test_who_is_no_faster_than_full_tables_is_not_called_fastest(run):
+    _, second = two_sentences(headline([run("full", lookup=40.0), run("tt", lookup=39.0), run("hash", lookup=55.0)]))
+    assert "no method looks up a batch of 128 faster than full tables (40.0 µs)" in second
+    assert "fastest" not in second

@@ -1,9 +1,12 @@
+import errno
 import re
 import warnings
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from embpress.compressors import InputError
 from embpress.reports import write_report
 from embpress.reports.text import code, escape
 
@@ -53,11 +56,12 @@ def test_report_is_complete_and_the_same_again_in_any_order(runs, folder, tmp_pa
         assert 800 <= width <= 1000
         assert 300 <= height <= 1000
         assert f"](plots/{name})" in text
+    assert "Only a method that saves by width" in text
     assert "RuntimeError: loss is nan \\| stopped" in text
     assert "cannot reach 16×, smallest 4×" in text
     assert "| 10 smaller tables |" in text
     assert "The other 30 features" in text
-    assert runs[0]["command"] in text
+    assert runs[0].command in text
     write_report(tmp_path, list(reversed(runs)))
     assert files(tmp_path) == found
 
@@ -85,9 +89,9 @@ def test_a_gpu_shows_with_its_memory_and_versions(run, tmp_path):
     runs = [run("full"), run("tt")]
     before = write_report(tmp_path, runs).read_text(encoding="utf-8")
     for made in runs:
-        made["environment"] |= {**gpu, "gpu_driver": None}
-        made["metrics"]["peak_device_bytes"] = 2_500_000_000
-        made["training"]["amp"] = "bfloat16"
+        made.environment.update(gpu, gpu_driver=None)
+        made.metrics["peak_device_bytes"] = 2_500_000_000
+        made.training["amp"] = "bfloat16"
     text = write_report(tmp_path, runs).read_text(encoding="utf-8")
     for shown in (
         "Peak on the GPU",
@@ -107,9 +111,30 @@ def test_no_failures_no_section(run, tmp_path):
     assert "## Failures" not in write_report(tmp_path, [run("full"), run("tt")]).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("scraps", [[], [{}], [{"status": "ok", "method": "x", "metrics": {"auc": 0.7}}]])
-def test_scraps_make_a_report(scraps, tmp_path):
-    assert write_report(tmp_path, scraps).read_text(encoding="utf-8").startswith("# ")
+@pytest.mark.parametrize("metrics", [{}, {"auc": 0.7}])
+def test_a_run_that_knows_little_makes_a_report(metrics, run, tmp_path):
+    made = run("x", metrics=metrics, tables=[], learning_curve=[], environment={})
+    assert write_report(tmp_path, [made]).read_text(encoding="utf-8").startswith("# ")
+
+
+def test_a_full_disk_leaves_the_report_of_before_and_nothing_half_written(run, tmp_path, monkeypatch):
+    def full(figure, file, **_):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_report(tmp_path, [run("full")])
+    (tmp_path / "plots" / ".writing-1x").write_text("left by a killed process")
+    (tmp_path / ".writing-1x").write_text("left by a killed process")
+    found = files(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(InputError, match=r"cannot write .*auc_vs_size.png: No space left on device"):
+        write_report(tmp_path, [run("full"), run("tt")])
+    assert files(tmp_path) == {name: text for name, text in found.items() if ".writing" not in name}
+
+
+def test_of_no_runs_there_is_no_report(tmp_path):
+    with pytest.raises(InputError, match="at least one run"):
+        write_report(tmp_path, [])
 
 
 def test_drawing_leaves_no_trace(run, tmp_path, capfd):

@@ -18,7 +18,10 @@ KERNELS = ROOT / "kernels"
 
 @dataclass(frozen=True)
 class Coverage:
-    """Lines of one file that hold code, and those of them that ran; `missed` are the numbers of the others."""
+    """Lines of one file that hold code, and those of them that ran; `missed` are the numbers of the others.
+
+    `file` is its path below the folder of all.
+    """
 
     file: str
     covered: int
@@ -43,7 +46,7 @@ def merge(reports: Iterable[Mapping[str, Any]], folder: Path) -> list[Coverage]:
             path = (start / file["file"]).resolve()
             if not path.is_relative_to(folder.resolve()):
                 continue
-            lines = counts.setdefault(path.name, {})
+            lines = counts.setdefault(str(path.relative_to(folder.resolve())), {})
             for line in file["lines"]:
                 number = line["line_number"]
                 lines[number] = max(lines.get(number, 0), line["count"])

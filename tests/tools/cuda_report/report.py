@@ -1,10 +1,10 @@
 """What can be known of the CUDA kernels without a GPU: what the compiler makes of them, and which lines tests run.
 
-    python -m cuda_report [--floor 90] [--only compile|coverage]
+    python -m cuda_report [--min 90] [--only compile|coverage]
 
 Compiles every source for sm_80 and sm_90 (registers, shared memory, stack, spills), then runs the kernels' tests on the
 device code as CPU code and counts the lines that they reach. Exit status 1 where one of our kernels spills or a file's
-coverage lies under the floor. Where nvcc is missing, it says so and that half is left out.
+coverage lies under `--min`. Where nvcc is missing, it says so and that half is left out.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from cuda_report import compile, coverage
 from cuda_report.coverage import Coverage
 from cuda_report.ptxas import Usage, spilling
 
-FLOOR = 90.0  # per cent of a file's lines
+MIN_SHARE = 90.0  # per cent of a file's lines
 _FOLDER = coverage.ROOT / "build" / "coverage"
 _WIDTH = 100
 
 
 def usage_table(found: Mapping[str, Sequence[Usage]]) -> Table:
     """A line for each of our kernels on each architecture, file by file; what comes from libraries is left out."""
-    made = _table("kernel", "arch", "registers", "shared", "stack", "spill st/ld", left=2)
+    table = _table("kernel", "arch", "registers", "shared", "stack", "spill st/ld", left=2)
     for file, usages in found.items():
-        made.add_row(file, style="bold")
+        table.add_row(file, style="bold")
         for usage in sorted((u for u in usages if not u.library), key=lambda u: (u.name, u.arch)):
-            made.add_row(
+            table.add_row(
                 f"  {usage.name}{'' if usage.kernel else ' (called)'}",
                 usage.arch,
                 str(usage.registers) if usage.kernel else "–",
@@ -40,15 +40,15 @@ def usage_table(found: Mapping[str, Sequence[Usage]]) -> Table:
                 f"{usage.spill_stores:,}/{usage.spill_loads:,}",
                 style="red" if usage.spills else None,
             )
-    return made
+    return table
 
 
 def coverage_table(found: Sequence[Coverage]) -> Table:
     """A line a file."""
-    made = _table("file", "lines", "run", "share", "not run", left=1)
+    table = _table("file", "lines", "run", "share", "not run", left=1)
     for one in found:
-        made.add_row(one.file, str(one.total), str(one.covered), f"{100 * one.share:.1f} %", ranges(one.missed))
-    return made
+        table.add_row(one.file, str(one.total), str(one.covered), f"{100 * one.share:.1f} %", ranges(one.missed))
+    return table
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -69,7 +69,7 @@ def compile_half(out: Console) -> list[str]:
         out.print("SKIPPED: nvcc is not installed here, so no CUDA source was compiled", style="yellow")
         return []
     try:
-        found = compile.usage(sorted(coverage.KERNELS.glob("cuda/*.cu")), compiler)
+        found = compile.usage(sorted(coverage.KERNELS.glob("cuda/**/*.cu")), compiler)
     except compile.CompilerError as error:
         return [str(error)]
     out.print(usage_table(found))
@@ -86,7 +86,7 @@ def compile_half(out: Console) -> list[str]:
     ]
 
 
-def coverage_half(out: Console, floor: float) -> list[str]:
+def coverage_half(out: Console, min_share: float) -> list[str]:
     """Prints the tests' half and returns what is wrong, one sentence each."""
     try:
         found = coverage.measure(_FOLDER, coverage.kernel_tests())
@@ -94,16 +94,16 @@ def coverage_half(out: Console, floor: float) -> list[str]:
         return [f"the kernels' tests on the emulated device code: {error}"]
     out.print(coverage_table(found))
     return [
-        f"{one.file}: the tests run {100 * one.share:.1f} % of its lines, under the floor of {floor:g} %"
+        f"{one.file}: the tests run {100 * one.share:.1f} % of its lines, less than {min_share:g} %"
         for one in found
-        if 100 * one.share < floor
+        if 100 * one.share < min_share
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report; 1 where something is wrong."""
     parser = argparse.ArgumentParser(description="What the compiler makes of the CUDA kernels, what their tests run.")
-    parser.add_argument("--floor", type=float, default=FLOOR, help="per cent of each file's lines that tests must run")
+    parser.add_argument("--min", type=float, default=MIN_SHARE, help="per cent of a file's lines that tests must run")
     parser.add_argument("--only", choices=["compile", "coverage"], help="one half of the report")
     options = parser.parse_args(arguments)
     out = Console(width=_WIDTH, highlight=False)
@@ -111,14 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only != "coverage":
         wrong += compile_half(out)
     if options.only != "compile":
-        wrong += coverage_half(out, options.floor)
+        wrong += coverage_half(out, options.min)
     for sentence in wrong:
         out.print(f"FAILED: {sentence}", markup=False, style="red")
     return 1 if wrong else 0
 
 
 def _table(*headers: str, left: int) -> Table:
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, header in enumerate(headers):
-        made.add_column(header, justify="left" if i < left else "right", overflow="fold")
-    return made
+        table.add_column(header, justify="left" if i < left else "right", overflow="fold")
+    return table

@@ -107,27 +107,24 @@ def test_draws_repeat_and_differ():
     assert not (first[0] == first[1]).any()
 
 
-def test_the_shape_is_that_of_the_largest_tt_table():
-    def table(feature, n, method, **knobs):
-        return {"feature": feature, "num_embeddings": n, "embedding_dim": 16, "method": method, "knobs": knobs}
+def test_the_shape_is_that_of_the_largest_tt_table(run):
+    def tables(*shapes):
+        return run("tt", tables=[{**base, "feature": f, "num_embeddings": n, **more} for f, n, more in shapes])
 
-    runs = [
-        {
-            "tables": [
-                table("a", 9000, "full"),
-                table("b", 500, "tt", rank=4, num_cores=2, row_factors="20x25", column_factors="4x4"),
-            ]
-        },
-        {"tables": [table("c", 700, "tt", rank="3x5", cores=3, rows="7x10x10", columns="2x2x4", init="uniform")]},
-        {"tables": [], "status": "failed"},
-    ]
+    def tt(**knobs):
+        return {"method": "tt", "knobs": knobs}
+
+    base = {"embedding_dim": 16, "method": "full", "serving_bytes": 1, "full_bytes": 1}
+    two_cores = tt(rank=4, num_cores=2, row_factors="20x25", column_factors="4x4")
+    three_cores = tt(rank="3x5", num_cores=3, row_factors="7x10x10", column_factors="2x2x4", init="uniform")
+    runs = [tables(("a", 9000, {}), ("b", 500, two_cores)), tables(("c", 700, three_cores)), tables()]
     found = shape_of(runs)
     assert (found.feature, found.num_embeddings, found.rank, found.terms, found.trained) == ("c", 700, "3×5", 15, True)
     alone = shape_of(runs[:1])
     assert (alone.feature, alone.rank, alone.terms) == ("b", "4", 4)
     assert entries(alone, "uniform", 1, 160).shape == (1, 160)
-    full = shape_of([{"tables": [table("ä", 9000, "full")]}])
+    full = shape_of([tables(("ä", 9000, {}))])
     assert (full.feature, full.trained, full.rank) == ("ä", False, "32")
-    one_row = shape_of([{"tables": [table("x", 1, "full")]}])
+    one_row = shape_of([tables(("x", 1, {}))])
     assert np.isfinite(entries(one_row, "gaussian", 2, 64)).all()
-    assert shape_of([{}]) is None
+    assert shape_of([tables()]) is None

@@ -3,15 +3,16 @@
 import math
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from embpress.cli.main import main
-from embpress.dlrm.runs.record import save
+from embpress.dlrm.runs.store import save
 from embpress.reports import write_report
 from embpress.reports.pages.ranks.data import against_size, rank_lines, without_cache
-from embpress.reports.pages.ranks.page import lacks, page
+from embpress.reports.pages.ranks.page import lacks, make
 from embpress.reports.pages.ranks.plot import auc_over_rank
 
 PLOT = "auc_over_rank.png"
@@ -39,7 +40,7 @@ def folder_runs(spread):
 
 
 def page_of(folder, runs):
-    return page(folder / "plots", runs)
+    return make(folder / "plots", runs)
 
 
 def sentence(text, name):
@@ -78,19 +79,19 @@ def test_a_line_over_the_ranks(folder_runs, tmp_path):
 
 
 def test_only_shared_seeds_are_paired(folder_runs, spread, tmp_path):
-    runs = [run for run in folder_runs if run["name"] != "full" or run["seed"] != 2]
+    runs = [run for run in folder_runs if not run.is_full or run.seed != 2]
     row = cells(page_of(tmp_path, runs))[1]
     assert row["Δ to full"] == "**−0.0200 ± 0.0000**"
     assert row["Seeds"] == "3"
     alone = spread("full", (0.720,))
-    row = cells(page_of(tmp_path, [*alone, *(run for run in runs if run["name"] != "full")]))[1]
+    row = cells(page_of(tmp_path, [*alone, *(run for run in runs if not run.is_full)]))[1]
     assert row["Δ to full"] == "−0.0200"
 
 
 def test_cache_at_equal_rank_and_at_equal_bytes(folder_runs, spread, tmp_path):
     cached = spread("tt:rank=4:cache_fraction=0.01", (0.708, 0.709, 0.710), serving_bytes=2000)
     for run, rate in zip(cached, (0.4, 0.5, 0.6)):
-        run["metrics"]["cache_hit_rate"] = rate
+        run.metrics["cache_hit_rate"] = rate
     found = rank_lines([*folder_runs, *cached])
     bare, line = found.lines
     assert (bare.cache, line.cache, line.label) == ("", "1 %", "sampled-gaussian, cache 1 %")
@@ -162,7 +163,7 @@ def test_one_seed_claims_nothing(run, tmp_path):
     for name in ("Rank", "Cache", "Initialisation"):
         assert "one seed, so chance is not ruled out" in sentence(text, name)
     assert "±" not in "".join(sentence(text, name) for name in ("Rank", "Cache", "Initialisation"))
-    assert "No run with full tables is at hand" in text
+    assert "Full tables were not run" in text
     assert "Δ to full" not in text
 
 
@@ -185,7 +186,14 @@ def test_the_same_table_written_in_two_ways_is_one_row(run):
 
 def test_what_is_left_out_is_said(folder_runs, run, lost, tmp_path):
     sized = run("tt", asked={"ratio": 16.0, "budget": None})
-    runs = [*folder_runs, run("robe:z=16"), run("tt:rank=4x8"), sized, lost("tt:rank=128"), run("tt:rank=2", auc=None)]
+    runs = [
+        *folder_runs,
+        run("robe:z=16"),
+        run("tt:rank=4x8"),
+        sized,
+        lost("tt:rank=128"),
+        run("tt:rank=2", metrics={}),
+    ]
     runs.append(run("名前|`x`:δ=1"))
     text = page_of(tmp_path, runs)
     (said,) = (line for line in text.split("\n") if line.startswith("Not on this page: "))
@@ -194,16 +202,20 @@ def test_what_is_left_out_is_said(folder_runs, run, lost, tmp_path):
     assert "tt @16× (ranks that a size was turned into, one for each table)" in said
     assert "(failed)" in said
     assert "(no AUC)" in said
-    for table in sized["tables"]:  # where the size gave one rank to all tables, that is the rank
-        table["knobs"] = {"rank": 6}
+    for table in sized.tables:  # where the size gave one rank to all tables, that is the rank
+        table.knobs["rank"] = 6
     assert rank_lines([sized]).ranks == [6]
 
 
 def test_names_in_any_script_leave_no_trace(folder_runs, run, tmp_path, capfd):
-    runs = [*folder_runs, run("名前|`x`:δ=$1_2$")]
-    for one in runs:
-        one["data"]["name"] = "クリック $x_1$ *страна*"
-        one["backend"] = "βackend$1$" if one["seed"] else "native"
+    runs = [
+        replace(
+            one,
+            data=replace(one.data, name="クリック $x_1$ *страна*"),
+            backend="βackend$1$" if one.seed else "native",
+        )
+        for one in [*folder_runs, run("名前|`x`:δ=$1_2$")]
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text = page_of(tmp_path, runs)
@@ -227,7 +239,7 @@ def test_the_plot_names_the_ranks_that_were_run(run, ranks):
 
 
 def test_a_folder_without_ranks_is_refused_by_name(run, runs, tmp_path):
-    others = [one for one in runs if one["name"] != "tt"]
+    others = [one for one in runs if one.name != "tt"]
     for one in others:
         save(tmp_path, one)
     done = CliRunner().invoke(main, ["report", str(tmp_path), "--page", "ranks"])

@@ -1,0 +1,136 @@
+"""One door to all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from embpress.compressors.errors import InputError, nearest, require
+from embpress.compressors.guard import shown, whole
+from embpress.dlrm.data.assemble import assemble
+from embpress.dlrm.data.base import ClickData
+from embpress.dlrm.data.formats import formats
+from embpress.dlrm.data.formats.base import Format, Option
+from embpress.dlrm.data.readers.files import Paths, check_file, first_line, refusals
+
+WITHOUT_FILES = "synthetic"  # what `auto` is then
+MAX_ROWS = 10**15  # to read; of what is made fewer fit the memory
+
+
+def load(
+    paths: Paths | str | Path = (),
+    *,
+    format: str = "auto",
+    test: Paths | str | Path = (),
+    split: str | None = None,
+    split_seed: int = 0,
+    min_count: int = 2,
+    rows: int | None = None,
+    **options: Any,
+) -> ClickData:
+    """Reads click data, or makes them where no path is given.
+
+    Args:
+        paths: one or several files of one format, read one after the other.
+        format: a file of `dlrm/data/formats`, or `auto`: by ending, else by the first line.
+        test: files that are the test part; without them it is cut off `paths`.
+        split: `order` or `random`; None takes the format's default.
+        split_seed: seed of a random split.
+        min_count: ids rarer than this in the rows trained on share row 0.
+        rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
+        **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
+            `scale`, `structure`, `zipf`, `seed`, `dense` of synthetic data; None is as good as left out.
+
+    Raises:
+        InputError: whatever is wrong with the files or options, in one sentence.
+    """
+    paths, test = _as_list(paths), _as_list(test)
+    known = formats()
+    if format != "auto" and format not in known:
+        raise InputError(f"there is no data format {shown(format)}{nearest(format, ['auto', *known])}")
+    if rows is not None:
+        whole(rows, "rows", 1, MAX_ROWS)
+    for path in (*paths, *test):
+        check_file(path)
+    reader = known[_guess_format([*paths, *test], known) if format == "auto" else format]
+    if reader.made and (paths or test):
+        first = (*paths, *test)[0]
+        raise InputError(f"{reader.name} data are made, not read, so {first} does not belong here; give its format")
+    if not paths and not reader.made:
+        raise InputError(f"format {reader.name} needs at least one data file; only synthetic data need none")
+    values = _values(reader, {name: value for name, value in options.items() if value is not None}, known)
+    if not reader.made:
+        require("polars", f"reading {paths[0]}")
+    with refusals((*paths, *test)):
+        raw = reader.read(paths, test, rows, **values)
+    if test and raw.test_rows == 0:
+        raise InputError(f"{test[0]} gave no test rows, but the test part needs at least one")
+    name = _name(paths[0]) if paths else reader.name
+    split = reader.split if split is None else split
+    return assemble(raw, name=name, format=reader.name, split=split, split_seed=split_seed, min_count=min_count)
+
+
+def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> ClickData:
+    """Synthetic data; see `load` for the options that all data have and `readers.synthetic.make` for the others."""
+    return load(format="synthetic", rows=rows, scale=scale, **options)
+
+
+def _values(reader: type[Format], options: dict[str, Any], known: dict[str, type[Format]]) -> dict[str, Any]:
+    """The options' values as their kinds say, text included."""
+    known_options = {option.name: option for option in reader.options}
+    for name in options:
+        if name not in known_options:
+            homes = [other.name for other in known.values() if name in [option.name for option in other.options]]
+            hint = f"; it belongs to {', '.join(homes)}" if homes else nearest(name, known_options)
+            raise InputError(f"format {reader.name} has no option {name!r}{hint}")
+    return {name: _value(known_options[name], value) for name, value in options.items()}
+
+
+def _value(option: Option, value: Any) -> Any:
+    if option.kind is list:
+        if not isinstance(value, (str, Sequence)) or not all(isinstance(name, str) for name in value):
+            raise InputError(f"{option.name} is {shown(value)}, but it must be a list of column names")
+        return value.split(",") if isinstance(value, str) else list(value)
+    if option.kind is int:
+        return whole(value, option.name)
+    if option.kind is float:
+        try:
+            return value if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{option.name} is {shown(value)}, but it must be a number") from None
+    return value
+
+
+def _as_list(paths: Paths | str | Path) -> list[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else list(paths)
+
+
+def _name(path: str | Path) -> str:
+    stem = Path(path).name.removesuffix(".gz")
+    return Path(stem).stem or stem
+
+
+def _guess_format(paths: Sequence[str | Path], known: dict[str, type[Format]]) -> str:
+    if not paths:
+        return WITHOUT_FILES
+    kinds = {path: _guess_one(path, known) for path in paths}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{path} is {kind}" for path, kind in kinds.items())
+        raise InputError(f"all files must have one format, but {listed}")
+    return kinds[paths[0]]
+
+
+def _guess_one(path: str | Path, known: dict[str, type[Format]]) -> str:
+    ending = Path(str(path).lower().removesuffix(".gz")).suffix
+    by_ending = [name for name, reader in known.items() if ending in reader.endings]
+    if by_ending:
+        return by_ending[0]
+    line = first_line(path)
+    for name, reader in known.items():
+        if reader.recognises(line):
+            return name
+    raise InputError(
+        f"the format of {path} cannot be told from its name or first line; "
+        f"give --format, one of: {', '.join(sorted(known))}"
+    )

@@ -1,0 +1,1 @@
+"""What reads and makes data: imported by a format when it is asked to."""

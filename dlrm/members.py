@@ -1,0 +1,29 @@
+"""What a folder holds: the classes of one kind, found by being there."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def members(package: str, kind: type[T]) -> dict[str, type[T]]:
+    """Classes of one kind that the modules of a package define, by their `name`, in the order of the names.
+
+    Whoever adds a folder to the package's `__path__` adds its modules.
+
+    Args:
+        package: such as `embpress.dlrm.models`; all its modules are imported.
+        kind: their base class. A subclass that sets no `name` of its own is none of them.
+    """
+    path = importlib.import_module(package).__path__
+    modules = [importlib.import_module(f"{package}.{module.name}") for module in pkgutil.iter_modules(path)]
+    classes = [(module, value) for module in modules for value in vars(module).values() if isinstance(value, type)]
+    named = {
+        str(vars(cls)["name"]): cls
+        for module, cls in classes
+        if issubclass(cls, kind) and cls.__module__ == module.__name__ and "name" in vars(cls)
+    }
+    return dict(sorted(named.items()))

@@ -1,0 +1,158 @@
+"""Run folders: one JSON file a run with its test predictions beside it; every file is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from embpress.compressors import InputError
+from embpress.dlrm.runs.comparable import check_comparable
+from embpress.dlrm.runs.record import SCHEMA, Run, plain
+from embpress.dlrm.runs.upgrade import upgraded
+
+_WRITING = ".writing-"
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file under another name and renames it, so that nobody ever finds it half-written.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{_WRITING}{os.getpid()}-", delete=False) as file:
+            temporary = file.name
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:  # after an interrupt as well
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a text file in UTF-8, whole or not at all, and returns its path."""
+    write_atomic(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes JSON, whole or not at all; what is no finite number becomes null."""
+    write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False))
+
+
+def clean(*folders: Path) -> None:
+    """Takes away what killed processes have left half-written; what a living one writes stays."""
+    for folder in folders:
+        for path in folder.glob(f"{_WRITING}*"):
+            if not _alive(path.name.removeprefix(_WRITING).split("-")[0]):
+                path.unlink(missing_ok=True)
+
+
+def _alive(process: str) -> bool:
+    if not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return int(process) != os.getpid()
+
+
+def check_writable(folder: Path) -> None:
+    """Tries to write into a run folder and leaves nothing behind, not even the folder.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    records = folder / "records"
+    made: list[Path] = []
+    try:
+        made = [part for part in (records, *records.parents) if not part.exists()]  # the deepest first
+        blocked = next((part for part in (records, *records.parents) if part.exists() and not part.is_dir()), None)
+        if blocked is not None:
+            raise InputError(f"--out {folder}: {blocked} is a file, a folder is needed")
+        records.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=records):
+            pass
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        for part in made:
+            with suppress(OSError, ValueError):
+                part.rmdir()
+
+
+def save(folder: Path, run: Run, predictions: np.ndarray | None = None) -> Path:
+    """Writes `folder/records/<id>.json`, after the predictions it names."""
+    records = folder / "records"
+    if predictions is not None:
+        run = replace(run, predictions=f"{run.id}.npy")
+        write_atomic(records / f"{run.id}.npy", lambda file: np.save(file, predictions, allow_pickle=False))
+    path = records / f"{run.id}.json"
+    write_json(path, run.to_json())
+    return path
+
+
+def record_paths(folder: Path) -> list[Path]:
+    """The record files of a run folder, by name."""
+    return sorted((folder / "records").glob("*.json"))
+
+
+def read(path: Path) -> Run:
+    """One run, whatever schema of this program its record has.
+
+    Raises:
+        InputError: not a record of this program, or a damaged one; names the file.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"{path} is damaged, it holds no JSON: delete it, and the same command runs it again"
+        ) from None
+    schema = record.get("schema") if isinstance(record, dict) else None
+    try:
+        record = upgraded(record) if isinstance(record, dict) else {}
+        if record.get("schema") == SCHEMA:
+            return Run.from_json(record)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged, {error}: delete it, and the same command runs it again") from None
+    raise InputError(f"{path} is not a record of this version (schema {schema!r}, want {SCHEMA!r}): move it elsewhere")
+
+
+def read_all(folder: Path) -> list[Run]:
+    """All runs of a run folder in the order of their file names.
+
+    Raises:
+        InputError: no such folder, no records in it, a damaged or foreign one, or runs that cannot be compared.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no such run folder: {folder}")
+    paths = record_paths(folder)
+    if not paths:
+        raise InputError(f"{folder} holds no records: it is no run folder of embpress compare or train")
+    runs = [read(path) for path in paths]
+    check_comparable(runs, folder)
+    return runs

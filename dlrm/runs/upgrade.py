@@ -1,0 +1,56 @@
+"""Records of earlier schemas in the present form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embpress.dlrm.runs.record import SCHEMA, Smallest
+
+_KNOBS = {
+    "tt": {"rows": "row_factors", "columns": "column_factors", "cores": "num_cores"},
+    "robe": {"start": "row_offset"},
+}
+
+
+def _renamed(name: str, knobs: dict[str, Any]) -> dict[str, Any]:
+    return {_KNOBS.get(name, {}).get(knob, knob): value for knob, value in knobs.items()}
+
+
+def _from_1(old: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1: other names of knobs, latency measured by every seed, one click model with the ends of its MLPs."""
+    name, metrics, smallest, model = old["name"], old["metrics"], old.get("smallest"), old["model"]
+    parts = [part.partition("=") for part in old["method"].split(":")[1:]]
+    knobs = [_KNOBS.get(name, {}).get(knob, knob) + mark + value for knob, mark, value in parts]
+    full_bytes = sum(4 * n * model["width"] for n in old["data"]["num_embeddings"])
+    measured = any(metric.startswith("lookup_") for metric in metrics)
+    return {
+        **old,
+        "method": ":".join([old["method"].split(":")[0], *knobs]),
+        "knobs": _renamed(name, old["knobs"]),
+        "tables": [{**table, "knobs": _renamed(table["method"], table["knobs"])} for table in old["tables"]],
+        "model": {
+            **model,
+            "name": "dlrm",
+            "preset": model["name"],
+            "bottom": model["bottom"][1:-1],
+            "top": model["top"][:-1],
+        },
+        "smallest": smallest and vars(Smallest.of(smallest["bytes"], full_bytes)),
+        "latency_of_seed": old["seed"] if measured else None,
+    }
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of any schema that this program has had, in the present one; of others as it is.
+
+    Raises:
+        ValueError: the record lacks what its schema asks for.
+    """
+    if record.get("schema") != "embpress-run/1":
+        return record
+    try:
+        return {**_from_1(record), "schema": SCHEMA}
+    except KeyError as error:
+        raise ValueError(f"it lacks {error.args[0]}") from None
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"it is not of its schema: {error}") from None

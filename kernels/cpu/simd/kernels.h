@@ -1,0 +1,38 @@
+// The inner loops behind the ops, once for each instruction set; `best` chooses at run time.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+namespace embpress {
+
+enum class Isa { plain = 0, avx2 = 1, avx512 = 2 };
+
+// See tt/last.h.
+struct LastShape {
+  int64_t rows, per_block, stride, rank, padded, q;
+};
+
+template <class T>
+struct Kernels {
+  int64_t lanes;  // elements of a vector; widths handed to the kernels are multiples of it
+  void (*gemm)(int64_t m, int64_t n, int64_t depth, const T* a, int64_t row, int64_t column, const T* b, int64_t ldb,
+               T* c, int64_t ldc, bool accumulate);
+  void (*transpose)(int64_t rows, int64_t columns, const T* from, int64_t ldf, T* to, int64_t ldt);
+  void (*last_forward)(const LastShape& shape, const T* partial, const T* slice, T* out);
+  void (*last_backward)(const LastShape& shape, const T* d_out, const T* partial, const T* slice_t, T* d_partial,
+                        T* d_slice_t);
+  void (*sum_rows)(int64_t n, int64_t count, const int32_t* order, const T* rows, int64_t stride, T* to);
+  void (*scale)(int64_t n, T by, const T* x, T* y);
+  void (*add_scaled)(int64_t n, T scale, const T* x, T* y);
+  T (*dot)(int64_t n, const T* x, const T* y);
+};
+
+// The widest instruction set that this processor has, or the one that EMBPRESS_ISA (plain, avx2, avx512) asks for.
+Isa isa();
+
+// The kernels for rows of `width` elements: the widest vectors that do not waste over a quarter of their lanes.
+template <class T>
+const Kernels<T>& best(int64_t width);
+
+}  // namespace embpress

@@ -1,0 +1,39 @@
+"""Defines an op from its schema, and knows which there are and what answers them.
+
+The plain PyTorch function of the op's name is registered as `CompositeExplicitAutograd`; a compiled library adds CPU
+and CUDA implementations of the same schema, which the dispatcher then prefers. Nothing here asks what is compiled.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.library import Library
+
+from embpress.kernels import load, reference
+
+_library = Library("embpress", "FRAGMENT")
+_names: list[str] = []
+
+
+def define(schema: str) -> None:
+    """Defines the op `name(arguments) -> results`; its plain PyTorch form is the function `name` of `reference`.
+
+    Raises:
+        AttributeError: there is no such function.
+    """
+    name = schema.partition("(")[0]
+    plain = getattr(reference, name)
+    _library.define(schema)
+    _library.impl(name, plain, "CompositeExplicitAutograd")
+    _names.append(name)
+
+
+def names() -> tuple[str, ...]:
+    """Every op that is defined."""
+    return tuple(_names)
+
+
+def backend(op: str, device: str = "cpu") -> str:
+    """Which implementation of `op` answers on `device`: `"native"` (compiled) or `"reference"` (plain PyTorch)."""
+    native = load.missing is None and torch._C._dispatch_has_kernel_for_dispatch_key(f"embpress::{op}", device.upper())
+    return "native" if native else "reference"

@@ -1,0 +1,19 @@
+"""Makes a package speak for the modules in its folder: what lies there is found, and no list names it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from types import ModuleType
+
+
+def gather(package: str) -> None:
+    """Imports every module in the package's folder and gives the package their public functions and constants."""
+    whole = sys.modules[package]
+    for entry in pkgutil.iter_modules(whole.__path__):
+        module = importlib.import_module(f"{package}.{entry.name}")
+        for name, value in vars(module).items():
+            imported = isinstance(value, ModuleType) or getattr(value, "__module__", module.__name__) != module.__name__
+            if not name.startswith("_") and not imported:
+                setattr(whole, name, value)

@@ -1,0 +1,105 @@
+"""Rows put together from rows of part tables: hashing trick, QR."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import register_autograd, register_fake
+
+from embpress.kernels.define import define
+from embpress.kernels.reference.compositional import COMBINE
+
+_LOOKUP = "Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, Tensor base, Tensor sizes, int combine"
+define(f"compositional_lookup(Tensor weight, {_LOOKUP}) -> Tensor")
+define(f"compositional_lookup_train(Tensor weight, {_LOOKUP}) -> (Tensor, Tensor)")
+define(f"compositional_lookup_backward(Tensor grad, Tensor weight, Tensor index, {_LOOKUP}) -> Tensor")
+
+
+def compositional_lookup(
+    weight: Tensor,
+    ids: Tensor,
+    *,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: str,
+) -> Tensor:
+    """Rows of `T` tables, each put together from one row of each of its `l` part tables.
+
+    Part j of id i of table t is row `row_offsets[t] + base[t, j] + h` of `weight`, where `h` is a digit of the id,
+    `i // c mod s` with the coefficient c, or a hash of it: two rounds of `x <- (a x + b) mod P; x <- x xor (x >> 15)`
+    with the coefficients a, b, c, d, then mod s; `s = sizes[t, j]` and `P = 2038074743`. Both directions compute them.
+
+    Args:
+        weight: `(k, width)`, the part tables of all tables.
+        ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
+            gradient of an id that is not. Hashed ones are below 2^31.
+        row_offsets: `(T,)` int64, where the rows of a table start in `weight`.
+        rows: `(T,)` int64, the rows that a table stands for.
+        coefficients: int64, `(T, 1, l)` for digits, `(T, 4, l)` for hashes.
+        base: `(T, l)` int64, where a part starts among its table's rows.
+        sizes: `(T, l)` or `(T, 1)` int64, the rows of each part.
+        combine: `mult`, `add` (then `D = width`) or `concat` (`D = l width`).
+
+    Returns:
+        `(N, T, D)`, differentiable in `weight` with a dense gradient, on every device in a fixed order; where no
+        gradient is wanted, no autograd is involved.
+    """
+    how = COMBINE.index(combine)
+    if torch.is_grad_enabled() and weight.requires_grad:
+        out, _ = torch.ops.embpress.compositional_lookup_train.default(
+            weight, ids, row_offsets, rows, coefficients, base, sizes, how
+        )
+        return out
+    return torch.ops.embpress.compositional_lookup.default(
+        weight, ids, row_offsets, rows, coefficients, base, sizes, how
+    )
+
+
+def _out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
+    parts = base.shape[1] if COMBINE[combine] == "concat" else 1
+    return weight.new_empty(*ids.shape, parts * weight.shape[1])
+
+
+@register_fake("embpress::compositional_lookup")
+def _(
+    weight: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
+) -> Tensor:
+    return _out(weight, ids, base, combine)
+
+
+@register_fake("embpress::compositional_lookup_train")
+def _(
+    weight: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
+) -> tuple[Tensor, Tensor]:
+    # what the forward leaves for the backward is the implementation's business
+    index = base.new_empty(torch.library.get_ctx().new_dynamic_size())
+    return _out(weight, ids, base, combine), index
+
+
+@register_fake("embpress::compositional_lookup_backward")
+def _(grad: Any, weight: Any, *others: Any) -> Tensor:
+    return torch.empty_like(weight, memory_format=torch.contiguous_format)
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.combine = inputs
+    _, index = output
+    ctx.save_for_backward(index, *tensors)
+    ctx.mark_non_differentiable(index)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
+    if grad is None:
+        return (None,) * 8
+    index, weight, *others = ctx.saved_tensors
+    weight_grad = torch.ops.embpress.compositional_lookup_backward.default(grad, weight, index, *others, ctx.combine)
+    return weight_grad, *(None,) * 7
+
+
+register_autograd("embpress::compositional_lookup_train", _backward, setup_context=_setup)

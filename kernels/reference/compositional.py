@@ -1,0 +1,90 @@
+"""Rows put together from rows of part tables, in plain PyTorch."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+
+import torch
+from torch import Tensor
+
+from embpress.kernels.reference.hashing import part_hash
+
+# ways to put a row together from parts, in the numbering of the op
+COMBINE = ("concat", "add", "mult")
+
+
+def combine_parts(rows: Tensor, how: str) -> Tensor:
+    """`(..., l, width)` → `(..., D)`, see `COMBINE`."""
+    if how == "concat":
+        return rows.flatten(-2)
+    return rows.sum(-2) if how == "add" else functools.reduce(operator.mul, rows.unbind(-2))
+
+
+def compositional_lookup(
+    weight: Tensor,
+    ids: Tensor,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> Tensor:
+    """See `ops.compositional_lookup`."""
+    out, _ = compositional_lookup_train(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
+    return out
+
+
+def compositional_lookup_train(
+    weight: Tensor,
+    ids: Tensor,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> tuple[Tensor, Tensor]:
+    """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
+    x = ids.long().unsqueeze(-1)
+    numbers = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
+    index = numbers % sizes + (base + row_offsets.unsqueeze(1))
+    return combine_parts(torch.nn.functional.embedding(index, weight), COMBINE[combine]), index.flatten()
+
+
+def compositional_lookup_backward(
+    grad: Tensor,
+    weight: Tensor,
+    index: Tensor,
+    ids: Tensor,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> Tensor:
+    """Dense gradient of `compositional_lookup` in the weight."""
+    width, how = weight.shape[1], COMBINE[combine]
+    index = index.view(*ids.shape, base.shape[1])
+    if how == "concat":
+        flow = grad.reshape(*index.shape, width)
+    elif how == "add":
+        flow = grad.unsqueeze(-2).expand(*index.shape, width)
+    else:
+        flow = _product_backward(grad, torch.nn.functional.embedding(index, weight))
+    return torch.ops.aten.embedding_dense_backward(flow, index, weight.shape[0], -1, False)
+
+
+def _product_backward(grad: Tensor, rows: Tensor) -> Tensor:
+    """Gradients of the product over `rows (..., l, width)` in each factor: no division, so that zeros are right."""
+    factors = rows.unbind(-2)
+    before = list(itertools.accumulate(factors[:-1], operator.mul))
+    flow = torch.empty_like(rows)
+    for j in range(len(factors) - 1, 0, -1):
+        torch.mul(grad, before[j - 1], out=flow.select(-2, j))
+        grad = grad * factors[j]
+    flow.select(-2, 0).copy_(grad)
+    return flow

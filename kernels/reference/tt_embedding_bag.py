@@ -1,0 +1,193 @@
+"""TT-Rec in plain PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from embpress.kernels.errors import IdOutOfRange
+from embpress.kernels.reference.pooling import check_offsets, pool, pool_backward
+from embpress.kernels.reference.row_cache import cache_find
+
+
+def tt_digits(ids: Tensor, factors: list[int]) -> list[Tensor]:
+    """Mixed-radix digits of `ids`, most significant first: `i = (d_0 * p_1 + d_1) * p_2 + d_2` for three cores."""
+    digits = []
+    for factor in reversed(factors[1:]):
+        digits.append(ids % factor)
+        ids = ids // factor
+    digits.append(ids)
+    return digits[::-1]
+
+
+def tt_partials(cores: list[Tensor], digits: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Partial products `(U, q_0..q_k, R_k)` after each core, and the slices `(U, R_{k-1}, q_k * R_k)` they are from."""
+    slices = [core[digit].flatten(2) for core, digit in zip(cores, digits)]
+    partial = slices[0].view(slices[0].shape[0], cores[0].shape[2], cores[0].shape[3])
+    partials = [partial]
+    for core, slice_ in zip(cores[1:], slices[1:]):
+        product = torch.bmm(partial, slice_)
+        partial = product.view(product.shape[0], product.shape[1] * core.shape[2], core.shape[3])
+        partials.append(partial)
+    return partials, slices
+
+
+def _by_table(
+    cores: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    num_embeddings: list[int],
+    padding_idx: list[int],
+    num_cores: int,
+    include_last_offset: bool,
+) -> Iterator[tuple[int, list[Tensor], Tensor, Tensor | None, Tensor | None, Tensor]]:
+    """Cuts the inputs of the batched op into tables without padding.
+
+    Yields (t, cores, ids int64, offsets with the last one or None, weights, where the ids stand in `indices`).
+    """
+    num_tables = len(num_embeddings)
+    positions = torch.arange(indices.numel(), device=indices.device)
+    if offsets is None:
+        bags, length = indices.shape[0], indices.shape[1] // num_tables
+        positions = positions.view(bags, num_tables, length).transpose(0, 1).reshape(-1)
+        offsets = torch.arange(0, num_tables * bags * length + 1, max(length, 1), device=indices.device)
+        if length == 0:
+            offsets = positions.new_zeros(num_tables * bags + 1)
+    else:
+        offsets = offsets.long()
+        if not include_last_offset:
+            offsets = torch.cat([offsets, offsets.new_tensor([indices.shape[0]])])
+        bags = (offsets.shape[0] - 1) // num_tables
+        check_offsets(offsets, indices.shape[0])
+    flat = indices.reshape(-1).long()
+    flat_weights = None if weights is None else weights.reshape(-1)
+    for t, n in enumerate(num_embeddings):
+        bounds = offsets[t * bags : (t + 1) * bags + 1]
+        part = positions[int(bounds[0]) : int(bounds[-1])]
+        bounds = bounds - bounds[0]
+        ids = flat[part]
+        wrong = (ids < 0) | (ids >= n)
+        if bool(wrong.any()):
+            raise IdOutOfRange(int(ids[wrong][0]), n, t)
+        if padding_idx and padding_idx[t] >= 0:
+            keep = ids != padding_idx[t]
+            bounds = torch.nn.functional.pad(keep.cumsum(0), (1, 0))[bounds]
+            ids, part = ids[keep], part[keep]
+        yield (
+            t,
+            cores[t * num_cores : (t + 1) * num_cores],
+            ids,
+            bounds,
+            None if flat_weights is None else flat_weights[part],
+            part,
+        )
+
+
+def _rows_of(
+    cores: list[Tensor], cache: list[Tensor], ids: Tensor
+) -> tuple[Tensor, tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor, Tensor]]:
+    """Rows `(N, D)` of one table's ids, and what their gradients need; cached ones are taken from the cache."""
+    slots = cache_find(cache[0], cache[1], ids).long() if cache and cache[0].numel() else torch.full_like(ids, -1)
+    missed = slots < 0
+    unique, inverse = torch.unique(ids[missed], return_inverse=True)
+    digits = tt_digits(unique, [core.shape[0] for core in cores])
+    partials, slices = tt_partials(cores, digits)
+    rows = partials[-1].new_empty(ids.shape[0], math.prod(core.shape[2] for core in cores))
+    rows[missed] = partials[-1].squeeze(-1).index_select(0, inverse)
+    if not bool(missed.all()):
+        rows[~missed] = cache[2].index_select(0, slots[~missed])
+    return rows, (digits, partials, slices, inverse, missed, slots)
+
+
+def tt_embedding_bag(
+    cores: list[Tensor],
+    caches: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    num_embeddings: list[int],
+    padding_idx: list[int],
+    num_cores: int,
+    mean: bool,
+    include_last_offset: bool,
+    math: int = 0,
+) -> Tensor:
+    """See `ops.tt_embedding_bag`. Ids are deduplicated, so that each distinct row is multiplied out once."""
+    outputs = []
+    tables = _by_table(cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, include_last_offset)
+    for t, table_cores, ids, bags, bag_weights, _ in tables:
+        rows, _ = _rows_of(table_cores, caches[3 * t : 3 * t + 3], ids)
+        outputs.append(pool(rows, bags, bag_weights, mean))
+    return torch.stack(outputs, dim=1)
+
+
+def tt_embedding_bag_train(
+    cores: list[Tensor],
+    caches: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    num_embeddings: list[int],
+    padding_idx: list[int],
+    num_cores: int,
+    mean: bool,
+    include_last_offset: bool,
+    store: bool,
+    math: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`tt_embedding_bag` and what its backward wants to find again: here nothing, all is made anew."""
+    out = tt_embedding_bag(
+        cores, caches, indices, offsets, weights, num_embeddings, padding_idx, num_cores, mean, include_last_offset
+    )
+    return out, out.new_empty(0, dtype=torch.int32), out.new_empty(0)
+
+
+def tt_embedding_bag_backward(
+    grad: Tensor,
+    cores: list[Tensor],
+    caches: list[Tensor],
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    plan: Tensor,
+    partials: Tensor,
+    num_embeddings: list[int],
+    padding_idx: list[int],
+    num_cores: int,
+    mean: bool,
+    include_last_offset: bool,
+    math: int = 0,
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Gradients of `tt_embedding_bag` in the cores, the weights and the caches' values (TT-Rec, Equation 3); the
+    partial products are recomputed, as in the paper's Algorithm 2. Without weights the second result is empty."""
+    core_grads = [torch.zeros_like(core, memory_format=torch.contiguous_format) for core in cores]
+    cache_grads = [torch.zeros_like(values, memory_format=torch.contiguous_format) for values in caches[2::3]]
+    weight_grad = grad.new_zeros(0) if weights is None else grad.new_zeros(weights.shape)
+    tables = _by_table(cores, indices, offsets, weights, num_embeddings, padding_idx, num_cores, include_last_offset)
+    for t, table_cores, ids, bags, bag_weights, part in tables:
+        rows, (digits, products, slices, inverse, missed, slots) = _rows_of(table_cores, caches[3 * t : 3 * t + 3], ids)
+        row_grad, lookup_grad = pool_backward(grad[:, t], rows, bags, bag_weights, mean)
+        if lookup_grad is not None:
+            weight_grad.view(-1)[part] = lookup_grad
+        if not bool(missed.all()):
+            cache_grads[t].index_add_(0, slots[~missed], row_grad[~missed])
+        # one gradient a distinct row, then core by core from the last to the first
+        count = digits[0].shape[0]
+        flow = grad.new_zeros(count, grad.shape[2]).index_add_(0, inverse, row_grad[missed])
+        for k in range(num_cores - 1, -1, -1):
+            rank_in, q, rank_out = table_cores[k].shape[1:]
+            before = products[k - 1].shape[1] if k else 1  # not -1: ambiguous where a table has no id
+            flow = flow.view(count, before, q * rank_out)
+            if k:
+                slice_grad = torch.bmm(products[k - 1].transpose(1, 2), flow)
+                flow = torch.bmm(flow, slices[k].transpose(1, 2))
+            else:
+                slice_grad = flow
+            core_grads[t * num_cores + k].view(table_cores[k].shape[0], -1).index_add_(
+                0, digits[k], slice_grad.reshape(count, rank_in * q * rank_out)
+            )
+    return core_grads, weight_grad, cache_grads

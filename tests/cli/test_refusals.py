@@ -1,0 +1,83 @@
+"""Options far out of range, paths that can be none, an output that is full: one sentence, exit status 2."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from embpress.cli.main import main
+
+
+def refused(*arguments):
+    start = time.perf_counter()
+    done = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output
+    assert time.perf_counter() - start < 30
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    return line
+
+
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--threads", "100000", ["--threads", "between 1 and"]),
+        ("--seeds", "100000", ["--seeds", "between 1 and 1,000"]),
+        ("--rows", "1000000000000", ["rows", "memory"]),
+        ("--rows", "1e12", ["--rows", "'1e12'", "whole number"]),
+        ("--width", "1000000", ["width", "65,536"]),
+        ("--batch-size", "100000000000", ["batch_size", "16,777,216"]),
+        ("--epochs", "10000000000", ["epochs", "1,000,000"]),
+        ("--lr", "inf", ["learning rate", "finite"]),
+        ("--lr", "nan", ["learning rate", "positive"]),
+        *((option, HUGE, [option, "whole number", "5,002 characters"])
+          for option in ("--threads", "--seeds", "--rows", "--width", "--batch-size", "--epochs", "--min-rows",
+                         "--largest", "--split-seed", "--min-count")),
+        ("--scale", "many", ["scale", "'many'", "number"]),
+        ("--dense", HUGE, ["dense", "whole number"]),
+        ("--out", "a" * 5000, ["--out", "too long"]),
+        ("--out", "a" * 300, ["--out", "too long"]),
+        ("--out", "a\udcff", ["--out", "UTF-8"]),
+    ],
+)  # fmt: skip
+def test_options_out_of_range(option, value, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused("compare", "--rows", "3000", "--methods", "full", option, value)
+    assert all(word in message for word in words), message
+    assert len(message) < 300
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**41), HUGE])
+def test_a_seed_out_of_range(seed):
+    assert "--seed" in refused("train", "--rows", "3000", "--seed", seed)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [["compare", "--help"], ["report", "{folder}", "--format", "csv"]])
+def test_a_full_output(arguments, tmp_path):
+    """In the middle of what is printed as well as at its end."""
+    if arguments[0] == "report":
+        run = ["train", "--rows", "3000", "--scale", "0.001", "--threads", "1", "--out", str(tmp_path)]
+        assert CliRunner().invoke(main, run).exit_code == 0
+        arguments = [argument.format(folder=tmp_path) for argument in arguments]
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "embpress.cli.main", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "Error: standard output cannot be written: No space left on device; send it elsewhere"
+    ]
+
+
+def test_a_reader_that_goes_away_is_no_mistake():
+    command = f"{sys.executable} -m embpress.cli.main list | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,53 @@
+"""Every number of a record is in the tables of metrics, and every metric is in a record."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from embpress.compressors import parse
+from embpress.dlrm.data import load
+from embpress.dlrm.runs.experiment import run
+from embpress.dlrm.runs.record import CurvePoint, TableRecord
+from embpress.dlrm.training.settings import resolve
+from embpress.reports.metrics import CURVE_METRICS, DATA_METRICS, METRICS, TABLE_METRICS, show
+
+ON_CUDA = {"peak_device_bytes"}
+
+
+@pytest.fixture(scope="module")
+def made():
+    settings = replace(resolve(3000, threads=1), latency_seconds=0.0)
+    cached = "tt:rank=2:cache_rows=9:warmup=2"
+    return run(load(rows=3000, scale=0.001, min_count=1), parse(cached), settings, 0)[0]
+
+
+def test_metrics_of_a_run(made):
+    assert made.ok, made.reason
+    assert set(made.metrics) == set(METRICS) - ON_CUDA
+    assert {name for name, metric in METRICS.items() if metric.of_method} == set(made.latency)
+    assert all(METRICS[name].format(value) == show(name, value) != "–" for name, value in made.metrics.items())
+
+
+# what was asked for, not measured
+ASKED = {"seed", "latency_of_seed", "min_count"}
+
+
+def numbers(record):
+    return {f.name for f in fields(record) if isinstance(getattr(record, f.name), (int, float))}
+
+
+def test_numbers_of_the_run_and_its_data(made):
+    assert numbers(made) | numbers(made.data) == set(DATA_METRICS) | ASKED
+
+
+def test_numbers_of_tables_and_of_the_learning_curve(made):
+    assert numbers(made.tables[0]) == set(TABLE_METRICS) < {f.name for f in fields(TableRecord)}
+    assert numbers(made.learning_curve[-1]) == set(CURVE_METRICS) == {f.name for f in fields(CurvePoint)}
+
+
+def test_each_says_unit_direction_and_meaning():
+    for name, metric in {**METRICS, **DATA_METRICS, **TABLE_METRICS, **CURVE_METRICS}.items():
+        assert metric.name == name
+        assert metric.better in ("higher", "lower", None)
+        assert metric.title
+        assert metric.meaning.endswith(".")
