@@ -31,6 +31,11 @@ class BudgetError(InputError):
         return type(self), (str(self), self.smallest)
 
 
+def reachable_ratio(smallest: int, full_bytes: int) -> float:
+    """The ratio that `smallest` bytes are, rounded down to a tenth: the ratio named must itself be reachable."""
+    return int(full_bytes / smallest * 10) / 10
+
+
 def installed(package: str) -> bool:
     """Whether a package imports here."""
     try:

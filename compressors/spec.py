@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import types
 import typing
 from dataclasses import dataclass, field
@@ -69,6 +70,11 @@ class MethodSpec:
         """Whether a ratio or a budget changes anything: the method can choose its size, and no knob has fixed it."""
         return not self.fixes_size and (self.tags.for_budget or self.tags.saves_by_width)
 
+    @property
+    def content(self) -> str | None:
+        """A hash of what the text refers to and does not say itself; None where it says everything."""
+        return None
+
     def wrap(self, table: Compressor) -> Compressor:
         """The modifiers around a table of the method."""
         for one in self.modifiers:
@@ -110,6 +116,11 @@ class PlanFile(MethodSpec):
     def fixes_size(self) -> bool:
         """True."""
         return True
+
+    @property
+    def content(self) -> str:
+        """A hash of the file."""
+        return hashlib.sha256(Path(self.path).read_bytes()).hexdigest()[:10]
 
     def __str__(self) -> str:
         return f"{self.name}:{self.path}"

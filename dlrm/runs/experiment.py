@@ -98,6 +98,7 @@ def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: in
         name=spec.name,
         knobs=dict(spec.knobs),
         modifiers=tuple(map(str, spec.modifiers)),
+        plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
         data=describe_data(data),

@@ -12,6 +12,8 @@ from functools import cache, cached_property
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from embpress.compressors.errors import reachable_ratio
+
 SCHEMA = "embpress-run/2"
 # what belongs to a method with its knobs, not to a seed: one seed measures it, the others take it over
 _LATENCY = ("fold_", "lookup_", "model_", "inference_")
@@ -35,7 +37,7 @@ class Smallest:
     @classmethod
     def of(cls, size: int, full_bytes: int) -> Smallest:
         """From the smallest bytes and those of the full tables."""
-        return cls(size, math.floor(full_bytes / size * 10) / 10)
+        return cls(size, reachable_ratio(size, full_bytes))
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Run:
     asked: Asked = Asked()
     knobs: dict[str, Any] = field(default_factory=dict)
     modifiers: tuple[str, ...] = ()
+    plan: str | None = None  # a hash of the plan that the method names
     status: str = "failed"
     reason: str | None = None
     smallest: Smallest | None = None
@@ -145,7 +148,8 @@ class Run:
     def without_seed(self) -> str:
         """Hash of all that could change the result, but the seed."""
         size = [self.asked.ratio, self.asked.budget]
-        return fingerprint([self.method, self.protocol, size, self.device])
+        plan = [] if self.plan is None else [self.plan]
+        return fingerprint([self.method, self.protocol, size, self.device, *plan])
 
     @cached_property
     def id(self) -> str:

@@ -32,6 +32,17 @@ def serving_bytes(rows: int, dim: int, itemsize: int = 4) -> int:
     return rows * (itemsize * dim + 8) + 4 * index_places(rows) if rows else 0
 
 
+def rows_to_cache(n: int, cache_rows: int, cache_fraction: float) -> int:
+    """Rows of the cache, from their number (a smaller table is cached whole) or their share (at least one)."""
+    if cache_rows and cache_fraction:
+        raise InputError("tt: give cache_rows or cache_fraction, not both")
+    if cache_rows < 0:
+        raise InputError(f"tt: cache_rows={cache_rows} is negative")
+    if not 0 <= cache_fraction <= 1:
+        raise InputError(f"tt: cache_fraction={cache_fraction:g} is not between 0 and 1")
+    return max(1, round(cache_fraction * n)) if cache_fraction else min(cache_rows, n)
+
+
 class RowCache(nn.Module):
     """Rows of a table by id, filled with the most frequent ones while the table is trained.
 

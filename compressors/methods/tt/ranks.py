@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -123,3 +123,22 @@ def _grid(like: Tensor) -> tuple[Tensor, Tensor]:
     """All pairs of ranks in the shape of `like`."""
     a, b = (torch.arange(1, size + 1, device=like.device) for size in like.shape)
     return a[:, None].expand(like.shape), b.expand(like.shape)
+
+
+def largest_rank(total: Callable[[int], int], size: int, what: str) -> int:
+    """The largest rank with `total(rank)` at most `size` bytes, and of equal ones the smallest.
+
+    Raises:
+        BudgetError: rank 1 takes more.
+    """
+    if total(1) > size:
+        raise BudgetError(f"tt cannot hold {what} in {size} bytes", total(1))
+    low, high = 1, 2
+    while total(high) <= size and total(high) > total(high - 1):
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if total(middle) <= size else (low, middle - 1)
+    while low > 1 and total(low - 1) == total(low):  # the cut at the unfoldings' ranks makes larger ranks equal
+        low -= 1
+    return low

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
+from embpress.compressors.errors import InputError
+
 
 def divisors(n: int) -> list[int]:
     """All divisors of n, ascending."""
@@ -84,3 +86,18 @@ def core_ranks(rank: int | Sequence[int], rows: Sequence[int], columns: Sequence
 def num_parameters(rows: Sequence[int], columns: Sequence[int], ranks: Sequence[int]) -> int:
     """`Σ R_{k-1} p_k q_k R_k`."""
     return sum(ranks[k] * p * q * ranks[k + 1] for k, (p, q) in enumerate(zip(rows, columns)))
+
+
+def factors(
+    n: int, dim: int, num_cores: int, row_factors: Sequence[int] | None, column_factors: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Factors of rows and width, given or automatic."""
+    if num_cores not in (2, 3, 4):
+        raise InputError(f"tt: num_cores={num_cores}, it must be 2, 3 or 4")
+    row_factors = factor_rows(n, num_cores) if row_factors is None else tuple(row_factors)
+    column_factors = factor_width(dim, num_cores) if column_factors is None else tuple(column_factors)
+    if len(row_factors) != num_cores or math.prod(row_factors) < n or min(row_factors) < 1:
+        raise InputError(f"tt: row_factors={row_factors} must be {num_cores} factors with a product of at least {n}")
+    if len(column_factors) != num_cores or math.prod(column_factors) != dim:
+        raise InputError(f"tt: column_factors={column_factors} must be {num_cores} factors with product {dim}")
+    return row_factors, column_factors

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,14 +11,14 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.bags import Bags, check_form, check_ids, integers
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.group import TableGroup
+from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
-from embpress.compressors.methods.tt.cache import RowCache, serving_bytes
+from embpress.compressors.methods.tt.cache import RowCache, rows_to_cache, serving_bytes
+from embpress.compressors.methods.tt.group import TTGroup
 from embpress.compressors.methods.tt.init import check_init, init_cores
-from embpress.compressors.methods.tt.ranks import goal
-from embpress.compressors.methods.tt.shapes import core_ranks, factor_rows, factor_width, num_parameters
+from embpress.compressors.methods.tt.ranks import goal, largest_rank
+from embpress.compressors.methods.tt.shapes import core_ranks, factors, num_parameters
 from embpress.compressors.methods.tt.svd import balanced, decompose
 from embpress.compressors.methods.tt.write_back import write_back
 from embpress.compressors.registry import register
@@ -29,51 +28,6 @@ from embpress.kernels import ops
 from embpress.kernels.errors import IdOutOfRange
 
 EVICT = ("drop", "write-back")
-
-
-class _TTGroup(TableGroup):
-    """One op call for all tables, whatever their shapes."""
-
-    tables: Sequence[TTRec]
-    checks_ids = True
-
-    def rows(self, ids: Tensor) -> Tensor:
-        out = self._op(ids)
-        if any(table.cache is not None for table in self.tables):
-            for t, table in enumerate(self.tables):
-                table._count(ids[:, t], padding=False)
-        return out
-
-    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-        out = self._op(ids, offsets, weights)
-        if any(table.cache is not None for table in self.tables):
-            count = (offsets.shape[0] - 1) // len(self.tables)
-            for table, own in zip(self.tables, ids.split(offsets[::count].diff().tolist() if count else 0)):
-                table._count(own, padding=False)
-        return out
-
-    def _op(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
-        caches: list[Tensor] = []
-        if any(table.cache is not None for table in self.tables):
-            for table in self.tables:
-                table._refresh()
-                caches += table._cache()
-        table = self.tables[0]
-        try:
-            return ops.tt_embedding_bag(
-                [core for table in self.tables for core in table._cores()],
-                ids,
-                offsets,
-                weights,
-                num_embeddings=[table.num_embeddings for table in self.tables],
-                caches=caches,
-                num_cores=table.num_cores,
-                mean=table.mode == "mean",
-                store=table.store,
-                math=table.math,
-            )
-        except IdOutOfRange as error:
-            raise error.of(self.names[cast(int, error.table)]) from None  # the op knows tables by their number
 
 
 @register("tt")
@@ -106,7 +60,7 @@ class TTRec(Compressor):
     size_knobs: ClassVar[tuple[str, ...]] = ("rank",)
     row_parameters: ClassVar[tuple[str, ...]] = ("cache.values",)
     lookup_op: ClassVar[str] = "tt_embedding_bag"
-    group = _TTGroup
+    group = TTGroup
 
     def __init__(
         self,
@@ -129,7 +83,7 @@ class TTRec(Compressor):
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
         check_init(init)
-        self.row_factors, self.column_factors = _shape(
+        self.row_factors, self.column_factors = factors(
             num_embeddings, embedding_dim, num_cores, row_factors, column_factors
         )
         given = (rank,) if isinstance(rank, int) else rank
@@ -147,7 +101,7 @@ class TTRec(Compressor):
             )
             for k, (p, q) in enumerate(zip(self.row_factors, self.column_factors))
         )
-        self.cache_rows = _cache_rows(num_embeddings, cache_rows, cache_fraction)
+        self.cache_rows = rows_to_cache(num_embeddings, cache_rows, cache_fraction)
         self.warmup, self.refresh, self.evict = warmup, refresh, evict
         if warmup < 1 or refresh < 1:
             raise InputError(f"tt: warmup={warmup} and refresh={refresh} must be at least one training step")
@@ -328,10 +282,10 @@ class TTRec(Compressor):
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
         """`4 Σ R_{k-1} p_k q_k R_k` bytes, and those of the cache."""
         num_cores, rank = knobs.get("num_cores", 3), knobs.get("rank", 32)
-        row_factors, column_factors = _shape(
+        row_factors, column_factors = factors(
             num_embeddings, embedding_dim, num_cores, knobs.get("row_factors"), knobs.get("column_factors")
         )
-        cached = _cache_rows(num_embeddings, knobs.get("cache_rows", 0), knobs.get("cache_fraction", 0.0))
+        cached = rows_to_cache(num_embeddings, knobs.get("cache_rows", 0), knobs.get("cache_fraction", 0.0))
         return 4 * num_parameters(
             row_factors, column_factors, core_ranks(rank, row_factors, column_factors)
         ) + serving_bytes(cached, embedding_dim)
@@ -352,30 +306,14 @@ class TTRec(Compressor):
         **others: Any,
     ) -> dict[str, int]:
         """The largest rank whose cores, with the cache, fit into `size` bytes; other knobs take no bytes."""
-        cache_rows = _cache_rows(n, cache_rows, cache_fraction)
+        cache_rows = rows_to_cache(n, cache_rows, cache_fraction)
+
+        shape = {"num_cores": num_cores, "row_factors": row_factors, "column_factors": column_factors}
 
         def total(rank: int) -> int:
-            return cls.serving_size(
-                n,
-                dim,
-                num_cores=num_cores,
-                row_factors=row_factors,
-                column_factors=column_factors,
-                rank=rank,
-                cache_rows=cache_rows,
-            )
+            return cls.serving_size(n, dim, rank=rank, cache_rows=cache_rows, **shape)
 
-        if total(1) > size:
-            raise BudgetError(f"tt cannot hold {n} rows of width {dim} in {size} bytes", total(1))
-        low, high = 1, 2
-        while total(high) <= size and total(high) > total(high - 1):
-            low, high = high, 2 * high
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if total(middle) <= size else (low, middle - 1)
-        while low > 1 and total(low - 1) == total(low):  # the cut at the unfoldings' ranks makes larger ranks equal
-            low -= 1
-        return {"rank": low}
+        return {"rank": largest_rank(total, size, f"{n} rows of width {dim}")}
 
     @classmethod
     @torch.no_grad()
@@ -426,37 +364,20 @@ class TTRec(Compressor):
         table = DenseRows(weight)
         n, dim = table.shape
         device, dtype = options.get("device") or table.device, options.get("dtype") or table.dtype
-        row_factors, column_factors = _shape(n, dim, num_cores, row_factors, column_factors)
+        row_factors, column_factors = factors(n, dim, num_cores, row_factors, column_factors)
         least = num_parameters(row_factors, column_factors, (1,) * (num_cores + 1))
-        cached = _cache_rows(n, cache_rows, cache_fraction)
+        cached = rows_to_cache(n, cache_rows, cache_fraction)
         beside = serving_bytes(cached, dim, dtype.itemsize)
         wanted = goal(dtype, 4 * n * dim, least, beside, rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
         options["cache_rows"] = cached  # type: ignore[typeddict-unknown-key]
         options["device"], options["dtype"] = device, dtype
         plain = options.copy()
         plain["device"] = "meta"  # what the constructor refuses is refused before the work
-        cls(
-            n,
-            dim,
-            rank=1 if rank is None else rank,
-            num_cores=num_cores,
-            init=init,
-            row_factors=row_factors,
-            column_factors=column_factors,
-            **plain,
-        )
+        shape: dict[str, Any] = {"num_cores": num_cores, "row_factors": row_factors, "column_factors": column_factors}
+        cls(n, dim, rank=1 if rank is None else rank, init=init, **shape, **plain)
         found = balanced(decompose(table, row_factors, column_factors, device, **wanted))
         ranks = tuple(core.shape[3] for core in found[:-1])
-        made = cls(
-            n,
-            dim,
-            rank=ranks,
-            num_cores=num_cores,
-            init=init,
-            row_factors=row_factors,
-            column_factors=column_factors,
-            **options,
-        )
+        made = cls(n, dim, rank=ranks, init=init, **shape, **options)
         for core, values in zip(made.cores, found):
             core.copy_(values)
         widest = max(core[0].numel() for core in made.cores)  # a lookup gathers a slice of each core
@@ -470,29 +391,3 @@ class TTRec(Compressor):
 def _wide(tensor: Tensor) -> Tensor:
     """What the op multiplies: the CPU's takes float32 and float64, so that cores in bfloat16 are widened there."""
     return tensor.float() if tensor.dtype == torch.bfloat16 and not tensor.is_cuda else tensor
-
-
-def _cache_rows(n: int, cache_rows: int, cache_fraction: float) -> int:
-    """Rows of the cache, from their number (a smaller table is cached whole) or their share (at least one)."""
-    if cache_rows and cache_fraction:
-        raise InputError("tt: give cache_rows or cache_fraction, not both")
-    if cache_rows < 0:
-        raise InputError(f"tt: cache_rows={cache_rows} is negative")
-    if not 0 <= cache_fraction <= 1:
-        raise InputError(f"tt: cache_fraction={cache_fraction:g} is not between 0 and 1")
-    return max(1, round(cache_fraction * n)) if cache_fraction else min(cache_rows, n)
-
-
-def _shape(
-    n: int, dim: int, num_cores: int, row_factors: Sequence[int] | None, column_factors: Sequence[int] | None
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Factors of rows and width, given or automatic."""
-    if num_cores not in (2, 3, 4):
-        raise InputError(f"tt: num_cores={num_cores}, it must be 2, 3 or 4")
-    row_factors = factor_rows(n, num_cores) if row_factors is None else tuple(row_factors)
-    column_factors = factor_width(dim, num_cores) if column_factors is None else tuple(column_factors)
-    if len(row_factors) != num_cores or math.prod(row_factors) < n or min(row_factors) < 1:
-        raise InputError(f"tt: row_factors={row_factors} must be {num_cores} factors with a product of at least {n}")
-    if len(column_factors) != num_cores or math.prod(column_factors) != dim:
-        raise InputError(f"tt: column_factors={column_factors} must be {num_cores} factors with product {dim}")
-    return row_factors, column_factors

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from embpress.compressors.base import TableOptions
-from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
 from embpress.compressors.ledger import Ledger
 from embpress.compressors.methods.full import Full
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
@@ -180,6 +180,5 @@ def _split(
 
 
 def _unreachable(ratio: float, full_bytes: int, smallest: int, why: str = "") -> BudgetError:
-    reach = full_bytes / smallest
-    shown = int(reach * 10) / 10  # rounded down: the ratio named must itself be reachable
+    shown = reachable_ratio(smallest, full_bytes)
     return BudgetError(f"cannot reach {ratio:g}×, smallest reachable {shown:g}× ({smallest:,} bytes){why}", smallest)

@@ -397,7 +397,7 @@ def test_a_model_is_compressed_from_its_weights():
 
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch):
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "compressors" / "README.md").read_text()
     (block,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "from_dense" in b)
     monkeypatch.chdir(tmp_path)
     weight = noise(5000, 16, torch.float32)

@@ -1,0 +1,74 @@
+"""`embpress plan`, and plans as methods of compare and train."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from embpress.cli.main import main
+from embpress.reports import load
+
+DATA = ["--rows", "3000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
+
+
+def call(command, *options):
+    return CliRunner().invoke(main, [command, *DATA, *map(str, options)])
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The plan of ROBE at a ratio of 8, as the command saves it."""
+    done = call("plan", "--method", "robe:z=4", "--ratio", "8", "--save", tmp_path / "plan.json")
+    assert done.exit_code == 0, done.output
+    assert "robe:z=4:size=" in done.stdout
+    assert "8.0×" in done.stdout
+    return tmp_path / "plan.json"
+
+
+def test_a_plan_of_one_method_gives_that_methods_numbers(saved, tmp_path):
+    done = call("compare", "--methods", f"robe:z=4:ratio=8,plan:{saved}", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    frame = load(tmp_path / "run").set_index("method")
+    robe, plan = frame.loc["robe:z=4:ratio=8"], frame.loc[f"plan:{saved}"]
+    assert plan["auc"] == robe["auc"]
+    assert plan["serving_bytes"] == robe["serving_bytes"]
+
+
+def test_an_edited_plan_mixes_methods_and_is_another_run(saved, tmp_path):
+    folder = tmp_path / "run"
+    assert call("train", "--method", f"plan:{saved}", "--out", folder).exit_code == 0
+    value = json.loads(saved.read_text())
+    sizes = sorted(value["tables"], key=lambda table: -table["num_embeddings"])
+    sizes[0] |= {"method": "tt", "knobs": {"rank": 2}, "modifiers": [{"name": "bf16", "knobs": {}}]}
+    sizes[1] |= {"method": "hash", "knobs": {"k": 20}, "modifiers": []}
+    saved.write_text(json.dumps(value))
+    done = call("compare", "--methods", f"full,plan:{saved}", "--out", folder)
+    assert done.exit_code == 0, done.output
+    records = [json.loads(path.read_text()) for path in (folder / "records").glob("plan*.json")]
+    assert len(records) == 2, "the edited plan was taken for the one that had run"
+    mixed = next(r for r in records if any(t["method"] == "tt" for t in r["tables"]))
+    assert {t["method"] for t in mixed["tables"]} == {"tt", "hash", "robe", "full"}
+    table = next(t for t in mixed["tables"] if t["method"] == "tt")
+    assert (table["modifiers"], table["knobs"]["rank"]) == (["bf16"], 2)
+    assert mixed["metrics"]["serving_bytes"] == pytest.approx(sum(t["serving_bytes"] for t in mixed["tables"]), abs=30)
+    assert "plan:" in (folder / "report.md").read_text()
+
+
+def test_a_plan_for_other_data_is_refused_before_anything_runs(saved, tmp_path):
+    done = CliRunner().invoke(
+        main,
+        [
+            "compare",
+            "--rows",
+            "2000",
+            "--scale",
+            "0.002",
+            "--methods",
+            f"full,plan:{saved}",
+            "--out",
+            str(tmp_path / "x"),
+        ],
+    )
+    assert done.exit_code == 2
+    assert "the plan has the table" in done.stderr
+    assert not (tmp_path / "x").exists()
