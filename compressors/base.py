@@ -281,7 +281,11 @@ class Compressor(nn.Module):
     def __getattr__(self, name: str) -> Any:
         """Parameters and buffers that a group owns are looked up there, so that whatever replaces them is seen."""
         if name in self.__dict__.get("_adopted", ()):
-            return getattr(self.__dict__["_group"], name)
+            group = self.__dict__["_group"]
+            for tensors in (group._parameters, group._buffers):  # a module's own access takes longer than a small batch
+                if (tensor := tensors.get(name)) is not None:
+                    return tensor
+            return getattr(group, name)
         return super().__getattr__(name)
 
     def row_offset_in(self, name: str) -> int:

@@ -86,7 +86,11 @@ class TableGroup(nn.Module):
         if offsets is not None:
             return self._jagged(ids, offsets.long(), weights)
         if not self.checks_ids:
-            self.check(ids, torch.arange(len(self.tables), device=ids.device).expand_as(ids))
+            check_columns(ids, self.integers, self.names)
+        return self.answer(ids, weights)
+
+    def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
+        """`forward` of ids `(B, T)` that have been checked."""
         rows = self.rows(ids)
         if "padding" in self.integers:
             rows = rows.masked_fill((ids == self.integers.on(ids.device, "padding")).unsqueeze(-1), 0)
@@ -97,7 +101,7 @@ class TableGroup(nn.Module):
         if not self.checks_ids or "padding" in self.integers:
             offsets = whole_offsets(offsets, ids.shape[0])
             tables = self._tables_of(offsets, bags, ids.shape[0])
-            self.check(ids, tables)
+            self._check(ids, tables)
             if "padding" in self.integers:
                 keep = ids != self.integers.on(ids.device, "padding")[tables]
                 offsets = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets]
@@ -109,14 +113,13 @@ class TableGroup(nn.Module):
         ends = offsets[:: max(1, bags)][: len(self.tables) + 1]
         return torch.repeat_interleave(ends.diff(), output_size=size)
 
-    def check(self, ids: Tensor, tables: Tensor) -> None:
-        """Raises IndexError for an id out of range of its table, where ids are looked at (see `looks_at`)."""
+    def _check(self, ids: Tensor, tables: Tensor) -> None:
+        """Raises IndexError for an id `(N,)` out of range of its table `(N,)`, where ids are looked at."""
         if not looks_at(ids):
             return
-        rows = self.integers.on(ids.device, "rows")
-        wrong = (ids < 0) | (ids >= (rows if ids.dim() == 2 else rows[tables]))
+        wrong = (ids < 0) | (ids >= self.integers.on(ids.device, "rows")[tables])
         if bool(wrong.any()):
-            at = tuple(wrong.nonzero()[0].tolist())
+            at = int(wrong.nonzero()[0])
             t = int(tables[at])
             raise IdOutOfRange(int(ids[at]), self.tables[t].num_embeddings, self.names[t])
 
@@ -152,6 +155,23 @@ class TableGroup(nn.Module):
         for table in folded.tables:
             table._drop_training_state()
         return folded
+
+
+def check_columns(ids: Tensor, integers: Integers, names: Sequence[str]) -> None:
+    """Raises IndexError for an id out of range of its column's table, where ids are looked at (see `looks_at`).
+
+    Args:
+        ids: `(B, T)`.
+        integers: of the tables, `rows` among them.
+        names: what the error calls them.
+    """
+    if not looks_at(ids):
+        return
+    rows = integers.on(ids.device, "rows")
+    wrong = (ids < 0) | (ids >= rows)
+    if bool(wrong.any()):
+        b, t = wrong.nonzero()[0].tolist()
+        raise IdOutOfRange(int(ids[b, t]), int(rows[t]), names[t])
 
 
 def group_of(tables: Sequence[Compressor], names: Sequence[str] = ()) -> TableGroup:

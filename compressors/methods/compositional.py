@@ -35,8 +35,9 @@ class _CompositionalGroup(TableGroup):
     def _constants(self) -> dict[str, Tensor]:
         """Constants of the tables `(T, …)`."""
         table = self.tables[0]
-        alone = len(self.tables) == 1
-        return {name: getattr(table, name).unsqueeze(0) if alone else getattr(table, name) for name in table.constants}
+        if len(self.tables) == 1:
+            return {name: table.own(name).unsqueeze(0) for name in table.constants}
+        return {name: getattr(table, name) for name in table.constants}
 
 
 class Compositional(Compressor):

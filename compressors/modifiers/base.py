@@ -30,6 +30,10 @@ class ModifierGroup(TableGroup):
         """See `TableGroup.forward`."""
         return self.inner(ids, offsets, weights)
 
+    def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
+        """See `TableGroup.answer`."""
+        return self(ids, weights=weights)
+
     def routing_bytes(self) -> int:
         """Those of the group inside."""
         return self.inner.routing_bytes()

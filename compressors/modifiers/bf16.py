@@ -32,7 +32,10 @@ class _RoundedGroup(ModifierGroup):
     tables: Sequence[_Rounded]
 
     def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
-        return super(ModifierGroup, self).forward(ids, offsets, weights)
+        return TableGroup.forward(self, ids, offsets, weights)
+
+    def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
+        return TableGroup.answer(self, ids, weights)
 
     def rows(self, ids: Tensor) -> Tensor:
         return self.inner.rows(ids).to(self.tables[0].dtype)

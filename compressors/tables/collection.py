@@ -8,17 +8,22 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import integers
+from embpress.compressors.bags import integers, looks_at
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.group import TableGroup, group_of, members
+from embpress.compressors.group import TableGroup, check_columns, group_of, members
+from embpress.compressors.integers import Integers
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
 from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
+from embpress.kernels.errors import offsets_start
 
 BagInput = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+
+
+_SMALL = 256  # samples of a small batch
 
 
 class TableCollection(nn.Module):
@@ -47,6 +52,13 @@ class TableCollection(nn.Module):
         """Makes these groups the collection's, which stand for these tables."""
         self.groups = cast("Sequence[TableGroup]", nn.ModuleList(groups))
         self.members = list(parts)
+        self.names = self._names(range(len(self.configs)))
+        self.integers = Integers(
+            rows=[config.num_embeddings for config in self.configs],
+            order=sorted(range(len(self.configs)), key=[t for part in parts for t in part].__getitem__),
+            **{f"group {g}": part for g, part in enumerate(parts)},
+        )
+        self._in_order = len(parts) == 1 and parts[0] == sorted(parts[0])
         self._runs = [_runs_of(part) for part in parts]
         self._maintained = [table for table in self.tables if table.tags.maintain]
 
@@ -122,27 +134,36 @@ class TableCollection(nn.Module):
             integers(inputs, "ids")
             if len(self.groups) == 1:
                 return self.groups[0](inputs)
-            return self._joined([group(_columns(inputs, part)) for part, group in zip(self.members, self.groups)])
+            if not any(group.checks_ids for group in self.groups):  # all of them at once
+                check_columns(inputs, self.integers, self.names)
+                parts = [group.answer(self._columns(inputs, g)) for g, group in enumerate(self.groups)]
+            else:
+                parts = [group(self._columns(inputs, g)) for g, group in enumerate(self.groups)]
+            return self._joined(parts)
         if len(inputs) != len(self.configs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
         return self._joined(
             [self._bags(group, [inputs[t] for t in part]) for part, group in zip(self.members, self.groups)]
         )
 
+    def _columns(self, ids: Tensor, group: int) -> Tensor:
+        """The columns of one group."""
+        return ids.index_select(1, self.integers.on(ids.device, f"group {group}"))
+
     @staticmethod
     def _bags(group: TableGroup, inputs: Sequence[BagInput]) -> Tensor:
         """One group's answer: columns of single ids by themselves stay the fast case."""
         if all(isinstance(value, Tensor) for value in inputs):
             return group(torch.stack([cast(Tensor, value) for value in inputs], dim=1))
-        return group(*jagged(inputs))
+        return group(*jagged(inputs, group.names))
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
         """The groups' outputs in the order of the tables."""
-        return (
-            parts[0]
-            if len(parts) == 1 and self.members[0] == sorted(self.members[0])
-            else _Join.apply(self._runs, *parts)
-        )
+        if self._in_order:
+            return parts[0]
+        if len(parts[0]) <= _SMALL:  # one more pass over little memory, instead of a call for each run of tables
+            return torch.cat(parts, dim=1).index_select(1, self.integers.on(parts[0].device, "order"))
+        return _Join.apply(self._runs, *parts)
 
     def maintain(self, step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
         """Parameters with rows that hold something else since the last call, and these rows: see `maintain`."""
@@ -160,6 +181,8 @@ class TableCollection(nn.Module):
         for t, (config, table) in enumerate(zip(self.configs, self.tables)):
             whole += table.ledger(optimizer, batch_size).renamed(f"{config.name or t}: ")
         routing = sum(group.routing_bytes() for group in self.groups)
+        if len(self.groups) > 1:
+            routing += self.integers.bytes_on(self.tables[0].device)
         if routing:
             entry = Entry("where each table's rows start", routing)
             whole += Ledger([entry], [entry])
@@ -217,25 +240,28 @@ def _tables_of(folded: TableGroup | list[Compressor]) -> Sequence[Compressor]:
     return folded.tables if isinstance(folded, TableGroup) else folded
 
 
-def _columns(ids: Tensor, part: list[int]) -> Tensor:
-    """The columns of one group."""
-    return ids.index_select(1, torch.tensor(part, device=ids.device))
+def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Inputs of some tables as a group takes them: ids `(N,)`, offsets `(T * B + 1,)` and weights `(N,)` or None.
 
-
-def jagged(inputs: Sequence[BagInput]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Inputs of some tables as a group takes them: ids `(N,)`, offsets `(T * B + 1,)` and weights `(N,)` or None."""
+    Raises:
+        ValueError: offsets that do not start at 0, or another number of bags than the first table has; names the table.
+    """
     ids, offsets, weights = [], [], []
     start = 0
     weighted = next((value[2] for value in inputs if not isinstance(value, Tensor) and len(value) == 3), None)
-    for value in inputs:
-        own, bounds, *given = (
-            (value, torch.arange(len(value), device=value.device)) if isinstance(value, Tensor) else value
-        )
-        ids.append(integers(own, "ids"))
+    for name, value in zip(names, inputs):
+        if isinstance(value, Tensor):
+            value = value, torch.arange(len(value), device=value.device)
+        values, bounds, *weight = value
+        if len(bounds) != len(offsets[0] if offsets else bounds):
+            raise ValueError(f"{name} has {len(bounds)} bags, {names[0]} has {len(offsets[0])}")
+        if len(bounds) and looks_at(bounds) and int(bounds[0]) != 0:
+            raise ValueError(f"{name}: {offsets_start(int(bounds[0]))}")
+        ids.append(integers(values, "ids"))
         offsets.append(integers(bounds, "offsets").long() + start)
         if weighted is not None:
-            weights.append(given[0] if given else weighted.new_ones(own.shape))
-        start += own.shape[0]
+            weights.append(weight[0] if weight else weighted.new_ones(values.shape))
+        start += values.shape[0]
     end = offsets[0].new_full((1,), start)
     return torch.cat(ids), torch.cat([*offsets, end]), torch.cat(weights) if weights else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Generator
@@ -61,6 +62,9 @@ def check_collection_bags(subject: Subject) -> None:
             close(got[b, t], want[start:end].sum(0), f"bag {b} of table {t}")
     bad = [(ids[0], offsets[0]), (subject.ids([0, 1, 3]), offsets[1]), (ids[2], offsets[2])]
     rejects(lambda: tables(bad), (IndexError,), "3", "table 1")
+    for wrong in ([1, 1, 2], [0, 2, 1], [0, 1]):
+        shifted = [(ids[0], offsets[0]), (ids[1], subject.ids(wrong)), (ids[2], offsets[2])]
+        rejects(partial(tables, shifted), (ValueError,))
 
 
 def check_collection_gradients(subject: Subject) -> None:

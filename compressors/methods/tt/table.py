@@ -275,8 +275,9 @@ class TTRec(Compressor):
         return batch_size * (8 + self.embedding_dim * self.itemsize + partial) + plan
 
     def _cores(self) -> list[Tensor]:
-        # not through ParameterList's own access, which formats a name for each
-        return [_wide(core) for core in self.cores._parameters.values()]  # type: ignore[arg-type]
+        # not through the modules' own access, which takes longer than a small batch
+        cores: list[Any] = list(self._modules["cores"]._parameters.values())  # type: ignore[union-attr]
+        return [_wide(core) for core in cores] if cores[0].dtype == torch.bfloat16 else cores
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
