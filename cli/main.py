@@ -75,9 +75,9 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
             raise
         except Exception as error:
-            from embpress.compressors.errors import InputError
+            from embpress.kernels.errors import EmbpressError
 
-            if ctx.params.get("debug") or not isinstance(error, InputError):
+            if ctx.params.get("debug") or not isinstance(error, EmbpressError):
                 raise
             raise Mistake(str(error)) from None
 

@@ -90,8 +90,8 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
     low = min_bytes(replace(spec, modifiers=()), n, dim)
     if modified(solved(low)) > size:
         raise BudgetError(f"{spec} cannot hold {n} rows of width {dim} in {size} bytes", modified(solved(low)))
-    high, most = 2 * low, 8 * n * dim  # float64 is the widest type
-    while high < most and modified(solved(high)) <= size:
+    high, limit = 2 * low, 8 * n * dim  # float64 is the widest type
+    while high < limit and modified(solved(high)) <= size:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

@@ -18,13 +18,14 @@ from embpress.dlrm.training.evaluate import predict, scores
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.training.step import train_step
+from embpress.kernels.errors import EmbpressError
 
 # points of the learning curve in an epoch; the last is the epoch's end
 POINTS = 4
 Progress = Callable[[int, int, str], None]  # samples done, samples in all, what is going on
 
 
-class RunFailed(Exception):
+class RunFailed(EmbpressError):
     """A run that cannot go on; its message becomes the row's reason."""
 
 

@@ -12,24 +12,24 @@ from typing_extensions import Self
 from embpress.compressors.errors import InputError
 from embpress.kernels import ops
 
-# places of the table of counts for each cached row, and at least; counts of rare ids are forgotten when it fills up
-_COUNTED, _LEAST_COUNTED = 16, 4096
+# slots of the table of counts for each cached row, and at least; counts of rare ids are forgotten when it fills up
+_COUNTED, _MIN_COUNTED = 16, 4096
 _LOOK = 16  # steps between looks at how full that table is, where looking waits for a device
 
 
-def index_places(rows: int) -> int:
-    """Places of the hash table over the ids of `rows` cached rows: at most half of them are taken."""
+def index_slots(rows: int) -> int:
+    """Slots of the hash table over the ids of `rows` cached rows: at most half of them are taken."""
     return 1 << (2 * rows - 1).bit_length()
 
 
-def count_places(rows: int) -> int:
-    """Places of the hash table of counts."""
-    return 1 << (max(_LEAST_COUNTED, _COUNTED * rows) - 1).bit_length()
+def count_slots(rows: int) -> int:
+    """Slots of the hash table of counts."""
+    return 1 << (max(_MIN_COUNTED, _COUNTED * rows) - 1).bit_length()
 
 
 def serving_bytes(rows: int, dim: int, itemsize: int = 4) -> int:
     """What a cache of so many rows adds to a table that is served: values, ids, index."""
-    return rows * (itemsize * dim + 8) + 4 * index_places(rows) if rows else 0
+    return rows * (itemsize * dim + 8) + 4 * index_slots(rows) if rows else 0
 
 
 def rows_to_cache(n: int, cache_rows: int, cache_fraction: float) -> int:
@@ -46,7 +46,7 @@ def rows_to_cache(n: int, cache_rows: int, cache_fraction: float) -> int:
 class RowCache(nn.Module):
     """Rows of a table by id, filled with the most frequent ones while the table is trained.
 
-    Ids are counted in training only, in an open-addressing hash table of 16 places a cached row. Where it is three
+    Ids are counted in training only, in an open-addressing hash table of 16 slots a cached row. Where it is three
     quarters full, the counts of all but its most frequent quarter are forgotten (lossy counting). After `warmup`
     training steps, and every `refresh` steps from then on, the most counted ids enter. A row that stays keeps its
     place, its learned value and with them its optimizer state; a row that enters starts from the cores.
@@ -56,7 +56,7 @@ class RowCache(nn.Module):
         ids: `(C,)` int64, the row that each place holds, -1 for none.
         index: hash table over `ids`.
         keys, counts: ids seen in training and how often; None in a folded table.
-        used: places of `keys` that are taken.
+        used: slots of `keys` that are taken.
         steps: training steps so far. filled: steps at the last refresh, -1 before the first. Both are on the CPU and,
             like `used`, int64 scalars; None in a folded table.
     """
@@ -83,9 +83,9 @@ class RowCache(nn.Module):
         self.warmup, self.refresh = warmup, refresh
         self.values = nn.Parameter(torch.zeros(rows, dim, device=device, dtype=dtype))
         self.register_buffer("ids", torch.full((rows,), -1, device=device))
-        self.register_buffer("index", torch.full((index_places(rows),), -1, dtype=torch.int32, device=device))
-        self.register_buffer("keys", torch.full((count_places(rows),), -1, device=device))
-        self.register_buffer("counts", torch.zeros(count_places(rows), dtype=torch.int64, device=device))
+        self.register_buffer("index", torch.full((index_slots(rows),), -1, dtype=torch.int32, device=device))
+        self.register_buffer("keys", torch.full((count_slots(rows),), -1, device=device))
+        self.register_buffer("counts", torch.zeros(count_slots(rows), dtype=torch.int64, device=device))
         self.register_buffer("used", torch.zeros((), dtype=torch.int64, device=device))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device="cpu"))
         self.register_buffer("filled", torch.full((), -1, device="cpu"))
@@ -142,7 +142,7 @@ class RowCache(nn.Module):
         return steps >= self.warmup and (filled < 0 or steps - filled >= self.refresh)
 
     def _forget(self) -> None:
-        """Keeps the most counted quarter of the places."""
+        """Keeps the most counted quarter of the slots."""
         assert self.keys is not None  # count() has looked
         assert self.counts is not None
         keep = self._ranked(self.keys.shape[0] // 4)
@@ -151,18 +151,18 @@ class RowCache(nn.Module):
         self.counts.zero_()
         self.used.zero_()
         ops.count_ids(self.keys, self.counts, self.used, ids)
-        # the same places, found again: every id has been counted once now
+        # the same slots, found again: every id has been counted once now
         order = self.keys[self.keys >= 0].argsort()
-        places = (self.keys >= 0).nonzero().flatten()[order]
-        self.counts[places] = counts[ids.argsort()]
+        slots = (self.keys >= 0).nonzero().flatten()[order]
+        self.counts[slots] = counts[ids.argsort()]
 
-    def _ranked(self, most: int) -> Tensor:
-        """Places of the `most` counted ids, the most frequent first, smaller ids first among equals."""
+    def _ranked(self, count: int) -> Tensor:
+        """Slots of the `count` most counted ids, the most frequent first, smaller ids first among equals."""
         assert self.keys is not None
         assert self.counts is not None
-        places = (self.counts > 0).nonzero().flatten()
-        by_id = places[self.keys[places].argsort()]
-        return by_id[self.counts[by_id].argsort(descending=True, stable=True)][:most]
+        slots = (self.counts > 0).nonzero().flatten()
+        by_id = slots[self.keys[slots].argsort()]
+        return by_id[self.counts[by_id].argsort(descending=True, stable=True)][:count]
 
     @torch.no_grad()
     def update(self, lookup: Callable[[Tensor], Tensor], write_back: Callable[[Tensor, Tensor], None] | None) -> None:

@@ -13,7 +13,7 @@ from cached_tables import D, N, close, counted, from_cores, held, make, place, r
 from torch import nn
 
 from embpress.compressors import TableCollection, TableConfig, compress_model, create
-from embpress.compressors.methods.tt.cache import count_places
+from embpress.compressors.methods.tt.cache import count_slots
 
 # --- what enters and when ---------------------------------------------------------------------------------------------
 
@@ -194,12 +194,12 @@ def test_an_embedding_of_somebodys_model_counts_too():
 
 
 def test_the_memory_of_counts_is_bounded_and_frequent_rows_are_found_all_the_same():
-    """300,000 distinct ids of one lookup each between those of a Zipf stream, in a table of 4096 places."""
+    """300,000 distinct ids of one lookup each between those of a Zipf stream, in a table of 4096 slots."""
     n, top, steps = 2_000_000, 50, 300
     table = make(n=n, cache_rows=top, warmup=10**9)
-    places = count_places(top)
+    slots = count_slots(top)
     size = table.ledger().training_bytes
-    assert places == 4096
+    assert slots == 4096
     g = torch.Generator().manual_seed(0)
     popular = torch.randperm(n, generator=g)[:2000]
     chances = 1 / torch.arange(1, 2001, dtype=torch.float64)
@@ -210,9 +210,9 @@ def test_the_memory_of_counts_is_bounded_and_frequent_rows_are_found_all_the_sam
         ids = torch.cat([rare[k], drawn])[torch.randperm(3000, generator=g)]
         exact += torch.bincount(ids, minlength=n)
         table.cache.count(ids)
-        assert int(table.cache.used) <= places * 7 // 8
+        assert int(table.cache.used) <= slots * 7 // 8
     assert int((exact > 0).sum()) > 290_000
-    assert len(table.cache.keys) == len(table.cache.counts) == places
+    assert len(table.cache.keys) == len(table.cache.counts) == slots
     assert table.ledger().training_bytes == size
     kept = counted(table)  # nothing is counted too often, the head is counted exactly
     assert all(count <= int(exact[i]) for i, count in kept.items())
