@@ -11,6 +11,7 @@ from typing import Any
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError, nearest
+from embpress.compressors.guard import INT64_MAX, shown, whole
 from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.registry import method, modifier
 from embpress.compressors.tags import Tags
@@ -182,9 +183,9 @@ def as_ratio(value: str | float) -> float:
     try:
         ratio = float(value)
     except (ValueError, OverflowError):
-        raise InputError(f"a ratio is a number such as 16, got {shortened(value)}") from None
+        raise InputError(f"a ratio is a number such as 16, got {shown(value)}") from None
     if not 1 <= ratio < float("inf"):
-        raise InputError(f"a ratio is full bytes / serving bytes and at least 1, got {shortened(value)}")
+        raise InputError(f"a ratio is full bytes / serving bytes and at least 1, got {shown(value)}")
     return ratio
 
 
@@ -195,18 +196,10 @@ def as_bytes(value: str | int) -> int:
     try:
         size = int(float(text[:-1] if factor > 1 else text) * factor)
     except (ValueError, OverflowError):
-        raise InputError(
-            f"a budget is a number of bytes such as 1500000, 1500k or 1.5M, got {shortened(value)}"
-        ) from None
+        raise InputError(f"a budget is a number of bytes such as 1500000, 1500k or 1.5M, got {shown(value)}") from None
     if not 1 <= size < 2**63:
-        raise InputError(f"a budget is at least one byte and below 2^63, got {shortened(value)}")
+        raise InputError(f"a budget is at least one byte and below 2^63, got {shown(value)}")
     return size
-
-
-def shortened(value: object, limit: int = 40) -> str:
-    """A value as it is quoted in a message: of a long text the beginning."""
-    text = repr(value if isinstance(value, (str, float)) else str(value))
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - 2:,} characters)"
 
 
 def _typed(name: str, cls: type[Compressor], key: str, value: str) -> Any:
@@ -226,20 +219,12 @@ def _typed(name: str, cls: type[Compressor], key: str, value: str) -> Any:
             if kind is bool:
                 return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
             if kind is int:
-                return _whole(value)
+                return whole(value, key, -INT64_MAX)
             if kind in (float, str):
                 return kind(value)
             if typing.get_origin(kind) is tuple and "x" in value:
-                return tuple(_whole(part) for part in value.split("x"))
+                return tuple(whole(part, key, -INT64_MAX) for part in value.split("x"))
         except (ValueError, KeyError):
             continue
     names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds if kind is not type(None))
-    raise InputError(f"{name}: the knob {key!r} takes {names}, got {shortened(value)}")
-
-
-def _whole(text: str) -> int:
-    """A whole number of at most 64 bits: no knob means more, and tensors hold no more."""
-    number = int(text) if len(text) <= 20 else 2**63
-    if abs(number) >= 2**63:
-        raise ValueError(text)
-    return number
+    raise InputError(f"{name}: the knob {key!r} takes {names}, got {shown(value)}")
