@@ -38,13 +38,15 @@ sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBS
 EMULATED = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
   EMBPRESS_LIBRARY=build/cuda_on_cpu/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU code with sanitizers; needs no GPU
-	$(BIN)/python kernels/build.py --cuda-on-cpu --sanitize --to build/cuda_on_cpu
+	rm -rf build/cuda_on_cpu
+	$(BIN)/python kernels/build.py --cuda-on-cpu --sanitize --coverage --to build/cuda_on_cpu
 	$(EMULATED) $(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels/ops
 	$(EMULATED) EMBPRESS_TT_ROUTE=grouped EMBPRESS_SHARED_BYTES=49152 EMBPRESS_THREADS=backwards \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels/ops
 
+# COUNTED=build/cuda_on_cpu takes the lines that `make cuda-on-cpu` has run, instead of running the tests once more
 cuda-report: install ## what nvcc makes of the CUDA kernels, and which of their lines the tests run; needs no GPU
-	PYTHONPATH=tests/tools $(BIN)/python -m cuda_report
+	PYTHONPATH=tests/tools $(BIN)/python -m cuda_report $(if $(COUNTED),--counted $(COUNTED))
 
 # installs nothing: on a machine with a GPU its own Python has torch with CUDA, and what is downloaded is nothing
 gpu-check: ## everything that only a GPU can show: build, tests, compute-sanitizer, benchmarks; writes runs/gpu-check

@@ -78,16 +78,28 @@ def measure(folder: Path, tests: Iterable[str]) -> list[Coverage]:
     Raises:
         RuntimeError: it does not build, or a test fails; the message is the end of the output.
     """
-    gcov = shutil.which("gcov")
-    if gcov is None:
-        raise RuntimeError("gcov, which comes with gcc, is not installed")
     shutil.rmtree(folder, ignore_errors=True)
     build = [sys.executable, str(KERNELS / "build.py"), "--cuda-on-cpu", "--coverage", "--to", str(folder)]
     _run(build, dict(os.environ))
     (library,) = folder.glob("_C*.so")
     environment = {**os.environ, "EMBPRESS_LIBRARY": str(library.resolve())}
     _run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], environment)
-    return merge(reports(folder, gcov), KERNELS / "cuda")
+    return counted(folder)
+
+
+def counted(folder: Path) -> list[Coverage]:
+    """What the counters of a build in `folder` say, whose tests have run.
+
+    Raises:
+        RuntimeError: nothing has run on it, or gcov is missing.
+    """
+    gcov = shutil.which("gcov")
+    if gcov is None:
+        raise RuntimeError("gcov, which comes with gcc, is not installed")
+    coverage = merge(reports(folder, gcov), KERNELS / "cuda")
+    if not coverage:
+        raise RuntimeError(f"{folder} holds no counters of the device code")
+    return coverage
 
 
 def kernel_tests() -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -86,10 +87,10 @@ def compile_half(out: Console) -> list[str]:
     ]
 
 
-def coverage_half(out: Console, min_share: float) -> list[str]:
-    """Prints the tests' half and returns what is wrong, one sentence each."""
+def coverage_half(out: Console, min_share: float, folder: Path | None = None) -> list[str]:
+    """Prints the tests' half and returns what is wrong, one sentence each; the tests of `folder` have run already."""
     try:
-        found = coverage.measure(_FOLDER, coverage.kernel_tests())
+        found = coverage.counted(folder) if folder else coverage.measure(_FOLDER, coverage.kernel_tests())
     except RuntimeError as error:
         return [f"the kernels' tests on the emulated device code: {error}"]
     out.print(coverage_table(found))
@@ -105,13 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What the compiler makes of the CUDA kernels, what their tests run.")
     parser.add_argument("--min", type=float, default=MIN_SHARE, help="per cent of a file's lines that tests must run")
     parser.add_argument("--only", choices=["compile", "coverage"], help="one half of the report")
+    parser.add_argument("--counted", type=Path, help="a build with counters on which the tests have run already")
     options = parser.parse_args(arguments)
     out = Console(width=_WIDTH, highlight=False)
     wrong: list[str] = []
     if options.only != "coverage":
         wrong += compile_half(out)
     if options.only != "compile":
-        wrong += coverage_half(out, options.min)
+        wrong += coverage_half(out, options.min, options.counted)
     for sentence in wrong:
         out.print(f"FAILED: {sentence}", markup=False, style="red")
     return 1 if wrong else 0
