@@ -246,7 +246,9 @@ def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Te
     Raises:
         ValueError: offsets that do not start at 0, or another number of bags than the first table has; names the table.
     """
-    ids, offsets, weights = [], [], []
+    ids: list[Tensor] = []
+    offsets: list[Tensor] = []
+    weights: list[Tensor] = []
     start = 0
     weighted = next((value[2] for value in inputs if not isinstance(value, Tensor) and len(value) == 3), None)
     for name, value in zip(names, inputs):
