@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--methods",
     default="full,tt,robe,qr,mlet",
     show_default=True,
-    help="Methods with their knobs, separated by commas; see embpress list.",
+    help="Methods with knobs and modifiers, or plan:FILE, separated by commas; see embpress list.",
 )
 @training_options
 @click.option(

@@ -9,19 +9,22 @@ import click
 
 @click.command(name="list")
 def command() -> None:
-    """Show the methods, their knobs with defaults, and where each comes from.
+    """Show the methods and modifiers, their knobs with defaults, and where each comes from.
 
     \b
-    A method with knobs is written name:knob=value:knob=value, for instance robe:z=32:ratio=1000.
-    ratio and budget work with every method.
+    A method with knobs and modifiers is written name:knob=value+modifier:knob=value,
+    for instance robe:z=32:ratio=1000 or tt:rank=16+bf16; ratio and budget count all of it.
+    plan:FILE gives each table a method of its own (embpress plan).
     """
     from embpress.cli.show import console, table
-    from embpress.compressors import available, broken, method
+    from embpress.compressors import broken
+    from embpress.compressors.registry import METHODS, MODIFIERS
 
     rows = []
-    for name in available():
-        cls = method(name)
+    known = [(name, METHODS.get(name)) for name in METHODS.names()]
+    for name, cls in [*known, *((f"+{name}", MODIFIERS.get(name)) for name in MODIFIERS.names())]:
         source = (inspect.getmodule(cls).__doc__ or cls.__doc__ or "").strip().splitlines()[0]
+        source = source.removeprefix(f"`{name}`: ")
         knobs = {knob: parameter.default for knob, parameter in cls.knob_names().items() if knob not in cls.wiring}
         shown = " ".join(f"{knob}={'auto' if default is None else default}" for knob, default in knobs.items())
         rows.append([name, shown or "–", source])

@@ -12,7 +12,7 @@ from embpress.cli.options import data_options, training_options
 
 @click.command(name="train")
 @data_options
-@click.option("--method", default="full", show_default=True, help="A method with its knobs; see embpress list.")
+@click.option("--method", default="full", show_default=True, help="A method with knobs and modifiers, or plan:FILE.")
 @training_options
 @click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")

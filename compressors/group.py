@@ -139,7 +139,7 @@ class TableGroup(nn.Module):
         count = (offsets.shape[0] - 1) // len(self.tables)
         rows = self.lookups(ids, self._tables_of(offsets, count, ids.shape[0]))
         pooled = pool(rows, offsets, weights, self.tables[0].mode == "mean")
-        return pooled.view(len(self.tables), count, -1).transpose(0, 1)
+        return pooled.view(len(self.tables), count, rows.shape[1]).transpose(0, 1)
 
     # --- bytes and serving --------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class _FullGroup(TableGroup):
         table, count = self.tables[0], (offsets.shape[0] - 1) // len(self.tables)
         tables = self._tables_of(offsets, count, ids.shape[0])
         pooled = _pooled(table, ids + self.integers.on(ids.device, "row_offsets")[tables], offsets, weights)
-        return pooled.view(len(self.tables), count, -1).transpose(0, 1)
+        return pooled.view(len(self.tables), count, table.embedding_dim).transpose(0, 1)
 
 
 @register("full")
