@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sanitize cuda-on-cpu cuda-report gpu-check lint typecheck check install wheel clean help
+.PHONY: demo test sanitize cuda-on-cpu emulated-ascending emulated-descending cuda-report gpu-check lint typecheck check install wheel clean help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -36,11 +36,16 @@ sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBS
 # twice: threads in ascending order and tensor trains of small batches by themselves, then threads in descending order and
 # tensor trains through the grouped route in small tiles
 EMULATED = LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-  EMBPRESS_LIBRARY=build/cuda_on_cpu/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+  OMP_NUM_THREADS=1 EMBPRESS_LIBRARY=build/cuda_on_cpu/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 cuda-on-cpu: install ## the kernels' tests on the CUDA kernels, compiled as CPU code with sanitizers; needs no GPU
 	rm -rf build/cuda_on_cpu
 	$(BIN)/python kernels/build.py --cuda-on-cpu --sanitize --coverage --to build/cuda_on_cpu
+	$(MAKE) --no-print-directory -j2 --output-sync=target emulated-ascending emulated-descending
+
+emulated-ascending:
 	$(EMULATED) $(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels/ops
+
+emulated-descending:
 	$(EMULATED) EMBPRESS_TT_ROUTE=grouped EMBPRESS_SHARED_BYTES=49152 EMBPRESS_THREADS=backwards \
 	  $(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels/ops
 
