@@ -320,7 +320,8 @@ class Compressor(nn.Module):
 
     def group_key(self) -> tuple[Any, ...]:
         """Tables of equal keys can be answered together; methods add what their group's one call cannot vary."""
-        return type(self), self.embedding_dim, self.mode, self.sparse, self.device
+        kinds = frozenset((p.dtype, p.requires_grad) for p in self.parameters_by_name().values())
+        return type(self), self.embedding_dim, self.mode, self.sparse, self.device, kinds
 
     def parameters_by_name(self) -> dict[str, nn.Parameter]:
         """The parameters that this table learns in, those included that a group owns (whole, not its part)."""
@@ -332,7 +333,10 @@ class Compressor(nn.Module):
         return own | {name: self.own(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)}
 
     def _owner(self, name: str, tensor: Tensor) -> int | None:
-        return id(getattr(self, name)) if self.tags.shared_memory and "." not in name else None
+        if not self.tags.shared_memory or "." in name:
+            return None
+        whole: Tensor = getattr(self, name)  # of tables that were folded one by one the memory is still the same
+        return id(whole) if whole.is_meta else whole.untyped_storage().data_ptr()
 
     def _weights(self) -> list[Entry]:
         named = {**self._own_parameters(), **dict(self.named_buffers())}

@@ -26,10 +26,12 @@ class TableGroup(nn.Module):
         tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
         names: what errors call the tables.
         checks_ids: the op looks at ids and offsets itself.
+        pools_wide: bags of parameters in bfloat16 are summed in float32.
     """
 
     tables: Sequence[Compressor]
     checks_ids: ClassVar[bool] = False
+    pools_wide: ClassVar[bool] = False
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = ()) -> None:
         super().__init__()
@@ -83,8 +85,14 @@ class TableGroup(nn.Module):
             IndexError: an id out of range, naming the table. ValueError: offsets that do not fit.
         """
         integers(ids, "ids")
+        if weights is not None and self.tables[0].mode != "sum":
+            raise ValueError(f"weights go with mode='sum', {self.names[0]} has mode={self.tables[0].mode!r}")
         if offsets is not None:
+            if (offsets.shape[0] - 1) % len(self.tables):
+                raise ValueError(f"{offsets.shape[0]} offsets are not those of {len(self.tables)} tables and the end")
             return self._jagged(ids, offsets.long(), weights)
+        if ids.dim() != 2 or ids.shape[1] != len(self.tables):
+            raise ValueError(f"ids must be (B, {len(self.tables)}), got {tuple(ids.shape)}")
         if not self.checks_ids:
             check_columns(ids, self.integers, self.names)
         return self.answer(ids, weights)

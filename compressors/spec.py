@@ -149,6 +149,8 @@ def parse(text: str) -> MethodSpec:
     first, *rest = text.strip().split("+")
     name, knobs = _named(text, first, size, method)
     modifiers = tuple(ModifierSpec(*_named(text, part, size, modifier)) for part in rest)
+    if len({one.name for one in modifiers}) < len(modifiers):
+        raise InputError(f"{text!r} has the same modifier twice")
     ratio, budget = size.get("ratio"), size.get("budget")
     return MethodSpec(name, knobs, ratio, None if budget is None else int(budget), modifiers)
 
@@ -169,7 +171,7 @@ def _named(
                 raise InputError(f"{text!r}: give a ratio or a budget, not both, and once")
             size[key] = as_ratio(value) if key == "ratio" else as_bytes(value)
         else:
-            knobs[key] = _typed(name, cls, key, value)
+            knobs[key] = typed(name, cls, key, value)
     return name, knobs
 
 
@@ -202,7 +204,7 @@ def as_bytes(value: str | int) -> int:
     return size
 
 
-def _typed(name: str, cls: type[Compressor], key: str, value: str) -> Any:
+def typed(name: str, cls: type[Compressor], key: str, value: str) -> Any:
     """Converts a knob's text by the annotation of the keyword."""
     known = cls.knob_names()
     if key not in known:

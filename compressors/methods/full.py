@@ -28,6 +28,11 @@ class _FullGroup(TableGroup):
         table = self.tables[0]
         return F.embedding(ids + self.integers.on(ids.device, "row_offsets"), table.weight, sparse=table.sparse)
 
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        table = self.tables[0]
+        row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
+        return F.embedding(ids + row_offsets, table.weight, sparse=table.sparse)
+
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         table, count = self.tables[0], (offsets.shape[0] - 1) // len(self.tables)
         tables = self._tables_of(offsets, count, ids.shape[0])

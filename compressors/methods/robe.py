@@ -127,7 +127,7 @@ class Robe(Compressor):
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one array and one way to cut rows from it."""
-        return *super().group_key(), id(self.memory), self.z, self.sign, self.atomics
+        return *super().group_key(), self._owner("memory", self.memory), self.z, self.sign, self.atomics
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of checked ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`.

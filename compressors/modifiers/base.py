@@ -10,11 +10,11 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup, group_of
-from embpress.compressors.ledger import Entry
+from embpress.compressors.ledger import Entry, Ledger
 
 
 class ModifierGroup(TableGroup):
-    """Modified tables: the group of the tables inside answers."""
+    """Tables whose modifier leaves training alone: the group of the tables inside answers."""
 
     tables: Sequence[Modifier]
 
@@ -22,9 +22,12 @@ class ModifierGroup(TableGroup):
         self, tables: Iterable[Compressor], names: Sequence[str] = (), inner: TableGroup | None = None
     ) -> None:
         super().__init__(tables, names)
-        self.inner: TableGroup = inner or group_of([table.table for table in self.tables], names)
-        for table in self.tables:  # they are children of the group inside
-            table.__dict__["table"] = table._modules.pop("table")
+        inside = [table.table for table in self.tables]
+        self.inner: TableGroup = inner or group_of(inside, names)
+        self.checks_ids = self.inner.checks_ids  # type: ignore[misc]
+        for table, own in zip(self.tables, inside):  # they are children of the group inside
+            table._modules.pop("table", None)
+            table.__dict__["table"] = own
 
     def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """See `TableGroup.forward`."""
@@ -32,7 +35,7 @@ class ModifierGroup(TableGroup):
 
     def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
         """See `TableGroup.answer`."""
-        return self(ids, weights=weights)
+        return self.inner.answer(ids, weights)
 
     def routing_bytes(self) -> int:
         """Those of the group inside."""
@@ -46,8 +49,9 @@ class ModifierGroup(TableGroup):
 class Modifier(Compressor):
     """A table that another compressor holds; while it trains it is that table.
 
-    A modifier subclasses it, registers itself, and overrides what it changes: `fold` and `_serving` for how the table
-    is served.
+    A modifier subclasses it, registers itself, and overrides what it changes: lookups, or `fold` and `_serving` for how
+    the table is served. In a model its tables are asked one by one; a `group` of its own makes that one call
+    (`ModifierGroup` where training is left alone).
 
     Args:
         table: what it wraps, a method's table or another modifier.
@@ -56,7 +60,6 @@ class Modifier(Compressor):
         served_error: the most that a served element may differ from the trained one, relative to the row's largest.
     """
 
-    group = ModifierGroup
     served_error: ClassVar[float] = 0.0
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
     table: Compressor
@@ -136,23 +139,21 @@ class Modifier(Compressor):
 
     def maintain(self, step: int | None = None) -> dict[str, Tensor]:
         """See `Compressor.maintain`."""
-        return {f"table.{name}": rows for name, rows in self.table.maintain(step).items()}
+        return self.table.maintain(step)
 
     def parameters_by_name(self) -> dict[str, nn.Parameter]:
-        """Those of the table inside."""
-        return {f"table.{name}": parameter for name, parameter in self.table.parameters_by_name().items()}
+        """Those of the table inside, by their names there."""
+        return self.table.parameters_by_name()
+
+    def ledger(self, optimizer: str | None = None, batch_size: int | None = None) -> Ledger:
+        """See `Compressor.ledger`: it trains as the table inside."""
+        return Ledger(self._serving(), self.table.ledger(optimizer, batch_size).training)
 
     def _own_parameters(self) -> dict[str, Tensor]:
-        return {f"table.{name}": tensor for name, tensor in self.table._own_parameters().items()}
+        return self.table._own_parameters()
 
     def _weights(self) -> list[Entry]:
         return self.table._weights()
 
     def _serving(self) -> list[Entry]:
         return self.table._serving()
-
-    def _activation_bytes(self, batch_size: int) -> int:
-        return self.table._activation_bytes(batch_size)
-
-    def _gradient_bytes(self, name: str, parameter: Tensor, batch_size: int | None) -> int:
-        return self.table._gradient_bytes(name.removeprefix("table."), parameter, batch_size)

@@ -43,6 +43,11 @@ class _RoundedGroup(ModifierGroup):
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         return self.inner.lookups(ids, tables).to(self.tables[0].dtype)
 
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        if self.inner.pools_wide:
+            return self.inner.bags(ids, offsets, weights).to(self.tables[0].dtype)
+        return super().bags(ids, offsets, weights)
+
     def fold(self) -> TableGroup:
         return self
 
@@ -93,7 +98,9 @@ class BFloat16(Modifier):
 
     def fold(self) -> Compressor:
         """The table inside, folded and rounded."""
-        return _Rounded(self.table.fold().to(torch.bfloat16), _dtype_of(self.table)).eval()
+        folded = self.table.fold()
+        dtype = _dtype_of(folded)
+        return _Rounded(folded.to(torch.bfloat16), dtype).eval()
 
     def _serving(self) -> list[Entry]:
         return _halved(self.table._serving())

@@ -153,7 +153,8 @@ class TableCollection(nn.Module):
     @staticmethod
     def _bags(group: TableGroup, inputs: Sequence[BagInput]) -> Tensor:
         """One group's answer: columns of single ids by themselves stay the fast case."""
-        if all(isinstance(value, Tensor) for value in inputs):
+        plain = [value.shape for value in inputs if isinstance(value, Tensor)]
+        if len(plain) == len(inputs) and len(set(plain)) == 1 and len(plain[0]) == 1:
             return group(torch.stack([cast(Tensor, value) for value in inputs], dim=1))
         return group(*jagged(inputs, group.names))
 
@@ -255,6 +256,10 @@ def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Te
         if isinstance(value, Tensor):
             value = value, torch.arange(len(value), device=value.device)
         values, bounds, *weight = value
+        if values.dim() != 1 or bounds.dim() != 1:
+            raise ValueError(f"{name}: ids and offsets must be 1-D, got {values.dim()} and {bounds.dim()} dimensions")
+        if weight and weight[0].shape != values.shape:
+            raise ValueError(f"{name} has {len(values)} ids and {len(weight[0])} weights")
         if len(bounds) != len(offsets[0] if offsets else bounds):
             raise ValueError(f"{name} has {len(bounds)} bags, {names[0]} has {len(offsets[0])}")
         if len(bounds) and looks_at(bounds) and int(bounds[0]) != 0:

@@ -99,7 +99,7 @@ def compress_model(
     if not configs:
         raise InputError("no embedding of the model can be replaced: " + "; ".join(sorted(set(notes.values()))))
     made = plan(spec, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest)
-    if made.width != max(config.embedding_dim for config in configs):
+    if any(table.embedding_dim != table.config.embedding_dim for table in made.tables):
         raise InputError(
             f"{spec.name} reaches a ratio only by a smaller width, and a model that is there already fixes its width: "
             "give no ratio, or build the model at the smaller width"
@@ -114,6 +114,7 @@ def compress_model(
     errors = {keys[t]: error for t, error in made_errors.items()}
     rows = []
     swapped: dict[int, nn.Module] = {}  # a module under two names stays one module
+    counted: set[int] = set()  # memory that tables share is in the row of the first
     for key, users in tables.items():
         for position, (name, module) in enumerate(users):
             n, dim = _shape(module)
@@ -123,11 +124,12 @@ def compress_model(
                 table = replaced[key]
                 new = swapped.setdefault(id(module), _replacement(module, table))
                 setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], new)
-                after = table.ledger().serving_bytes if position == 0 else 0
+                serving = table.ledger().serving
+                after = sum(e.bytes for e in serving if e.owner not in counted) if position == 0 else 0
+                counted |= {entry.owner for entry in serving if entry.owner is not None}
                 label = labels[key]
                 if table.tags.shared_memory:
                     note = "memory shared by all tables of this method; bytes in the first row"
-                    after = after if position == 0 and key == next(iter(replaced)) else 0
             if position:
                 note = f"shares the table of {users[0][0]}"
             share = before / after if after else float("nan")
@@ -245,11 +247,14 @@ def _with(table: Compressor, module: Any, **attributes: Any) -> Compressor:
     attributes["padding_idx"] = module.padding_idx
     if all(getattr(table, key) == value for key, value in attributes.items()):
         return table
+    modules = dict(table._modules)
+    if isinstance(table, Modifier):  # what pools is the table inside
+        modules["table"] = _with(table.table, module, **attributes)
     twin = table.__class__.__new__(table.__class__)
     twin.__dict__ = {
         **vars(table),
         "_parameters": dict(table._parameters),
-        "_modules": dict(table._modules),
+        "_modules": modules,
         **attributes,
     }
     return twin

@@ -138,9 +138,7 @@ def check_tags(subject: Subject) -> None:
         assert isinstance(getattr(subject.cls(N, D, **subject.knobs), name, None), Tensor), (
             f"there is no {name} to stack"
         )
-    rows = {
-        name for name in known if name.removeprefix("table." * len(subject.modifiers)) in subject.cls.row_parameters
-    }
+    rows = {name for name in known if name in subject.cls.row_parameters}
     for name in rows:
         assert known[name].dim() == 2, f"{name} is no matrix of rows"
 

@@ -18,7 +18,7 @@ from embpress.compressors import (
 )
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import METHODS
-from embpress.compressors.spec import _typed, as_bytes, as_ratio
+from embpress.compressors.spec import as_bytes, as_ratio, typed
 
 
 @pytest.mark.parametrize(
@@ -288,6 +288,6 @@ def test_a_knob_without_annotation_takes_its_defaults_type():
             self.k = k
 
     Bare.spec_name = "bare"
-    assert _typed("bare", Bare, "k", "8") == 8
+    assert typed("bare", Bare, "k", "8") == 8
     with pytest.raises(InputError, match="takes int"):
-        _typed("bare", Bare, "k", "many")
+        typed("bare", Bare, "k", "many")

@@ -20,13 +20,14 @@ class TTGroup(TableGroup):
 
     tables: Sequence[TTRec]
     checks_ids = True
+    pools_wide = True
 
     def rows(self, ids: Tensor) -> Tensor:
         """See `TableGroup.rows`; the op checks the ids."""
         out = self._op(ids)
         if any(table.cache is not None for table in self.tables):
             for t, table in enumerate(self.tables):
-                table._count(ids[:, t], padding=False)
+                table._count(ids[:, t])
         return out
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:

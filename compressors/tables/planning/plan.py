@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
-from embpress.compressors.spec import MethodSpec, ModifierSpec
+from embpress.compressors.registry import method, modifier
+from embpress.compressors.spec import MethodSpec, ModifierSpec, typed
 
 SCHEMA = "embpress-plan/1"
 
@@ -55,8 +57,8 @@ class Plan:
         """`Σ 4 n D` at the model's own width."""
         return sum(4 * table.config.num_embeddings * table.config.embedding_dim for table in self.tables)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the plan as JSON, which `plan:FILE` names wherever a method may stand."""
+    def to_json(self) -> str:
+        """The plan as a file holds it, which `plan:FILE` names wherever a method may stand."""
         tables = [
             {
                 "table": t.config.name,
@@ -70,8 +72,14 @@ class Plan:
             }
             for t in self.tables
         ]
-        text = json.dumps({"schema": SCHEMA, "tables": tables}, indent=1, ensure_ascii=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        return json.dumps({"schema": SCHEMA, "tables": tables}, indent=1, ensure_ascii=False) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file; InputError where it cannot be written."""
+        try:
+            Path(path).write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write the plan {path}: {error.strerror or error}") from None
 
     @classmethod
     def read(cls, path: str | Path) -> Plan:
@@ -93,48 +101,61 @@ class Plan:
         return cls(tuple(_table(entry, f"{path}, table {i}") for i, entry in enumerate(value["tables"], 1)))
 
     def on(self, configs: Sequence[TableConfig]) -> Plan:
-        """This plan for the tables of a model, which are found by name and must have the planned shape.
+        """This plan for the tables of a model, which must have the planned shapes.
+
+        Tables are found by name; where names are missing or not each its own, by their order.
 
         Raises:
             InputError: a table that the plan does not have, or has with another shape; or one that the model lacks.
         """
-        by_name = {table.config.name: table for table in self.tables}
         names = [config.name for config in configs]
-        for name in by_name:
-            if name not in names:
-                raise InputError(f"the plan has a table {name!r}, which this model has not")
-        for config in configs:
-            planned = by_name.get(config.name)
-            if planned is None:
-                raise InputError(f"the plan has no table {config.name!r}")
-            if planned.config[:2] != config[:2]:
-                shapes = [f"{n:,} × {dim}" for n, dim, _ in (planned.config, config)]
+        planned = [table.config.name for table in self.tables]
+        if all(names) and len(set(names)) == len(names) and len(set(planned)) == len(planned):
+            for name in planned:
+                if name not in set(names):
+                    raise InputError(f"the plan has a table {name!r}, which this model has not")
+            for name in names:
+                if name not in set(planned):
+                    raise InputError(f"the plan has no table {name!r}")
+            tables = [self.tables[planned.index(name)] for name in names]
+        elif len(names) == len(planned):
+            tables = list(self.tables)
+        else:
+            raise InputError(f"the plan has {len(planned)} tables, this model has {len(names)}")
+        for table, config in zip(tables, configs):
+            if table.config[:2] != config[:2]:
+                shapes = [f"{n:,} × {dim}" for n, dim, _ in (table.config, config)]
                 raise InputError(
-                    f"the plan has the table {config.name!r} with {shapes[0]}, this model with {shapes[1]}"
+                    f"the plan has the table {table.config.name!r} with {shapes[0]}, this model with {shapes[1]}"
                 )
-        return Plan(tuple(by_name[name] for name in names))
+        if len({table.config.embedding_dim for table in tables}) == 1 and len({t.embedding_dim for t in tables}) > 1:
+            raise InputError("the plan builds its tables with several widths, a model needs one")
+        return Plan(tuple(replace(table, config=config) for table, config in zip(tables, configs)))
 
 
 def _table(entry: Any, where: str) -> TablePlan:
     try:
         n, dim, width, size = (entry[key] for key in ("num_embeddings", "model_dim", "embedding_dim", "bytes"))
         if not all(type(number) is int and number > 0 for number in (n, dim, width)) or type(size) is not int:
-            raise InputError(f"{where}: its sizes must be whole numbers")
-        modifiers = tuple(ModifierSpec(m["name"], _knobs(m["knobs"])) for m in entry["modifiers"])
-        method = MethodSpec(entry["method"], _knobs(entry["knobs"]), modifiers=modifiers)
-        config = TableConfig(n, dim, str(entry["table"]))
+            raise InputError("its sizes must be whole numbers")
+        modifiers = tuple(ModifierSpec(m["name"], _knobs(m["name"], modifier, m["knobs"])) for m in entry["modifiers"])
+        method_ = MethodSpec(entry["method"], _knobs(entry["method"], method, entry["knobs"]), modifiers=modifiers)
+        return TablePlan(TableConfig(n, dim, str(entry["table"])), width, method_, size)
     except KeyError as error:
         raise InputError(f"{where}: {error} is missing") from None
     except (TypeError, AttributeError):
         raise InputError(f"{where}: it is not written as plans are") from None
-    parts: list[MethodSpec | ModifierSpec] = [method, *modifiers]
-    for part in parts:
-        for knob in part.knobs:
-            if knob not in part.cls.knob_names():
-                raise InputError(f"{where}: {part.name!r} has no knob {knob!r}")
-    return TablePlan(config, width, method, size)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
-def _knobs(knobs: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists where knobs have tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in knobs.items()}
+def _knobs(name: str, find: Callable[[str], type[Compressor]], knobs: dict[str, Any]) -> dict[str, Any]:
+    """Knobs as a spec has them: JSON has lists where knobs have tuples."""
+    cls = find(name)
+    for key in knobs:
+        if key in cls.wiring:
+            raise InputError(f"{name!r} sets {key!r} itself, where it builds its tables")
+    return {
+        key: typed(name, cls, key, "x".join(map(str, value)) if isinstance(value, list) else str(value))
+        for key, value in knobs.items()
+    }

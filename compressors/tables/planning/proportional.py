@@ -11,7 +11,7 @@ from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
 from embpress.compressors.ledger import Ledger
 from embpress.compressors.methods.full import Full
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
-from embpress.compressors.spec import MethodSpec, PlanFile
+from embpress.compressors.spec import MethodSpec, PlanFile, as_bytes, as_ratio
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 
 
@@ -50,7 +50,9 @@ def plan(
         BudgetError: not reachable; says the smallest size. InputError: a plan for other tables.
     """
     if isinstance(spec, PlanFile):
-        return Plan.read(spec.path).on(tables)
+        return sized(Plan.read(spec.path).on(tables))
+    ratio = None if ratio is None else as_ratio(ratio)
+    budget = None if budget is None else as_bytes(budget)
     full_bytes = sum(4 * n * dim for n, dim, _ in tables)
     if spec.ratio is not None or spec.budget is not None:
         ratio, budget = spec.ratio, spec.budget
@@ -98,33 +100,35 @@ def _plan(
     """The plan of tables with these knobs, full where they are None, all of one width where one is given."""
     dims = [width or table.embedding_dim for table in tables]
     methods = [MethodSpec("full") if own is None else replace(spec, knobs=dict(own)) for own in knobs]
-    numel = [table.num_embeddings * dim for table, dim in zip(tables, dims)]
-    if spec.tags.shared_memory:
-        users = [t for t, own in enumerate(knobs) if own is not None]
-        together = _shared_bytes(spec, tables, dims, [knobs[t] or {} for t in users], users) if users else 0
-        rows = sum(numel[t] for t in users)
-        bytes_ = [together * n // rows if t in users else 4 * n for t, n in enumerate(numel)]
-    else:
-        bytes_ = [serving_size(m, n.num_embeddings, dim, m.knobs) for m, n, dim in zip(methods, tables, dims)]
-    return Plan(tuple(map(TablePlan, tables, dims, methods, bytes_)))
+    return sized(Plan(tuple(map(TablePlan, tables, dims, methods, [0] * len(dims)))))
 
 
-def _shared_bytes(
-    spec: MethodSpec,
-    tables: Sequence[TableConfig],
-    dims: Sequence[int],
-    knobs: Sequence[dict[str, Any]],
-    users: list[int],
-) -> int:
-    """Serving bytes of the one memory of these tables, which their first table's knobs size."""
-    made = list(
-        spec.cls.build_tables(
-            [(tables[t].num_embeddings, dims[t]) for t in users], knobs, [TableOptions(device="meta")] * len(users)
-        )
-    )
+def sized(plan: Plan) -> Plan:
+    """The plan with the serving bytes of each table, by arithmetic; shared memory divided in proportion to n·D."""
+    shared: dict[str, list[int]] = {}
+    tables = list(plan.tables)
+    for t, table in enumerate(tables):
+        n, dim, method = table.config.num_embeddings, table.embedding_dim, table.method
+        if method.tags.shared_memory:
+            shared.setdefault(str(method), []).append(t)
+        else:
+            tables[t] = replace(table, bytes=serving_size(method, n, dim, method.knobs))
+    for users in shared.values():
+        numel = [tables[t].config.num_embeddings * tables[t].embedding_dim for t in users]
+        together, before = _shared_bytes([tables[t] for t in users]), 0
+        for i, t in enumerate(users):  # parts that add up to the whole
+            after = together * sum(numel[: i + 1]) // sum(numel)
+            tables[t], before = replace(tables[t], bytes=after - before), after
+    return Plan(tuple(tables))
+
+
+def _shared_bytes(tables: Sequence[TablePlan]) -> int:
+    """Serving bytes of the one memory of these tables."""
+    method, options = tables[0].method, [TableOptions(device="meta")] * len(tables)
+    shapes = [(table.config.num_embeddings, table.embedding_dim) for table in tables]
     whole = Ledger()
-    for table in made:
-        whole += spec.wrap(table).ledger()
+    for table in method.cls.build_tables(shapes, [one.method.knobs for one in tables], options):
+        whole += method.wrap(table).ledger()
     return whole.serving_bytes
 
 
@@ -136,12 +140,11 @@ def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool],
     full_bytes = sum(4 * n * dim for n, dim, _ in tables)
     knobs = [None if k else spec.knobs for k in keep]
     if spec.modifiers:
-        plans = [_plan(spec, tables, knobs, width) for width in range(max(widths), 0, -1)]
-        sizes = [sum(table.bytes for table in made.tables) for made in plans]
-        found = next((made for made, bytes_ in zip(plans, sizes) if bytes_ <= size), None)
-        if found is None:
-            raise _unreachable(ratio, full_bytes, sizes[-1])
-        return found
+        for width in range(max(widths), 0, -1):
+            made = _plan(spec, tables, knobs, width)
+            if sum(table.bytes for table in made.tables) <= size:
+                return made
+        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in made.tables))
     try:
         width = spec.cls.model_width(max(widths), ratio)
     except BudgetError:
