@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embpress.cli.numbers import Whole
 from embpress.dlrm.bench import suite
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ _SHARED = [
     click.option("--list", "only_list", is_flag=True, help="Show the cases and measure nothing."),
     click.option("--quick", is_flag=True, help="Small sizes and two repeats, to see that everything works."),
     click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for the repeats of a case."),
-    click.option("--repeats", type=int, help="So many repeats of a case instead. [default on a GPU: 30]"),
-    click.option("--threads", type=int, help="CPU threads. [default: torch's]"),
+    click.option("--repeats", type=Whole(1, 10**6), help="So many repeats of a case instead. [default on a GPU: 30]"),
+    click.option("--threads", type=Whole(1), help="CPU threads. [default: torch's]"),
     click.option("--out", type=click.Path(), metavar="FOLDER", help="For page and record. [default: runs/bench-NAME]"),
 ]
 
@@ -111,7 +112,7 @@ def _run(
 ) -> None:
     import torch
 
-    from embpress.cli.options import command_line
+    from embpress.cli.options import command_line, set_threads
     from embpress.cli.show import console, show_sections
     from embpress.compressors.errors import InputError
     from embpress.dlrm.bench.case import Context
@@ -124,9 +125,6 @@ def _run(
 
     if not 0 < seconds < 1e6:
         raise InputError(f"--seconds must be positive, got {seconds:g}")
-    for option, value in (("--threads", threads), ("--repeats", repeats)):
-        if value is not None and value < 1:
-            raise InputError(f"{option} must be at least 1, got {value}")
     if not only_list:
         device = resolve_device(device)
     on = torch.device(device)
@@ -136,8 +134,7 @@ def _run(
         for case in chosen:
             click.echo(f"{case.name:{width}}{case.baseline}".rstrip())
         return
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     make_current(device)
     context = Context(size, timer_of(on, seconds=seconds, repeats=repeats, quick=quick), on)
     record: dict[str, Any] = {

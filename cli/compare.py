@@ -129,13 +129,13 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
     from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
-    sized = [spec for spec in specs if spec.name != "full" and not spec.tags.fused_update]
-    for spec in sized:
+    compressed = [spec for spec in specs if spec.modifiers or not spec.tags.uncompressed]
+    for spec in compressed:
         try:
             build_tables(data, spec, settings, 0, device="meta")
         except BudgetError as error:
             refused.append(f"{spec} {error}")
-    if sized and len(refused) == len(sized):
+    if compressed and len(refused) == len(compressed):
         raise InputError("; ".join(refused))
 
 

@@ -18,6 +18,7 @@ class Tags:
         saves_by_width: a ratio makes the whole model narrower, `model_width` says how much.
         for_budget: has `for_budget(n, dim, bytes, **fixed)`, keywords by arithmetic alone.
         from_dense: has `from_dense(weight, **knobs)` → (table, relative error).
+        uncompressed: holds every row as it is: what compressed tables are compared with.
         maintain: has `maintain(step)` → rows of parameters that hold something else now.
         dtypes: the only dtypes of the parameters; empty for every floating point type.
     """
@@ -29,6 +30,7 @@ class Tags:
     for_budget: bool = False
     from_dense: bool = False
     maintain: bool = False
+    uncompressed: bool = False
     dtypes: tuple[torch.dtype, ...] = ()
 
     def has(self, dtype: torch.dtype) -> bool:

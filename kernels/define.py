@@ -35,5 +35,6 @@ def names() -> tuple[str, ...]:
 
 def backend(op: str, device: str = "cpu") -> str:
     """Which implementation of `op` answers on `device`: `"native"` (compiled) or `"reference"` (plain PyTorch)."""
-    native = load.missing is None and torch._C._dispatch_has_kernel_for_dispatch_key(f"embpress::{op}", device.upper())
-    return "native" if native else "reference"
+    key = "Meta" if device == "meta" else device.upper()
+    native = load.missing is None and torch._C._dispatch_has_kernel_for_dispatch_key(f"embpress::{op}", key)
+    return "native" if native and device != "meta" else "reference"

@@ -20,6 +20,7 @@ class Summary:
     method: str
     name: str
     is_full: bool  # the uncompressed tables
+    plan: str | None  # a hash of the plan that the method names
     knobs: Mapping[str, Any]
     asked_ratio: float | None
     asked_budget: float | None
@@ -67,10 +68,18 @@ class Summary:
 
 def summary(runs: Iterable[Run]) -> list[Summary]:
     """One row a method and asked size: the full tables first, then by AUC, those without a result last."""
-    rows = [_row(group) for group in _groups(runs)]
+    rows = _told_apart([_row(group) for group in _groups(runs)])
     rows = [_against_full(row, rows) for row in rows]
     rows.sort(key=lambda row: (not row.is_full, _last_if_none(row.mean("auc")), row.method, row.asked, row.backend))
     return [replace(row, label=label) for row, label in zip(rows, _labels(rows))]
+
+
+def _told_apart(rows: list[Summary]) -> list[Summary]:
+    """Plans of one file name and other contents by their hash."""
+    plans: dict[str, set[str]] = {}
+    for row in rows:
+        plans.setdefault(row.method, set()).add(row.plan or "")
+    return [replace(row, method=f"{row.method} ({row.plan})") if len(plans[row.method]) > 1 else row for row in rows]
 
 
 def _last_if_none(auc: float | None) -> float:
@@ -81,7 +90,7 @@ def _groups(runs: Iterable[Run]) -> list[list[Run]]:
     """Runs of one method, size, protocol, backend and device, the lost ones with those that they belong to."""
     groups: dict[tuple[Any, ...], dict[tuple[str, str] | None, list[Run]]] = {}
     for run in runs:
-        kin = groups.setdefault((run.method, _asked(run), protocol_key(run)), {})
+        kin = groups.setdefault((run.method, run.plan, _asked(run), protocol_key(run)), {})
         kin.setdefault((run.backend, run.device) if run.ok else None, []).append(run)
     found = []
     for kin in groups.values():
@@ -111,6 +120,7 @@ def _row(group: list[Run]) -> Summary:
         method=first.method,
         name=first.name,
         is_full=first.is_full,
+        plan=first.plan,
         knobs=first.knobs,
         asked_ratio=asked.ratio,
         asked_budget=asked.budget,

@@ -47,7 +47,7 @@ class Full(Compressor):
     Takes no keywords besides those of `TableOptions`.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, uncompressed=True)
     stacked: ClassVar[tuple[str, ...]] = ("weight",)
     row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
     group = _FullGroup

@@ -157,7 +157,7 @@ class FullTBE(Compressor):
         learning_rate: of that optimizer.
     """
 
-    tags: ClassVar[Tags] = Tags(fused_update=True, dtypes=(torch.float32,))
+    tags: ClassVar[Tags] = Tags(fused_update=True, uncompressed=True, dtypes=(torch.float32,))
     group = _TBEGroup
     kernel: _TBE
 

@@ -60,6 +60,8 @@ def check_collection_bags(subject: Subject) -> None:
         ends = [*offsets[t].tolist()[1:], len(ids[t])]
         for b, (start, end) in enumerate(zip(offsets[t].tolist(), ends)):
             close(got[b, t], want[start:end].sum(0), f"bag {b} of table {t}")
+    short = [(ids[0], offsets[0]), (ids[1], offsets[1]), (ids[2], offsets[2], weights[:-1])]
+    rejects(lambda: tables(short), (ValueError,), "table 2")
     none = subject.ids([])
     assert not tables([(none, subject.ids([0, 0]))] * 3).any(), "empty bags are not zero"
     assert tables([(none, none)] * 3).shape == (0, 3, D), "no bag at all has the wrong shape"

@@ -12,7 +12,7 @@ from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.dlrm.runs import store
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.experiment import describe_run, run
+from embpress.dlrm.runs.experiment import describe_data, describe_run, run
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
@@ -56,7 +56,10 @@ def compare(
         paths.setdefault(found.id, []).append(path)
         if found.ok or found.id not in runs:
             runs[found.id] = found
-    todo = [(spec, seed, describe_run(data, spec, settings, seed, command)) for seed in seeds for spec in methods]
+    described = describe_data(data)
+    todo = [
+        (spec, seed, describe_run(data, spec, settings, seed, command, described)) for seed in seeds for spec in methods
+    ]
     check_comparable([*runs.values(), todo[0][2]], folder)
     hot: dict[str, Any] | None = None
     for number, (spec, seed, about) in enumerate(todo, 1):

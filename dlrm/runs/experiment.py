@@ -91,8 +91,10 @@ def describe_data(data: ClickData) -> DataRecord:
     )
 
 
-def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: int, command: str) -> Run:
-    """What of a run is known before it; it stands as failed."""
+def describe_run(
+    data: ClickData, spec: MethodSpec, settings: Settings, seed: int, command: str, described: DataRecord | None = None
+) -> Run:
+    """What of a run is known before it; it stands as failed. `described` are the data where that has been done."""
     return Run(
         method=str(spec),
         name=spec.name,
@@ -101,7 +103,7 @@ def describe_run(data: ClickData, spec: MethodSpec, settings: Settings, seed: in
         plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
-        data=describe_data(data),
+        data=described or describe_data(data),
         model=describe(settings),
         training={
             "optimizer": settings.optimizer,

@@ -2,8 +2,20 @@
 
 import pytest
 import torch
+from torch import nn
 
-from embpress.compressors import TableCollection, TableConfig, create, parse, plan
+from embpress.compressors import (
+    InputError,
+    Plan,
+    TableCollection,
+    TableConfig,
+    TablePlan,
+    compress_model,
+    create,
+    parse,
+    plan,
+)
+from embpress.compressors.ledger import held_bytes
 
 CONFIGS = [TableConfig(5000, 16, "a"), TableConfig(300, 16, "b"), TableConfig(20, 16, "small")]
 
@@ -61,3 +73,35 @@ def test_shared_memory_is_rounded_once():
     tables = TableCollection.build(CONFIGS[:2], "robe:size=1000+bf16", generator=seeded())
     folded = tables.fold()
     assert folded.serving_bytes == tables.serving_bytes == 2 * 1000 + 8 * 3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rowwise_adagrad", "adam"])
+@pytest.mark.parametrize("method", ["full", "hash", "robe:size=1000", "mlet", "tt:rank=4"])
+def test_training_costs_what_the_method_costs(method, optimizer):
+    plain = TableCollection.build(CONFIGS, method, device="meta").ledger(optimizer, 64)
+    half = TableCollection.build(CONFIGS, f"{method}+bf16", device="meta").ledger(optimizer, 64)
+    assert half.training_bytes == plain.training_bytes
+    assert half.serving_bytes < plain.serving_bytes
+
+
+def test_modules_that_share_a_modified_table_pool_as_each_says():
+    model = nn.ModuleDict({name: nn.EmbeddingBag(3000, 8, mode=name) for name in ("sum", "mean")})
+    model["mean"].weight = model["sum"].weight
+    compress_model(model, "robe:size=4000+bf16", generator=seeded())
+    ids, offsets = torch.tensor([1, 2, 3, 4]), torch.tensor([0, 3])
+    lengths = torch.tensor([[3.0], [1.0]])
+    torch.testing.assert_close(model["mean"](ids, offsets) * lengths, model["sum"](ids, offsets))
+
+
+def test_groups_that_fold_to_one_kind_fold_together():
+    tables = [TablePlan(c, 16, parse(m), 1) for c, m in zip(CONFIGS, ("mlet+bf16", "full+bf16", "mlet:k=128+bf16"))]
+    collection = TableCollection.build(CONFIGS, Plan(tuple(tables)), generator=seeded()).eval()
+    ids = torch.stack([torch.arange(20) * 7 % n for n, _, _ in CONFIGS], 1)
+    folded = collection.fold()
+    torch.testing.assert_close(folded(ids), collection(ids).detach(), atol=0.02, rtol=0.02)
+    assert folded.serving_bytes == collection.serving_bytes == held_bytes(folded)
+
+
+def test_the_same_modifier_twice_is_refused():
+    with pytest.raises(InputError, match="twice"):
+        parse("robe+bf16+bf16")

@@ -114,6 +114,8 @@ def test_a_plan_for_another_model_is_refused_by_the_table(tmp_path):
         (lambda plan: plan["tables"][0]["knobs"].update(rnak=3), "table 1.*'rnak'"),
         (lambda plan: plan["tables"][0].update(num_embeddings="many"), "table 1.*whole"),
         (lambda plan: plan["tables"].__setitem__(2, 7), "table 3"),
+        (lambda plan: plan["tables"][0]["knobs"].update(rank=1.5), "table 1.*'rank'"),
+        (lambda plan: plan["tables"][2]["knobs"].update(memory=[1, 2]), "table 3.*'memory'"),
     ],
 )
 def test_a_damaged_file_is_one_sentence_that_names_the_table(change, words, tmp_path):
@@ -151,3 +153,29 @@ def test_compress_model_takes_a_plan(tmp_path):
     assert done["note"].tolist() == ["", "", "full in the plan"]
     assert isinstance(model["c"], nn.Embedding)
     assert model["a"](torch.tensor([1, 2])).shape == (2, 8)
+
+
+def test_tables_without_names_are_matched_by_their_order():
+    configs = [TableConfig(3000, 16), TableConfig(5000, 16)]
+    made = Plan(tuple(TablePlan(c, 16, parse(m), 1) for c, m in zip(configs, ("tt:rank=2", "full"))))
+    tables = TableCollection.build(configs, made)
+    assert [table.spec_name for table in tables.tables] == ["tt", "full"]
+    with pytest.raises(InputError, match="2 tables"):
+        made.on([*configs, TableConfig(9, 16)])
+
+
+def test_an_edited_plan_is_sized_anew_and_its_parts_add_up(tmp_path):
+    plan(parse("robe:z=8"), CONFIGS, ratio=7).save(tmp_path / "plan.json")
+    value = json.loads((tmp_path / "plan.json").read_text())
+    value["tables"][0] |= {"method": "tt", "knobs": {"rank": 3}, "bytes": 7}
+    (tmp_path / "plan.json").write_text(json.dumps(value))
+    made = plan(parse(f"plan:{tmp_path / 'plan.json'}"), CONFIGS)
+    tables = TableCollection.build(CONFIGS, made)
+    assert sum(table.bytes for table in made.tables) == tables.serving_bytes
+    assert made.tables[0].bytes == tables.tables[0].ledger().serving_bytes
+
+
+@pytest.mark.parametrize(("name", "value"), [("ratio", 0.5), ("ratio", 0), ("ratio", float("nan")), ("budget", 0)])
+def test_a_size_that_is_none_is_refused(name, value):
+    with pytest.raises(InputError, match=f"a {name} is"):
+        plan(parse("tt"), CONFIGS, **{name: value})
