@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from embpress.compressors.bags import Bags, as_int64, canonical, check_ids
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import shown
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # to_dense works through this many rows at a time
 _CHUNK = 1 << 16
+MAX_ROWS = 1 << 40
 # arguments of `nn.EmbeddingBag` that compressed tables do not have, with the values that ask for nothing
 REFUSED: dict[str, float | bool | None] = {"max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
 
@@ -95,6 +97,8 @@ class Compressor(nn.Module):
             raise InputError(
                 f"{name}: a table needs at least one row and one column, got {num_embeddings} × {embedding_dim}"
             )
+        if num_embeddings > MAX_ROWS:
+            raise InputError(f"{name}: a table has at most 2^40 rows, got {shown(num_embeddings)}")
         if mode not in ("sum", "mean"):
             raise InputError(f"{name}: mode={mode!r} is not supported, only 'sum' and 'mean' are")
         if padding_idx is not None:

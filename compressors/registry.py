@@ -62,8 +62,11 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             if module.name not in self._imported:
-                importlib.import_module(f"{self.package}.{module.name}")
                 self._imported.add(module.name)
+                try:
+                    importlib.import_module(f"{self.package}.{module.name}")
+                except Exception as error:  # the others go on; its reason is shown where it is asked for
+                    self.broken[module.name] = f"{type(error).__name__}: {error}"
 
     def _load(self, name: str) -> None:
         """Imports the plug-in `name`; one that does not load is remembered as broken."""
@@ -97,7 +100,7 @@ class Registry(Generic[T]):
         self._discover()
         self._load(name)
         if name in self.broken:
-            raise InputError(f"the plug-in {name!r} does not load: {self.broken[name]}")
+            raise InputError(f"the {self.kind} {name!r} does not load: {self.broken[name]}")
         if name not in self.known:
             raise InputError(f"no {self.kind} {name!r}{nearest(name, [*self.known, *self.plug_ins()])}")
         return self.known[name]
@@ -127,7 +130,7 @@ def available() -> list[str]:
 
 
 def broken() -> dict[str, str]:
-    """Plug-ins that do not load, methods and modifiers, with the reason."""
+    """Files and plug-ins that do not load, methods and modifiers, with the reason."""
     METHODS.names()
     MODIFIERS.names()
     return METHODS.broken | MODIFIERS.broken

@@ -217,11 +217,11 @@ def typed(name: str, cls: type[Compressor], key: str, value: str) -> Any:
         else (hint,)
     )
     for kind in kinds:
+        if kind is int and value.removeprefix("-").isdigit():
+            return whole(value, f"{name}: the knob {key!r}", -INT64_MAX)
         try:
             if kind is bool:
                 return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
-            if kind is int:
-                return whole(value, key, -INT64_MAX)
             if kind in (float, str):
                 return kind(value)
             if typing.get_origin(kind) is tuple and "x" in value:

@@ -119,3 +119,5 @@ def _check(c: int, parts: int) -> None:
         raise InputError(f"qr: parts={parts}, at least two tables are needed")
     if c < 1:
         raise InputError(f"qr: c={c}, at least one row is needed")
+    if (parts - 1) * math.log2(c) >= 62:
+        raise InputError(f"qr: c={c} and parts={parts} tell more ids apart than there can be; fewer parts do")

@@ -176,7 +176,7 @@ def _fastest(ranked: Sequence[Summary], full: Summary | None) -> str:
         return "" if len(timed) == 1 else f"lookups of a batch of 128 are fastest with {row.label} ({time})"
     full_time = show(LOOKUP, full.mean(LOOKUP))
     if abs((row.mean(LOOKUP) or 0) / (full.mean(LOOKUP) or 1) - 1) < CLOSE:
-        return f"no method looks up a batch of 128 faster than full tables ({full_time})"
+        return f"no method looks up a batch of 128 noticeably faster than full tables ({full_time})"
     if (full.mean(LOOKUP) or 0) <= (row.mean(LOOKUP) or 0):
         return f"lookups of a batch of 128 are fastest with full tables ({full_time}), then {row.label} ({time})"
     return f"lookups of a batch of 128 are fastest with {row.label} ({time}, full tables {full_time})"

@@ -119,3 +119,14 @@ def test_a_plug_in_modifier_is_loaded_and_a_broken_one_is_named(dropped, monkeyp
     assert "odd" in compressors.broken()
     with pytest.raises(compressors.InputError, match="did you mean 'negated'"):
         parse("hash+negatd")
+
+
+def test_a_file_that_does_not_load_is_named_and_the_others_go_on(dropped, tmp_path):
+    (tmp_path / "method" / "torn.py").write_text("x = (")
+    try:
+        assert "SyntaxError" in compressors.broken()["torn"]
+        assert "scaled" in available()
+        with pytest.raises(compressors.InputError, match="'torn' does not load: SyntaxError"):
+            parse("torn")
+    finally:
+        METHODS.broken.pop("torn", None)

@@ -135,12 +135,15 @@ class Plan:
 
 def _table(entry: Any, where: str) -> TablePlan:
     try:
-        n, dim, width, size = (entry[key] for key in ("num_embeddings", "model_dim", "embedding_dim", "bytes"))
-        if not all(type(number) is int and number > 0 for number in (n, dim, width)) or type(size) is not int:
-            raise InputError("its sizes must be whole numbers")
-        modifiers = tuple(ModifierSpec(m["name"], _knobs(m["name"], modifier, m["knobs"])) for m in entry["modifiers"])
+        n, dim, width = (entry[key] for key in ("num_embeddings", "model_dim", "embedding_dim"))
+        if not all(type(number) is int and number > 0 for number in (n, dim, width)):
+            raise InputError("its sizes must be positive whole numbers")
+        written: list[dict[str, Any]] = [
+            {"name": m, "knobs": {}} if isinstance(m, str) else m for m in entry.get("modifiers", [])
+        ]
+        modifiers = tuple(ModifierSpec(m["name"], _knobs(m["name"], modifier, m["knobs"])) for m in written)
         method_ = MethodSpec(entry["method"], _knobs(entry["method"], method, entry["knobs"]), modifiers=modifiers)
-        return TablePlan(TableConfig(n, dim, str(entry["table"])), width, method_, size)
+        return TablePlan(TableConfig(n, dim, str(entry["table"])), width, method_, int(entry.get("bytes", 0)))
     except KeyError as error:
         raise InputError(f"{where}: {error} is missing") from None
     except (TypeError, AttributeError):

@@ -124,3 +124,8 @@ def test_budget_takes_the_smallest_c_that_fits(n, parts, ratio):
 def test_bad_knobs_are_named(spec, says):
     with pytest.raises(InputError, match=says):
         create(spec, 1000, 16)
+
+
+def test_digits_beyond_64_bits_are_refused():
+    with pytest.raises(InputError, match="parts=99"):
+        create("qr:parts=99", 1000, 16)
