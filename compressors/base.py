@@ -337,10 +337,7 @@ class Compressor(nn.Module):
         return own | {name: self.own(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)}
 
     def _owner(self, name: str, tensor: Tensor) -> int | None:
-        if not self.tags.shared_memory or "." in name:
-            return None
-        whole: Tensor = getattr(self, name)  # of tables that were folded one by one the memory is still the same
-        return id(whole) if whole.is_meta else whole.untyped_storage().data_ptr()
+        return id(getattr(self, name)) if self.tags.shared_memory and "." not in name else None
 
     def _weights(self) -> list[Entry]:
         named = {**self._own_parameters(), **dict(self.named_buffers())}
