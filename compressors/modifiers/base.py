@@ -34,8 +34,8 @@ class ModifierGroup(TableGroup):
         return self.inner(ids, offsets, weights)
 
     def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
-        """See `TableGroup.answer`."""
-        return self.inner.answer(ids, weights)
+        """See `TableGroup.answer`; by `forward`, which is what a subclass overrides."""
+        return self(ids, weights=weights)
 
     def routing_bytes(self) -> int:
         """Those of the group inside."""
