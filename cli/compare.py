@@ -129,7 +129,7 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
     from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
-    compressed = [spec for spec in specs if spec.modifiers or not spec.tags.uncompressed]
+    compressed = [spec for spec in specs if not spec.plain]
     for spec in compressed:
         try:
             build_tables(data, spec, settings, 0, device="meta")

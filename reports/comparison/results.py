@@ -83,7 +83,7 @@ def table_sizes(rows: Sequence[Summary]) -> str:
         sizes = []
         for row, tables in zip(shown, by_method):
             table_ = tables.get(feature)
-            mark = "" if row.is_full or table_ is None or table_.method != "full" else " †"
+            mark = "" if row.is_full or table_ is None or not table_.is_full else " †"
             left_full = left_full or bool(mark)
             sizes.append(show("serving_bytes", None if table_ is None else table_.serving_bytes) + mark)
         shape = features[feature].num_embeddings, features[feature].embedding_dim

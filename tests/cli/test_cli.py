@@ -347,5 +347,5 @@ def test_list_shows_every_method_with_knobs():
 
 def test_doctor_names_the_backends():
     shown = call("doctor").stdout
-    for word in ("torch", "op tt_embedding_bag", "FBGEMM", "CUDA"):
+    for word in ("torch", "op tt_embedding_bag", "full-tbe", "CUDA"):
         assert word in shown

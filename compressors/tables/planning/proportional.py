@@ -9,9 +9,8 @@ from typing import Any
 from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
 from embpress.compressors.ledger import Ledger
-from embpress.compressors.methods.full import Full
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
-from embpress.compressors.spec import MethodSpec, PlanFile, as_bytes, as_ratio
+from embpress.compressors.spec import PLAIN, MethodSpec, PlanFile, as_bytes, as_ratio
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 
 
@@ -61,7 +60,7 @@ def plan(
         spec = replace(spec, ratio=None, budget=None)
     if ratio is not None and budget is not None:
         raise InputError("give a ratio or a budget, not both")
-    keep = [False] * len(tables) if spec.cls is Full else kept_full(tables, min_rows, largest)
+    keep = [False] * len(tables) if spec.tags.plain else kept_full(tables, min_rows, largest)
     if (ratio is None and budget is None) or not spec.sizable:
         return _plan(spec, tables, [None if k else spec.knobs for k in keep])
     if ratio is None:
@@ -99,7 +98,7 @@ def _plan(
 ) -> Plan:
     """The plan of tables with these knobs, full where they are None, all of one width where one is given."""
     dims = [width or table.embedding_dim for table in tables]
-    methods = [MethodSpec("full") if own is None else replace(spec, knobs=dict(own)) for own in knobs]
+    methods = [PLAIN if own is None else replace(spec, knobs=dict(own)) for own in knobs]
     return sized(Plan(tuple(map(TablePlan, tables, dims, methods, [0] * len(dims)))))
 
 
