@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
+_NAME = 24  # characters of a name that stays in one piece where a table has to be narrower
 
 
 def console(stderr: bool = False) -> Console:
@@ -37,7 +38,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
     """A table with numbers to the right; `left` are the columns of text."""
     made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, header in enumerate(headers):
-        made.add_column(header, justify="left" if i in left else "right", overflow="fold")
+        name = i in left and max((len(row[i]) for row in rows), default=0) <= _NAME
+        made.add_column(header, justify="left" if i in left else "right", overflow="fold", no_wrap=name)
     for row in rows:
         made.add_row(*row)
     return made

@@ -40,6 +40,11 @@ class Summary:
         return records.asked_text(self.asked_ratio, self.asked_budget)
 
     @property
+    def threads_waited(self) -> bool:
+        """Whether in one of its runs threads waited for each other: its times are then too long."""
+        return any(run.threads_waited for run in self.runs)
+
+    @property
     def n(self) -> int:
         """How many seeds ended well."""
         return len(self.runs)

@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from embpress.compressors.errors import reachable_ratio
+from embpress.dlrm.training import waiting
 
 SCHEMA = "embpress-run/2"
 # what belongs to a method with its knobs, not to a seed: one seed measures it, the others take it over
@@ -135,6 +136,15 @@ class Run:
     def ok(self) -> bool:
         """Whether the run came to its end."""
         return self.status == "ok"
+
+    @property
+    def threads_waited(self) -> bool:
+        """Whether the threads of this run waited for each other, as on a busy machine: its times are then too long."""
+        if not self.ok or self.device != "cpu" or self.environment.get("threads") == 1 or not self.learning_curve:
+            return False
+        median, total = self.metrics.get("step_ms"), self.metrics.get("train_seconds")
+        known = median is not None and total is not None
+        return known and waiting.threads_wait(median / 1e3, total, self.learning_curve[-1].step)
 
     @cached_property
     def protocol(self) -> dict[str, Any]:

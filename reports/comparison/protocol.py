@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from embpress.compressors.guard import counted
 from embpress.dlrm.runs.comparable import protocol_key
 from embpress.dlrm.runs.record import DataRecord, Run
 from embpress.reports import numerals, records
@@ -50,9 +51,9 @@ def data_and_protocol(runs: Sequence[Run]) -> str:
     """Data, split, vocabulary, model and training."""
     data = runs[0].data
     about = data.about
-    vocabulary = [f"{sum(data.num_embeddings):,} rows in {len(data.num_embeddings)} tables"]
+    vocabulary = [f"{counted(sum(data.num_embeddings), 'row')} in {counted(len(data.num_embeddings), 'table')}"]
     if data.min_count is not None and data.min_count > 1:
-        vocabulary.append(f"ids seen fewer than {data.min_count} times in the rows trained on share row 0")
+        vocabulary.append(f"ids seen fewer than {counted(data.min_count, 'time')} in the rows trained on share row 0")
     pairs = [
         ("Data", f"{data.name}, {data.format}"),
         ("Fingerprint", data.fingerprint),

@@ -40,16 +40,28 @@ def main_table(rows: Sequence[Summary]) -> str:
         ]
         for row in rows
     ]
+    waited = waits(rows)
     asked = {row.asked for row in rows if row.asked}
     size = f"Asked size: {asked.pop()}. " if len(asked) == 1 else ""
     best = _best_auc(rows)
     reach = f" The data is synthetic; the best reachable test AUC on it is {best:.4f}." if best else ""
-    return (
-        f"{table(headers, body)}\n\n{size}Mean ± standard deviation over the seeds (sample, n − 1); one seed has no "
-        "spread. **Bold** differences are distinguishable from zero: the 95 % t interval over the paired seeds "
-        "excludes zero. No correction is made for many comparisons: about one in twenty excludes zero by chance."
-        f"{reach}"
+    spread = (
+        "Mean ± standard deviation over the seeds (sample, n − 1); one seed has no spread. **Bold** differences are "
+        "distinguishable from zero: the 95 % t interval over the paired seeds excludes zero. No correction is made for "
+        "many comparisons: about one in twenty excludes zero by chance."
+        if any(row.n > 1 for row in rows)
+        else "One seed was run, so there is no spread, and which differences are more than chance is unknown."
     )
+    return f"{table(headers, body)}\n\n{size}{spread}{reach}{f' {waited}.' if waited else ''}"
+
+
+def waits(rows: Sequence[Summary]) -> str:
+    """Whose times are too long, and why; empty where nothing waited."""
+    late = [row.label for row in rows if row.threads_waited]
+    if not late:
+        return ""
+    named = escape(", ".join(late))
+    return f"While these ran, threads waited for each other on a busy machine, and their times are too long: {named}"
 
 
 def meanings(rows: Sequence[Summary]) -> str:

@@ -78,5 +78,10 @@ def _notes(rows: list[Summary]) -> list[str]:
         star = "; * its 95 % interval excludes zero" if known else "; one seed, so chance is not ruled out"
         notes.append(f"Δ full: test AUC minus that of the full tables, mean over the shared seeds{star}")
     if any(LOOKUP in row.stats for row in rows):
-        notes.append(f"µs: {METRICS[LOOKUP].title.lower()}, all tables at once; AUC ± standard deviation over seeds")
+        notes.append(f"µs: {METRICS[LOOKUP].title.lower()}, all tables at once")
+    if any(stat.sd is not None for row in rows if (stat := row.stats.get("auc"))):
+        notes.append("AUC ± standard deviation over the seeds")
+    if any(row.threads_waited for row in rows):
+        late = ", ".join(row.label for row in rows if row.threads_waited)
+        notes.append(f"threads waited for each other on a busy machine, and times are too long: {late}")
     return notes

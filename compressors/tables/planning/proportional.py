@@ -8,6 +8,7 @@ from typing import Any
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
+from embpress.compressors.guard import counted, times
 from embpress.compressors.ledger import Ledger
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
 from embpress.compressors.spec import PLAIN, MethodSpec, PlanFile, as_bytes, as_ratio
@@ -73,7 +74,7 @@ def plan(
         return _narrower(spec, tables, keep, ratio, size)
     if all(keep):
         if ratio > 1:
-            why = f" (no table has {min_rows} rows: a smaller min_rows compresses smaller ones)"
+            why = f" (no table has {counted(min_rows, 'row')}: a smaller min_rows compresses smaller ones)"
             raise _unreachable(ratio, full_bytes, full_bytes, why)
         return _plan(spec, tables, [None] * len(tables))
     small = sum(4 * n * dim for (n, dim, _), k in zip(tables, keep) if k)
@@ -183,4 +184,6 @@ def _split(
 
 def _unreachable(ratio: float, full_bytes: int, smallest: int, why: str = "") -> BudgetError:
     shown = reachable_ratio(smallest, full_bytes)
-    return BudgetError(f"cannot reach {ratio:g}×, smallest reachable {shown:g}× ({smallest:,} bytes){why}", smallest)
+    return BudgetError(
+        f"cannot reach {times(ratio)}, smallest reachable {times(shown)} ({smallest:,} bytes){why}", smallest
+    )

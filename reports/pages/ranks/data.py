@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import counted
 from embpress.compressors.spec import MethodSpec, parse
 from embpress.dlrm.runs.comparable import most_shared
 from embpress.dlrm.runs.record import Asked, Run
@@ -189,7 +190,7 @@ def _default(name: str) -> Any:
 
 def _cache(spec: MethodSpec) -> str:
     rows, share = (spec.knobs.get(name) for name in _CACHE)
-    size = f"{rows:,} row{'s' if rows > 1 else ''}" if rows else f"{100 * share:.6g} %" if share else ""
+    size = counted(rows, "row") if rows else f"{100 * share:.6g} %" if share else ""
     if not size:
         return ""
     times: dict[str, object] = {name: spec.knobs[name] for name in ("warmup", "refresh") if name in spec.knobs}

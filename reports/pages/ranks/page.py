@@ -62,7 +62,9 @@ def make(plots: Path, runs: Sequence[Run]) -> str:
         "## Table",
         _table(found),
         "Mean ± standard deviation over the seeds; one seed has no spread. **Bold** differences to full tables are "
-        "beyond the spread of the seeds.",
+        "beyond the spread of the seeds."
+        if any(point.row.n > 1 for line in found.lines for point in line.points)
+        else "One seed was run, so there is no spread.",
     ]
     if found.left_out:
         parts.append(f"Not on this page: {escape('; '.join(found.left_out))}.")
