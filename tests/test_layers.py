@@ -6,7 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 LAYERS = ("kernels", "compressors", "dlrm", "reports", "cli")  # each may import those before it
 LONGEST = {**dict.fromkeys(LAYERS, 400), "tests": 500}  # lines

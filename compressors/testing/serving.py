@@ -97,13 +97,13 @@ def check_ledger(subject: Subject) -> None:
 def check_activations(subject: Subject) -> None:
     """What a forward keeps for its backward is in the ledger, within a factor of four."""
     table = subject.make(1009, 32)
-    own = {t.untyped_storage().data_ptr() for t in tensors_of(table, set())}
+    known = {t.untyped_storage().data_ptr() for t in tensors_of(table, set())}
     ids = torch.arange(512, device=subject.device).view(-1, 1)
-    own.add(ids.untyped_storage().data_ptr())  # the caller's
+    known.add(ids.untyped_storage().data_ptr())  # the caller's
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
+        if tensor.untyped_storage().data_ptr() not in known:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
@@ -128,8 +128,8 @@ def check_tags(subject: Subject) -> None:
     tags = subject.cls.tags
     for name, declared in (("for_budget", tags.for_budget), ("from_dense", tags.from_dense)):
         assert hasattr(subject.cls, name) == declared, f"tags.{name} is {declared}, which the class is not"
-    own = subject.cls.maintain is not Compressor.maintain
-    assert own == tags.maintain, f"tags.maintain is {tags.maintain}, which the class is not"
+    overridden = subject.cls.maintain is not Compressor.maintain
+    assert overridden == tags.maintain, f"tags.maintain is {tags.maintain}, which the class is not"
     assert (subject.cls.model_width(2, 2.0) != 2) == tags.saves_by_width, "tags.saves_by_width and model_width disagree"
     table = subject.make()
     known = table.parameters_by_name()

@@ -108,8 +108,8 @@ def touch(values: Tensor, target: Tensor) -> None:
 
 def gradients(table: Compressor) -> dict[str, Tensor]:
     """Gradients by parameter, written out where they are sparse."""
-    found = {}
+    grads = {}
     for name, parameter in table.named_parameters():
         if parameter.grad is not None:
-            found[name] = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
-    return found
+            grads[name] = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+    return grads

@@ -143,8 +143,9 @@ class Run:
         if not self.ok or self.device != "cpu" or self.environment.get("threads") == 1 or not self.learning_curve:
             return False
         median, total = self.metrics.get("step_ms"), self.metrics.get("train_seconds")
-        known = median is not None and total is not None
-        return known and waiting.threads_wait(median / 1e3, total, self.learning_curve[-1].step)
+        if median is None or total is None:
+            return False
+        return waiting.threads_wait(median / 1e3, total, self.learning_curve[-1].step)
 
     @cached_property
     def protocol(self) -> dict[str, Any]:

@@ -67,8 +67,8 @@ def waits(rows: Sequence[Summary]) -> str:
 def meanings(rows: Sequence[Summary]) -> str:
     """What each column of the main table says, and which way is better."""
     better = {"higher": "higher is better", "lower": "lower is better", None: ""}
-    found = [METRICS[name] for name in _COLUMNS if any(name in row.stats for row in rows)]
-    lines = [(f"{m.title}, {better[m.better]}" if m.better else m.title, m.meaning) for m in found]
+    metrics = [METRICS[name] for name in _COLUMNS if any(name in row.stats for row in rows)]
+    lines = [(f"{m.title}, {better[m.better]}" if m.better else m.title, m.meaning) for m in metrics]
     lines.append(_DIFFERENCE)
     lines.append(("Seeds", "Runs that ended well; each has its own data order and initial weights."))
     extra = (
@@ -106,7 +106,7 @@ def table_sizes(rows: Sequence[Summary]) -> str:
         sums = [sum(tables[f].serving_bytes for f in rest if f in tables) for tables in by_method]
         body.append([f"{len(rest)} smaller tables", f"{count:,}", numerals.MISSING, *map(numerals.size, sums)])
     whole = [sum(table.serving_bytes for table in tables.values()) for tables in by_method]
-    count = sum(found.num_embeddings for found in features.values())
+    count = sum(record.num_embeddings for record in features.values())
     body.append(["**All**", f"{count:,}", numerals.MISSING, *map(numerals.size, whole)])
     headers = ["Feature", "Rows", "Width", *(escape(row.label) for row in shown)]
     notes = ["Bytes to serve, first seed. Memory that tables share is divided among them in proportion to their size."]
@@ -141,17 +141,17 @@ def cell(row: Summary, name: str) -> str:
             return numerals.MISSING
         text = numerals.signed(difference.mean) + _spread(difference, 4)
         return f"**{text}**" if difference.distinguishable else text
-    found, metric = row.stats.get(name), METRICS[name]
-    if found is None:
+    stat, metric = row.stats.get(name), METRICS[name]
+    if stat is None:
         return numerals.MISSING
     if metric.unit in ("bytes", "×"):
-        return metric.format(found.mean)
-    decimals = numerals.decimals_of(found.mean) if metric.decimals is None else metric.decimals
-    return numerals.plain(found.mean, decimals) + _spread(found, decimals)
+        return metric.format(stat.mean)
+    decimals = numerals.decimals_of(stat.mean) if metric.decimals is None else metric.decimals
+    return numerals.plain(stat.mean, decimals) + _spread(stat, decimals)
 
 
-def _spread(found: Stat, decimals: int) -> str:
-    return "" if found.sd is None else f" ± {numerals.plain(found.sd, decimals)}"
+def _spread(stat: Stat, decimals: int) -> str:
+    return "" if stat.sd is None else f" ± {numerals.plain(stat.sd, decimals)}"
 
 
 def _best_auc(rows: Sequence[Summary]) -> float | None:

@@ -58,12 +58,12 @@ def _cells(row: Summary) -> list[str]:
     ]
 
 
-def _tight(found: Stat | None) -> str:
+def _tight(auc: Stat | None) -> str:
     """`0.7421 ±.0010`: the spread without its leading zero, as the columns are few."""
-    if found is None:
+    if auc is None:
         return numerals.MISSING
-    spread = "" if found.sd is None else " ±" + numerals.score(found.sd).removeprefix("0")
-    return numerals.score(found.mean) + spread
+    spread = "" if auc.sd is None else " ±" + numerals.score(auc.sd).removeprefix("0")
+    return numerals.score(auc.mean) + spread
 
 
 def _bare(name: str, row: Summary) -> str:

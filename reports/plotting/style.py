@@ -41,16 +41,16 @@ def looks(rows: Sequence[Summary], width: int = 30) -> dict[str, Look]:
     by its name: then the next that is free. Further rows of a method follow in the colours that are left.
     """
     names = dict(zip((row.label for row in rows), short_labels([row.label for row in rows], width)))
-    found = {row.label: Look(names[row.label], FULL, "*", "-") for row in rows if row.is_full}
+    styles = {row.label: Look(names[row.label], FULL, "*", "-") for row in rows if row.is_full}
     others = sorted((row for row in rows if not row.is_full), key=lambda row: (row.name, len(row.label), row.label))
     first = {row.name: row.label for row in reversed(others)}  # the shortest label of each method
     used = [0] * len(_COLOURS)
     for row in sorted(others, key=lambda row: first[row.name] != row.label):
         start = _colour_of(row.name)
         colour = min(range(len(used)), key=lambda c: (used[c], (c - start) % len(used)))
-        found[row.label] = _look(colour, used[colour], names[row.label])
+        styles[row.label] = _look(colour, used[colour], names[row.label])
         used[colour] += 1
-    return found
+    return styles
 
 
 def look(i: int, label: str) -> Look:

@@ -99,7 +99,7 @@ def _plan(
 ) -> Plan:
     """The plan of tables with these knobs, full where they are None, all of one width where one is given."""
     dims = [width or table.embedding_dim for table in tables]
-    methods = [PLAIN if own is None else replace(spec, knobs=dict(own)) for own in knobs]
+    methods = [PLAIN if table_knobs is None else replace(spec, knobs=dict(table_knobs)) for table_knobs in knobs]
     return sized(Plan(tuple(map(TablePlan, tables, dims, methods, [0] * len(dims)))))
 
 
@@ -141,10 +141,10 @@ def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool],
     knobs = [None if k else spec.knobs for k in keep]
     if spec.modifiers:
         for width in range(max(widths), 0, -1):
-            made = _plan(spec, tables, knobs, width)
-            if sum(table.bytes for table in made.tables) <= size:
-                return made
-        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in made.tables))
+            narrow = _plan(spec, tables, knobs, width)
+            if sum(table.bytes for table in narrow.tables) <= size:
+                return narrow
+        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in narrow.tables))
     try:
         width = spec.cls.model_width(max(widths), ratio)
     except BudgetError:

@@ -56,11 +56,11 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     for tick in grid[0].get_yticklabels():
         tick.set_parse_math(False)
     grid[0].set_ylim(len(shown) - 0.4, -0.6)
-    late = "\nThreads waited for each other on a busy machine: these times are too long"
+    busy = "\nThreads waited for each other on a busy machine: these times are too long"
     where = sorted({row.device for row in shown if row.device})
     fig.supxlabel(
         f"Time of one lookup call for all tables{' on ' + ', '.join(where) if where else ''} (log scale); "
-        f"bar and number: p50 in µs, whisker: p99{late if any(row.threads_waited for row in shown) else ''}",
+        f"bar and number: p50 in µs, whisker: p99{busy if any(row.threads_waited for row in shown) else ''}",
         fontsize=10,
     )
     fig.suptitle(TITLE, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
@@ -81,8 +81,8 @@ def _ends(times: Sequence[float]) -> tuple[float, float]:
 def _ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     per_decade = (1,) if math.log10(high / low) > 1.6 else (1, 3)
-    found = [t for k in decades for m in per_decade if low <= (t := m * 10.0**k) <= high]
-    return found[:: -(-len(found) // _MAX_TICKS)]
+    ticks = [t for k in decades for m in per_decade if low <= (t := m * 10.0**k) <= high]
+    return ticks[:: -(-len(ticks) // _MAX_TICKS)]
 
 
 def _time(value: float) -> str:
