@@ -81,6 +81,14 @@ def check_ledger(subject: Subject) -> None:
         "adam": lambda: torch.optim.Adam(trained, 0.1),
     }
     assert set(makers) <= set(OPTIMIZERS)
+    by_name = table.parameters_by_name()
+    wanted = {  # one number a row of a table of rows, one an element of all else
+        name: p.element_size() * (p.shape[0] if name in subject.cls.row_parameters else p.numel())
+        for name, p in by_name.items()
+        if p.requires_grad
+    }
+    said = table.ledger("rowwise_adagrad").training_bytes - ledger.training_bytes
+    assert said == sum(wanted.values()), f"rowwise_adagrad state: the ledger says {said}, not {wanted}"
     for name, maker in makers.items():
         optimizer = maker()
         optimizer.step()

@@ -43,7 +43,7 @@ class Subject:
 
     @property
     def served_error(self) -> float:
-        """The most that folding may change an element, relative to the largest."""
+        """By how much folding may change an element, relative to the largest."""
         return sum(one.cls.served_error for one in self.modifiers)
 
     def ids(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
