@@ -238,6 +238,11 @@ class Compressor(Configured):
     # --- sizes by arithmetic ------------------------------------------------------------------------------------------
 
     @classmethod
+    def unavailable(cls, device: torch.device | str = "cpu") -> str | None:
+        """Why the method cannot be used on a device, in words; None where it can."""
+        return None
+
+    @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
         """Serving bytes in float32 of the table these knobs make, by arithmetic alone."""
         meta = cls(num_embeddings, embedding_dim, device="meta", **knobs)

@@ -250,6 +250,11 @@ class FullTBE(Compressor):
         return [*entries, Entry("TBE bookkeeping", self.kernel.bookkeeping_bytes(), owner=id(self.kernel))]
 
     @classmethod
+    def unavailable(cls, device: torch.device | str = "cpu") -> str | None:
+        """Why FBGEMM cannot be used on a device, or None where it can."""
+        return available(device)
+
+    @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
         """`4 n D` bytes."""
         return 4 * num_embeddings * embedding_dim

@@ -195,8 +195,8 @@ def _best(drawn: Tensor, row_ranges: Sequence[tuple[int, int]], size: int, z: in
     ids = torch.cat([torch.arange(start, start + count) for (start, _), count in zip(row_ranges, counts)])
     weight = torch.cat([1 / torch.arange(1, count + 1, dtype=torch.float64) for count in counts])
 
-    places = (size - z) // z + 1
-    expected = places * (1 - (1 - 1 / places) ** len(ids))
+    cells_in_all = (size - z) // z + 1
+    expected = cells_in_all * (1 - (1 - 1 / cells_in_all) ** len(ids))
 
     def quality(coefficients: Tensor) -> tuple[bool, float]:
         begin = robe_hash(ids, 0, coefficients, size - z + 1)
