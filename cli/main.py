@@ -6,14 +6,12 @@ import ast
 import errno
 import importlib
 import os
-import pkgutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-import embpress.cli
+from embpress.kernels import found
 
 
 class Mistake(click.ClickException):
@@ -32,13 +30,10 @@ def commands() -> dict[str, str]:
     A file with `_` in its name holds a part of a command.
     """
     texts = {}
-    for module in pkgutil.iter_modules(embpress.cli.__path__):
-        spec = module.module_finder.find_spec(module.name, None)
-        if spec is None or spec.origin is None:
-            continue
-        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.name == "command" and "_" not in module.name:
-                texts[module.name] = (ast.get_docstring(node) or "").split("\n")[0]
+    for name in found.names("embpress.cli"):
+        for node in found.tree("embpress.cli", name).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "command" and "_" not in name:
+                texts[name] = (ast.get_docstring(node) or "").split("\n")[0]
     return texts
 
 
