@@ -48,7 +48,15 @@ class Commands(click.Group):
         """The command of module `embpress.cli.<name>`."""
         if cmd_name not in commands():
             return None
-        return importlib.import_module(f"embpress.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"embpress.cli.{cmd_name}").command
+        flags = [flag for parameter in command.params for flag in parameter.opts]
+        for flag in flags:
+            if flags.count(flag) > 1:
+                raise Mistake(
+                    f"embpress {cmd_name} has two options {flag}: a data format or a click model that lies in "
+                    "its folder must call its own otherwise"
+                )
+        return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Names the nearest command for one that is not there."""

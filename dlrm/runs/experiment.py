@@ -22,7 +22,7 @@ from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import Progress, RunFailed, train
-from embpress.dlrm.training.model import build, describe
+from embpress.dlrm.training.model import build, describe, describe_training
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
 
@@ -105,13 +105,7 @@ def describe_run(
         asked=Asked(*asked_size(spec, settings)),
         data=described or describe_data(data),
         model=describe(settings),
-        training={
-            "optimizer": settings.optimizer,
-            "learning_rate": settings.learning_rate,
-            "batch_size": settings.batch_size,
-            "epochs": settings.epochs,
-            **({"amp": "bfloat16"} if settings.amp else {}),
-        },
+        training=describe_training(settings),
         environment=environment(settings.device),
         backend="torch",
         device=settings.device,

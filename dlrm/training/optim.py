@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adagrad, Optimizer
+from torch.optim import SGD, Adagrad, Adam, Optimizer, SparseAdam
 
 from embpress.compressors import optimizer_groups
 
@@ -62,7 +62,7 @@ class TableAdagrad(Optimizer):
 
 
 def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[Optimizer]:
-    """The optimizers of a model: `sgd`, `adagrad` or `rowwise_adagrad`, one learning rate.
+    """The optimizers of a model, one of `settings.OPTIMIZERS`, one learning rate.
 
     Row-wise Adagrad is for tables of rows; other parameters get Adagrad. Fused tables update themselves.
     """
@@ -72,6 +72,9 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     if name == "sgd":
         optimizers: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
         return [*optimizers, SGD(other, learning_rate, foreach=True)]
+    if name == "adam":
+        optimizers = [SparseAdam(sparse, learning_rate)] if sparse else []
+        return [*optimizers, Adam(other, learning_rate, foreach=True)]
     rowwise = name == "rowwise_adagrad"
     by_row = sparse + (rows if rowwise else [])
     optimizers = [TableAdagrad(by_row, learning_rate, rowwise)] if by_row else []
