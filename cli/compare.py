@@ -101,9 +101,14 @@ def run_all(
         out.print(f"joins {present} run{'s' if present > 1 else ''} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
-        for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
-            progress.log(_line(step.run, step.kept, step.number, step.total))
-            waited |= not step.kept and settings.threads > 1 and _waited(step.run)
+        try:
+            for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
+                progress.log(_line(step.run, step.kept, step.number, step.total))
+                waited |= not step.kept and settings.threads > 1 and _waited(step.run)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Interrupted: runs that ended are saved in {folder}; the same command goes on from there."
+            ) from None
         if waited:
             progress.log(
                 f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "

@@ -37,6 +37,16 @@ def commands() -> dict[str, str]:
     return texts
 
 
+class Interrupted(click.ClickException):
+    """Ctrl-C: one sentence, and the exit status that shells give an interrupted program."""
+
+    exit_code = 130
+
+    def show(self, file: Any = None) -> None:
+        """The sentence, on standard error; it is no error."""
+        click.echo(self.format_message(), err=True)
+
+
 class Commands(click.Group):
     """Loads a command's module when it is asked for, so that help does not wait for torch."""
 
@@ -77,6 +87,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
             raise
+        except KeyboardInterrupt as stop:
+            raise Interrupted(str(stop) or "Interrupted.") from None
         except Exception as error:
             from embpress.kernels.errors import EmbpressError
 
