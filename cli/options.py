@@ -171,12 +171,11 @@ def out_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
         InputError: it cannot be written.
     """
     from embpress.compressors.guard import path
-    from embpress.dlrm.runs.record import fingerprint, protocol
-    from embpress.dlrm.runs.store import check_writable
+    from embpress.dlrm.runs.record import protocol
+    from embpress.dlrm.runs.store import check_writable, default_folder
     from embpress.dlrm.training.model import describe, describe_training
 
     shared = protocol(data.fingerprint, describe(settings), describe_training(settings))
-    name = f"{data.name}-{fingerprint(shared)[:6]}"
-    folder = Path("runs") / name if asked is None else path(asked, "--out")
+    folder = default_folder(data.name, shared) if asked is None else path(asked, "--out")
     check_writable(folder)
     return folder

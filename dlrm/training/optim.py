@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,14 +69,12 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     """
     groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
     sparse, rows = groups.get("sparse", []), groups.get("rows", [])
-    other = rows + groups.get("tables", []) + groups.get("dense", [])
-    if name == "sgd":
-        optimizers: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
-        return [*optimizers, SGD(other, learning_rate, foreach=True)]
-    if name == "adam":
-        optimizers = [SparseAdam(sparse, learning_rate)] if sparse else []
-        return [*optimizers, Adam(other, learning_rate, foreach=True)]
+    other = groups.get("tables", []) + groups.get("dense", [])
     rowwise = name == "rowwise_adagrad"
-    by_row = sparse + (rows if rowwise else [])
-    optimizers = [TableAdagrad(by_row, learning_rate, rowwise)] if by_row else []
-    return [*optimizers, Adagrad(other[len(rows) :] if rowwise else other, learning_rate, foreach=True)]
+    by_row, rest = (sparse + rows, other) if rowwise else (sparse, rows + other)
+    kinds: dict[str, tuple[Any, Any]] = {
+        "sgd": (SGD, partial(SGD, foreach=True)),
+        "adam": (SparseAdam, partial(Adam, foreach=True)),
+    }
+    own, common = kinds.get(name, (partial(TableAdagrad, rowwise=rowwise), partial(Adagrad, foreach=True)))
+    return [make(params, lr=learning_rate) for make, params in ((own, by_row), (common, rest)) if params]
