@@ -95,7 +95,7 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         task,
         train,
         valid,
-        tuple(TableConfig(*module.weight.shape, name) for name, module in tables.items()),
+        tuple(TableConfig(module.num_embeddings, module.embedding_dim, name) for name, module in tables.items()),
         lookups,
         DataRecord(
             name=task.name,
