@@ -1,0 +1,111 @@
+"""Which of a model's tables a method can hold, and the plan for all of them under one total."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.guard import listed
+from embpress.compressors.methods.full import Full
+from embpress.compressors.sizes import for_budget, min_bytes, serving_size
+from embpress.compressors.spec import MethodSpec, PlanFile
+from embpress.compressors.tables.conversion.find import Found
+from embpress.compressors.tables.planning.plan import Plan
+from embpress.compressors.tables.planning.proportional import kept_full, plan, sized
+
+
+def planned(
+    found: Sequence[Found],
+    method: MethodSpec | Plan,
+    *,
+    ratio: float | None,
+    budget: int | None,
+    min_rows: int,
+    largest: int | None,
+) -> Plan:
+    """The plan for all tables, those that stay as they are among them; each of these has its note afterwards.
+
+    Raises:
+        InputError, BudgetError: as `compress_model`.
+    """
+    if isinstance(method, (Plan, PlanFile)):
+        return _as_written(found, method if isinstance(method, Plan) else Plan.read(method.path))
+    for table in found:
+        if not table.note:
+            rows = table.config.num_embeddings
+            table.note = f"under {min_rows} rows" if rows < min_rows else _unfit(method, table, ratio or budget)
+    few = {f"under {min_rows} rows"}
+    refused = [table for table in found if table.note and table.note not in few]
+    _refuse_if_all(found, refused)
+    configs = [table.config for table in found]
+    full = [t for t, table in enumerate(found) if table.note]
+    try:
+        made = plan(method, configs, ratio=ratio, budget=budget, min_rows=min_rows, largest=largest, full=full)
+    except BudgetError as error:
+        why = f"; left full: {_listed(refused)}" if refused else ""
+        raise BudgetError(f"{error}{why}", error.smallest) from None
+    if any(table.embedding_dim != table.config.embedding_dim for table in made.tables):
+        raise InputError(
+            f"{method.name} reaches a ratio only by a smaller width, and a model that is there already fixes its "
+            "width: give no ratio, or build the model at the smaller width"
+        )
+    for table, stays in zip(found, kept_full(configs, min_rows, largest, full)):
+        if stays and not table.note:
+            table.note = f"not among the {largest} largest"
+    chosen = {t: table for t, table in enumerate(found) if not table.note}
+    if method.tags.shared_memory and sum(made.tables[t].bytes for t in chosen) > sum(map(_full_bytes, chosen.values())):
+        for table in chosen.values():
+            table.note = f"{method} would be larger than all full tables together"
+        _refuse_if_all(found, [table for table in found if table.note not in few])
+    return made
+
+
+def _as_written(found: Sequence[Found], written: Plan) -> Plan:
+    """A plan that says everything itself, over all tables; one that stays as it is need not be in it."""
+    names = {table.config.name for table in written.tables}
+    absent = [table for table in found if table.note and table.config.name not in names]
+    made = sized(written.on([table.config for table in found if table not in absent]))
+    rest = iter(made.tables)
+    entries = {table.config.name: entry for table in found if table not in absent for entry in [next(rest)]}
+    for table in found:
+        entry = entries.get(table.config.name)
+        plain = entry is None or (entry.method.cls is Full and not entry.method.modifiers)
+        if table.note and not plain:
+            raise InputError(f"the plan compresses {table.config.name!r}, which stays full: {table.note}")
+        table.note = table.note or ("full in the plan" if plain else "")
+    rest_full = plan(MethodSpec("full"), [table.config for table in absent]).tables if absent else ()
+    entries |= {entry.config.name: entry for entry in rest_full}
+    return Plan(tuple(entries[table.config.name] for table in found))
+
+
+def _unfit(method: MethodSpec, table: Found, size: float | None) -> str:
+    """Why the method cannot hold a table in fewer bytes than it has now, or nothing."""
+    n, dim, _ = table.config
+    asked = size is not None or method.ratio is not None or method.budget is not None
+    spec = replace(method, ratio=None, budget=None)
+    try:
+        if not (asked and spec.sizable):
+            least = serving_size(spec, n, dim, spec.knobs)
+        elif spec.tags.saves_by_width:
+            return ""
+        else:
+            least = serving_size(spec, n, dim, for_budget(spec, n, dim, min_bytes(spec, n, dim)))
+    except InputError as error:
+        return f"{spec} cannot hold it: {error}"
+    if least > _full_bytes(table) and not spec.tags.shared_memory and not spec.tags.uncompressed:
+        return f"{spec} would be larger than the full table"
+    return ""
+
+
+def _full_bytes(table: Found) -> int:
+    return 4 * table.config.num_embeddings * table.config.embedding_dim
+
+
+def _refuse_if_all(found: Sequence[Found], refused: Sequence[Found]) -> None:
+    if len(refused) == len(found):
+        raise InputError(f"no embedding of the model can be replaced: {_listed(found)}")
+
+
+def _listed(tables: Sequence[Found]) -> str:
+    return listed([f"{table.config.name} ({table.note})" for table in tables])
