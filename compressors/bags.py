@@ -1,9 +1,8 @@
-"""Turns the arguments of `nn.EmbeddingBag.forward` into one canonical form, and checks them."""
+"""Checks the arguments of `nn.EmbeddingBag.forward` and turns them into those of a group."""
 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,20 +11,6 @@ from embpress.kernels.errors import IdOutOfRange
 from embpress.kernels.reference import check_offsets
 
 _INTEGERS = (torch.int64, torch.int32)
-
-
-class Bags(NamedTuple):
-    """Ids in bags, checked.
-
-    Attributes:
-        ids: `(N,)` int64, ids equal to `padding_idx` already removed.
-        offsets: `(B + 1,)` int64 with the last offset; None where every id is a bag of its own (`N = B`).
-        weights: `(N,)` per-sample weights, or None.
-    """
-
-    ids: Tensor
-    offsets: Tensor | None
-    weights: Tensor | None
 
 
 def looks_at(values: Tensor) -> bool:
@@ -94,47 +79,28 @@ def check_form(
             raise ValueError(f"offsets is empty but the input holds {input.shape[0]} ids")
 
 
-def canonical(
-    input: Tensor,
-    offsets: Tensor | None,
-    per_sample_weights: Tensor | None,
-    *,
-    num_embeddings: int,
-    mode: str,
-    include_last_offset: bool,
-    padding_idx: int | None,
-) -> Bags:
-    """The canonical form of `(input, offsets, per_sample_weights)` with `nn.EmbeddingBag`'s rules.
+def as_bags(
+    input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, include_last_offset: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The arguments of `nn.EmbeddingBag.forward`, of right form, as those of a group of one table.
 
-    Raises:
-        ValueError: shapes or offsets that do not fit together, weights with another mode than `sum`.
-        TypeError: ids or offsets that are not int32 or int64.
-        IndexError: an id out of range.
+    Returns:
+        Ids `(B, 1)` where each is a bag of its own, without offsets; else ids `(N,)` and all offsets `(B + 1,)` int64.
+        Weights have the shape of the ids.
     """
-    check_form(input, offsets, per_sample_weights, mode=mode, include_last_offset=include_last_offset)
-    if per_sample_weights is not None:
-        per_sample_weights = per_sample_weights.reshape(-1)
-    ids = input.long()
-    if offsets is None:
-        batch, length = ids.shape
-        bounds = None if length == 1 else torch.arange(0, batch * length + 1, max(length, 1), device=ids.device)
-        if length == 0:
-            bounds = torch.zeros(batch + 1, dtype=torch.int64, device=ids.device)
-        ids = ids.reshape(-1)
-    else:
+    if offsets is not None:
         offsets = offsets.long()
         if not include_last_offset:
-            offsets = torch.cat([offsets, offsets.new_full((1,), ids.shape[0])])
-        bounds = whole_offsets(offsets, ids.shape[0])
-    check_ids(ids, num_embeddings)
-    if padding_idx is not None:
-        keep = ids != padding_idx
-        if bounds is None:
-            bounds = torch.arange(ids.shape[0] + 1, device=ids.device)
-        bounds = torch.nn.functional.pad(keep.cumsum(0), (1, 0))[bounds]
-        ids = ids[keep]
-        per_sample_weights = None if per_sample_weights is None else per_sample_weights[keep]
-    return Bags(ids, bounds, per_sample_weights)
+            offsets = torch.cat([offsets, offsets.new_full((1,), input.shape[0])])
+        return input, offsets, per_sample_weights
+    batch, length = input.shape
+    if length == 1:
+        return input, None, per_sample_weights
+    if length == 0:
+        offsets = torch.zeros(batch + 1, dtype=torch.int64, device=input.device)
+    else:
+        offsets = torch.arange(0, batch * length + 1, length, device=input.device)
+    return input.reshape(-1), offsets, None if per_sample_weights is None else per_sample_weights.reshape(-1)
 
 
 def whole_offsets(offsets: Tensor, size: int) -> Tensor:

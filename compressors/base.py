@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self
 
-from embpress.compressors.bags import Bags, as_int64, canonical, check_ids
+from embpress.compressors.bags import as_bags, as_int64, check_form, check_ids
 from embpress.compressors.errors import InputError
+from embpress.compressors.frozen import frozen
+from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import shown
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
-from embpress.kernels.reference import pool
-
-if TYPE_CHECKING:
-    from embpress.compressors.group import TableGroup
 
 # to_dense works through this many rows at a time
 _CHUNK = 1 << 16
@@ -53,8 +50,8 @@ class TableOptions(TypedDict, total=False):
 class Compressor(nn.Module):
     """One embedding table of `num_embeddings` rows of width `embedding_dim`, held in less memory.
 
-    Called like `nn.EmbeddingBag`. A method subclasses it, registers itself and implements `_lookup` and
-    `reset_parameters`; everything else has a default.
+    Called like `nn.EmbeddingBag`. A method subclasses it, registers itself and implements `reset_parameters` and either
+    `_lookup` or a `group` that answers for many tables at once; everything else has a default.
 
     Class attributes:
         tags: what the method can do besides.
@@ -77,6 +74,14 @@ class Compressor(nn.Module):
     group: ClassVar[type[TableGroup] | None] = None
     modifiers: ClassVar[tuple[str, ...]] = ()  # what wraps the method, as written in a spec
     spec_name: ClassVar[str] = ""  # set by @register
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "_lookup" in vars(cls) and "group" not in vars(cls) and cls.group is not None:
+            raise TypeError(
+                f"{cls.__name__} overrides _lookup, which {cls.group.__name__} would not ask: give it a group of its "
+                "own, or group = None and all of _lookup"
+            )
 
     def __init__(
         self,
@@ -126,12 +131,10 @@ class Compressor(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define reset_parameters(generator)")
 
     def _lookup(self, ids: Tensor) -> Tensor:
-        """Rows of checked ids: `(N,)` int64 → `(N, D)`."""
-        raise TypeError(f"{type(self).__name__} does not define _lookup(ids)")
-
-    def _bag(self, bags: Bags) -> Tensor:
-        """Pooled rows of canonical bags, `(B, D)`; a method with a pooling op of its own overrides it."""
-        return pool(self._lookup(bags.ids), bags.offsets, bags.weights, self.mode == "mean")
+        """Rows of checked ids: `(N,)` int64 → `(N, D)`; by default the group's answer."""
+        if self.group is None:
+            raise TypeError(f"{type(self).__name__} defines neither _lookup(ids) nor a group")
+        return self.alone.rows(ids.unsqueeze(1)).squeeze(1)
 
     def _activation_bytes(self, batch_size: int) -> int:
         """Bytes that a forward of `batch_size` lookups makes and keeps for its backward: by default ids and rows."""
@@ -177,22 +180,15 @@ class Compressor(nn.Module):
         Raises:
             IndexError: an id out of range. ValueError, TypeError: arguments that do not fit together.
         """
-        return self._bag(
-            canonical(
-                input,
-                offsets,
-                per_sample_weights,
-                num_embeddings=self.num_embeddings,
-                mode=self.mode,
-                include_last_offset=self.include_last_offset,
-                padding_idx=self.padding_idx,
-            )
-        )
+        check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
+        bags = as_bags(input, offsets, per_sample_weights, self.include_last_offset)
+        return self.alone.forward(*bags).squeeze(1)  # not by a call, which costs what a small batch costs
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of ids: `(*)` int32 or int64 → `(*, D)`, differentiable; IndexError for an id out of range."""
         flat = as_int64(ids, "ids").reshape(-1)
-        check_ids(flat, self.num_embeddings)
+        if not self.alone.checks_ids:
+            check_ids(flat, self.num_embeddings)
         return self._lookup(flat).view(*ids.shape, self.embedding_dim)
 
     @torch.no_grad()
@@ -232,6 +228,11 @@ class Compressor(nn.Module):
         folded: Compressor = frozen(self)._disown().requires_grad_(False)
         folded._drop_training_state()
         return folded
+
+    @classmethod
+    def folds_apart(cls) -> bool:
+        """Whether `fold` makes something else of each table, so that their group does not go on as it is."""
+        return cls.fold is not Compressor.fold
 
     # --- sizes by arithmetic ------------------------------------------------------------------------------------------
 
@@ -282,6 +283,15 @@ class Compressor(nn.Module):
         """Bytes of one parameter element."""
         return next(iter(self._own_parameters().values())).element_size()
 
+    @property
+    def alone(self) -> TableGroup:
+        """The group of this one table, by which it answers when it is not asked through another."""
+        made: tuple[Compressor, TableGroup] | None = self.__dict__.get("_alone")
+        if made is None or made[0] is not self:  # a shallow copy makes its own
+            made = self, (self.group or TableGroup)([self], ["the table"], alone=True)
+            self.__dict__["_alone"] = made  # not through nn.Module, to which it would be a child
+        return made[1]
+
     def __getattr__(self, name: str) -> Any:
         """Parameters and buffers that a group owns are looked up there, so that whatever replaces them is seen."""
         if name in self.__dict__.get("_adopted", ()):
@@ -308,6 +318,7 @@ class Compressor(nn.Module):
         for tensors in (self._parameters, self._buffers):
             tensors.pop(name, None)
         self.__dict__["_group"] = group  # not through nn.Module, to which it would be a child
+        self.__dict__.pop("_alone", None)
         self._adopted[name] = part
 
     def _disown(self) -> Self:
@@ -315,6 +326,7 @@ class Compressor(nn.Module):
         tensors = {name: (self.own(name), getattr(self, name)) for name in self._adopted}
         self._adopted = {}
         self.__dict__.pop("_group", None)
+        self.__dict__.pop("_alone", None)
         for name, (own, whole) in tensors.items():
             if isinstance(whole, nn.Parameter):
                 self.register_parameter(name, nn.Parameter(own.detach(), requires_grad=whole.requires_grad))
@@ -363,13 +375,3 @@ class Compressor(nn.Module):
             f"{self.num_embeddings}, {self.embedding_dim}{knobs}, mode={self.mode!r}{padding}, "
             f"serving_bytes={serving}, ratio={full / serving:.3g}"
         )
-
-
-def frozen(module: Any) -> Any:
-    """A copy without gradients, in eval mode, whose tensors are those of `module`."""
-    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
-    memo.update({id(b): b for b in module.buffers()})
-    group = vars(module).get("_group")
-    if group is not None:
-        memo[id(group)] = group  # it is not copied: a table that leaves it refers to its memory
-    return copy.deepcopy(module, memo).eval()

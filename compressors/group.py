@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from embpress.compressors.bags import integers, looks_at, whole_offsets
-from embpress.compressors.base import Compressor, frozen
+from embpress.compressors.bags import check_ids, integers, looks_at, whole_offsets
+from embpress.compressors.frozen import frozen
 from embpress.compressors.integers import Integers
 from embpress.kernels.errors import IdOutOfRange
 from embpress.kernels.reference import pool
+
+if TYPE_CHECKING:
+    from embpress.compressors.base import Compressor
 
 
 class TableGroup(nn.Module):
@@ -20,38 +23,53 @@ class TableGroup(nn.Module):
 
     It owns their storage. Parameters named in the method's `stacked` become one parameter `(Σ rows, …)`, buffers named
     in `constants` one buffer `(T, …)`; the tables look them up here. A method with an op for many tables overrides
-    `rows`, and `lookups` or `bags`, in a subclass that its class names as `group`.
+    `rows`, and `lookups` or `bags`, in a subclass that its class names as `group`; what it must take over besides it
+    says in `_take_over`.
+
+    Args:
+        tables: what it answers for, of equal `group_key()`.
+        names: what errors call them.
+        alone: the one table keeps its storage: the group by which a table answers that is in no other.
 
     Attributes:
         tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
         names: what errors call the tables.
-        checks_ids: the op looks at ids and offsets itself.
+        count: how many tables.
+        first: the first of them.
+        checks_ids: the op looks at ids, offsets and padding itself.
         pools_wide: bags of parameters in bfloat16 are summed in float32.
     """
 
     tables: Sequence[Compressor]
+    first: Any
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
 
-    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = ()) -> None:
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__()
         members: list[Compressor] = list(tables)
         self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
+        self.count = len(members)
+        self.__dict__["first"] = members[0]  # not through nn.Module, whose own access takes longer than a small batch
         self.names = list(names) or [f"table {t}" for t in range(len(members))]
         self.integers = Integers(rows=[table.num_embeddings for table in members])
         padding = [-1 if table.padding_idx is None else table.padding_idx for table in members]
         if max(padding) >= 0:
             self.integers["padding"] = padding
-        if len(members) > 1:
-            for name in members[0].stacked:
-                self._stack(name, members)
-            for name in members[0].constants:
-                parts = [table.own(name) for table in members]
-                self.register_buffer(name, torch.stack(parts))
-                for t, table in enumerate(members):
-                    table.adopt(self, name, t)
-        if members[0].stacked:
-            self.integers["row_offsets"] = [table.row_offset_in(table.stacked[0]) for table in members]
+        if not alone:
+            self._take_over(members)
+        self.integers["row_offsets"] = [table.row_offset_in(name) for table in members for name in table.stacked[:1]]
+
+    def _take_over(self, tables: list[Compressor]) -> None:
+        """Makes the tables' storage the group's."""
+        if len(tables) == 1:
+            return
+        for name in tables[0].stacked:
+            self._stack(name, tables)
+        for name in tables[0].constants:
+            self.register_buffer(name, torch.stack([table.own(name) for table in tables]))
+            for t, table in enumerate(tables):
+                table.adopt(self, name, t)
 
     def _stack(self, name: str, tables: list[Compressor]) -> None:
         """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
@@ -85,40 +103,50 @@ class TableGroup(nn.Module):
             IndexError: an id out of range, naming the table. ValueError: offsets that do not fit.
         """
         integers(ids, "ids")
-        if weights is not None and self.tables[0].mode != "sum":
-            raise ValueError(f"weights go with mode='sum', {self.names[0]} has mode={self.tables[0].mode!r}")
+        if weights is not None and self.first.mode != "sum":
+            raise ValueError(f"weights go with mode='sum', {self.names[0]} has mode={self.first.mode!r}")
         if offsets is not None:
-            if (offsets.shape[0] - 1) % len(self.tables):
-                raise ValueError(f"{offsets.shape[0]} offsets are not those of {len(self.tables)} tables and the end")
+            if (offsets.shape[0] - 1) % self.count:
+                raise ValueError(f"{offsets.shape[0]} offsets are not those of {self.count} tables and the end")
             return self._jagged(ids, offsets.long(), weights)
-        if ids.dim() != 2 or ids.shape[1] != len(self.tables):
-            raise ValueError(f"ids must be (B, {len(self.tables)}), got {tuple(ids.shape)}")
+        if ids.dim() != 2 or ids.shape[1] != self.count:
+            raise ValueError(f"ids must be (B, {self.count}), got {tuple(ids.shape)}")
         if not self.checks_ids:
-            check_columns(ids, self.integers, self.names)
+            if self.count == 1:
+                check_ids(ids, self.first.num_embeddings, self.names[0])
+            else:
+                check_columns(ids, self.integers, self.names)
         return self.answer(ids, weights)
 
     def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
         """`forward` of ids `(B, T)` that have been checked."""
         rows = self.rows(ids)
+        if weights is not None:
+            rows = rows * weights.unsqueeze(-1)
         if "padding" in self.integers:
             rows = rows.masked_fill((ids == self.integers.on(ids.device, "padding")).unsqueeze(-1), 0)
-        return rows if weights is None else rows * weights.unsqueeze(-1)
+        return rows
 
     def _jagged(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-        bags = (offsets.shape[0] - 1) // len(self.tables)
-        if not self.checks_ids or "padding" in self.integers:
-            offsets = whole_offsets(offsets, ids.shape[0])
-            tables = self._tables_of(offsets, bags, ids.shape[0])
-            self._check(ids, tables)
-            if "padding" in self.integers:
-                keep = ids != self.integers.on(ids.device, "padding")[tables]
-                offsets = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets]
-                ids, weights = ids[keep], None if weights is None else weights[keep]
+        """`forward` of bags with offsets int64."""
+        offsets = whole_offsets(offsets, ids.shape[0])
+        if self.count == 1:
+            check_ids(ids, self.first.num_embeddings, self.names[0])
+        else:
+            self._check(ids, self._tables_of(offsets, ids.shape[0]))
+        if "padding" in self.integers:
+            tables = self._tables_of(offsets, ids.shape[0])
+            keep = ids != self.integers.on(ids.device, "padding")[tables]
+            offsets = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets]
+            ids, weights = ids[keep], None if weights is None else weights[keep]
         return self.bags(ids, offsets, weights)
 
-    def _tables_of(self, offsets: Tensor, bags: int, size: int) -> Tensor:
+    def _tables_of(self, offsets: Tensor, size: int) -> Tensor:
         """The table of each of `size` lookups, `(N,)` int64."""
-        ends = offsets[:: max(1, bags)][: len(self.tables) + 1]
+        if self.count == 1:
+            return offsets.new_zeros(1).expand(size)
+        bags = (offsets.shape[0] - 1) // self.count
+        ends = offsets[:: max(1, bags)][: self.count + 1]
         return torch.repeat_interleave(ends.diff(), output_size=size)
 
     def _check(self, ids: Tensor, tables: Tensor) -> None:
@@ -139,25 +167,39 @@ class TableGroup(nn.Module):
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """Rows of checked ids `(N,)` of the tables `(N,)` int64, ascending → `(N, D)`."""
-        counts = torch.bincount(tables, minlength=len(self.tables)).tolist()
+        counts = torch.bincount(tables, minlength=self.count).tolist()
         return torch.cat([table._lookup(part.long()) for table, part in zip(self.tables, ids.split(counts))])
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Checked bags without padding, as in `forward` → `(B, T, D)`."""
-        count = (offsets.shape[0] - 1) // len(self.tables)
-        rows = self.lookups(ids, self._tables_of(offsets, count, ids.shape[0]))
-        pooled = pool(rows, offsets, weights, self.tables[0].mode == "mean")
-        return pooled.view(len(self.tables), count, rows.shape[1]).transpose(0, 1)
+        if self.count == 1:
+            rows = self.rows(ids.unsqueeze(1)).squeeze(1)
+        else:
+            rows = self.lookups(ids, self._tables_of(offsets, ids.shape[0]))
+        return self._by_bag(pool(rows, offsets, weights, self.first.mode == "mean"))
+
+    def _by_bag(self, pooled: Tensor) -> Tensor:
+        """Bags `(T * B, D)`, table after table → `(B, T, D)`."""
+        if self.count == 1:
+            return pooled.unsqueeze(1)
+        return pooled.view(self.count, pooled.shape[0] // self.count, pooled.shape[1]).transpose(0, 1)
+
+    def _in_stack(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """Checked ids `(N,)` as rows of the parameters that the group stacked, int64."""
+        if self.count == 1:
+            row_offset = self.first.row_offset_in(self.first.stacked[0])
+            return ids.long() + row_offset if row_offset else ids.long()
+        return ids + self.integers.on(ids.device, "row_offsets")[self._tables_of(offsets, ids.shape[0])]
 
     # --- bytes and serving --------------------------------------------------------------------------------------------
 
     def routing_bytes(self) -> int:
         """Bytes that a GPU keeps to tell the tables apart; none on the CPU."""
-        return self.integers.bytes_on(self.tables[0].device)
+        return self.integers.bytes_on(self.first.device)
 
     def fold(self) -> TableGroup | list[Compressor]:
         """What serves the tables, on this one's memory: a group where they stay together, else a table each."""
-        if any(type(table).fold is not Compressor.fold for table in self.tables):
+        if any(table.folds_apart() for table in self.tables):
             return [table.fold() for table in self.tables]
         folded: TableGroup = frozen(self)
         for table in folded.tables:

@@ -19,14 +19,21 @@ class Integers:
     """
 
     def __init__(self, **values: Sequence[int]) -> None:
-        self._values = {name: np.array(value, dtype=np.int64) for name, value in values.items()}
+        self._lists: dict[str, list[int]] = {}
+        self._values: dict[str, np.ndarray] = {}
+        for name, value in values.items():
+            self[name] = value
         self.kept: dict[str, Tensor] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
     def __setitem__(self, name: str, value: Sequence[int]) -> None:
-        self._values[name] = np.array(value, dtype=np.int64)
+        self._lists[name], self._values[name] = list(value), np.array(value, dtype=np.int64)
+
+    def values(self, name: str) -> list[int]:
+        """The list as it is."""
+        return self._lists[name]
 
     def on(self, device: torch.device, name: str) -> Tensor:
         """The list as int64 `(T,)`."""

@@ -25,17 +25,17 @@ class _CompositionalGroup(TableGroup):
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
-        return self.tables[0].rows_of(ids, row_offsets, rows, self._constants())
+        return self.first.rows_of(ids, row_offsets, rows, self._constants())
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
         constants = {name: value[tables] for name, value in self._constants().items()}
-        return self.tables[0].gathered(ids, row_offsets, constants)
+        return self.first.gathered(ids, row_offsets, constants)
 
     def _constants(self) -> dict[str, Tensor]:
         """Constants of the tables `(T, …)`."""
-        table = self.tables[0]
-        if len(self.tables) == 1:
+        table = self.first
+        if self.count == 1:
             return {name: table.own(name).unsqueeze(0) for name in table.constants}
         return {name: getattr(table, name) for name in table.constants}
 
@@ -104,11 +104,6 @@ class Compositional(Compressor):
     def group_key(self) -> tuple[Any, ...]:
         """One call has one number of parts, put together in one way."""
         return *super().group_key(), self.parts, self.op
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset_in("weight"), self.num_embeddings))
-        constants = {name: self.own(name).unsqueeze(0) for name in self.constants}
-        return self.rows_of(ids.unsqueeze(1), row_offsets, rows, constants).squeeze(1)
 
     def _activation_bytes(self, batch_size: int) -> int:
         kept = 8 + self.embedding_dim * self.itemsize  # ids and rows

@@ -11,7 +11,6 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from embpress.compressors.bags import Bags
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
@@ -25,19 +24,27 @@ class _FullGroup(TableGroup):
     tables: Sequence[Full]
 
     def rows(self, ids: Tensor) -> Tensor:
-        table = self.tables[0]
+        table = self.first
         return F.embedding(ids + self.integers.on(ids.device, "row_offsets"), table.weight, sparse=table.sparse)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
-        table = self.tables[0]
+        table = self.first
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
         return F.embedding(ids + row_offsets, table.weight, sparse=table.sparse)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-        table, count = self.tables[0], (offsets.shape[0] - 1) // len(self.tables)
-        tables = self._tables_of(offsets, count, ids.shape[0])
-        pooled = _pooled(table, ids + self.integers.on(ids.device, "row_offsets")[tables], offsets, weights)
-        return pooled.view(len(self.tables), count, table.embedding_dim).transpose(0, 1)
+        table = self.first
+        return self._by_bag(
+            F.embedding_bag(
+                self._in_stack(ids, offsets),
+                table.weight,
+                offsets,
+                mode=table.mode,
+                sparse=table.sparse,
+                per_sample_weights=weights,
+                include_last_offset=True,
+            )
+        )
 
 
 @register("full")
@@ -80,24 +87,3 @@ class Full(Compressor):
         uniform_(weight, -bound, bound, generator)
         if self.padding_idx is not None:
             weight[self.padding_idx] = 0
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids + self.row_offset_in("weight"), self.weight, sparse=self.sparse)
-
-    def _bag(self, bags: Bags) -> Tensor:
-        if bags.offsets is None or bags.ids.shape[0] == 0:
-            return super()._bag(bags)
-        return _pooled(self, bags.ids + self.row_offset_in("weight"), bags.offsets, bags.weights)
-
-
-def _pooled(table: Full, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-    """Bags of rows of the table's weight, `(B, D)`; `offsets` has the last one."""
-    return F.embedding_bag(
-        ids.long(),
-        table.weight,
-        offsets,
-        mode=table.mode,
-        sparse=table.sparse,
-        per_sample_weights=weights,
-        include_last_offset=True,
-    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
-from embpress.compressors.bags import Bags
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.group import TableGroup
@@ -126,10 +126,9 @@ class _TBEGroup(TableGroup):
 
     tables: Sequence[FullTBE]
 
-    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = ()) -> None:
-        super().__init__(tables, names)
-        first = self.tables[0]
-        shapes = [(table.num_embeddings, table.embedding_dim) for table in self.tables]
+    def _take_over(self, tables: list[Compressor]) -> None:
+        first = self.first
+        shapes = [(table.num_embeddings, table.embedding_dim) for table in tables]
         self.kernel = _TBE(shapes, first.optimizer, first.learning_rate, first.mode == "mean", first.device)
         for t, table in enumerate(self.tables):
             self.kernel.table(t).copy_(table.kernel.table(table.position))
@@ -138,12 +137,21 @@ class _TBEGroup(TableGroup):
             table.position = t
 
     def rows(self, ids: Tensor) -> Tensor:
+        table = self.first
+        if self._of_another():
+            return F.embedding(ids, table.weight)
         offsets = torch.arange(ids.numel() + 1, device=ids.device)
-        return self.kernel(ids.t().reshape(-1).long(), offsets).view(*ids.shape, self.tables[0].embedding_dim)
+        return table.kernel(ids.t().reshape(-1).long(), offsets).view(*ids.shape, table.embedding_dim)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-        count = (offsets.shape[0] - 1) // len(self.tables)
-        return self.kernel(ids.long(), offsets, weights).view(count, len(self.tables), self.tables[0].embedding_dim)
+        if self._of_another():
+            return super().bags(ids, offsets, weights)
+        table, count = self.first, (offsets.shape[0] - 1) // self.count
+        return table.kernel(ids.long(), offsets, weights).view(count, self.count, table.embedding_dim)
+
+    def _of_another(self) -> bool:
+        """Whether this is one table of another group's TBE: lookups in that train, alone it can only be read."""
+        return self.first.kernel not in self.first.children() and "kernel" not in self._modules
 
 
 @register("full-tbe")
@@ -216,16 +224,6 @@ class FullTBE(Compressor):
         uniform_(self.weight, -bound, bound, generator)
         if self.padding_idx is not None:
             self.weight[self.padding_idx] = 0
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        if self.kernel not in self.children():  # in a group, whose lookups train; alone a table of it can only be read
-            return torch.nn.functional.embedding(ids, self.weight)
-        return self.kernel(ids, torch.arange(ids.shape[0] + 1, device=ids.device))
-
-    def _bag(self, bags: Bags) -> Tensor:
-        if bags.offsets is None or self.kernel not in self.children():
-            return super()._bag(bags)
-        return self.kernel(bags.ids, bags.offsets, bags.weights)
 
     def fold(self) -> Full:
         """The same rows as a plain full table."""

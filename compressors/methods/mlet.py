@@ -30,24 +30,20 @@ class _MLETGroup(TableGroup):
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
-        return self.tables[0].rows_of(ids, self._projections(), row_offsets, rows)
+        return self.first.rows_of(ids, self._projections(), row_offsets, rows)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Inner rows are pooled before they are projected, which is the same and less work."""
-        table, count = self.tables[0], (offsets.shape[0] - 1) // len(self.tables)
-        tables = self._tables_of(offsets, count, ids.shape[0])
-        row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
-        inner = pool(
-            F.embedding(ids.long() + row_offsets, table.table, sparse=table.sparse),
-            offsets,
-            weights,
-            table.mode == "mean",
-        )
-        return torch.bmm(inner.view(len(self.tables), count, table.k), self._projections()).transpose(0, 1)
+        table = self.first
+        rows = F.embedding(self._in_stack(ids, offsets), table.table, sparse=table.sparse)
+        inner = self._by_bag(pool(rows, offsets, weights, table.mode == "mean"))
+        return torch.bmm(inner.transpose(0, 1), self._projections()).transpose(0, 1)
 
     def _projections(self) -> Tensor:
-        table = self.tables[0]
-        return table.projection.view(len(self.tables), table.k, table.embedding_dim)
+        table = self.first
+        if self.count == 1:
+            return table.own("projection").unsqueeze(0)
+        return table.projection.view(self.count, table.k, table.embedding_dim)
 
 
 @register("mlet")
@@ -104,10 +100,6 @@ class MLET(Compressor):
         uniform_(self.own("table"), -bound, bound, generator)
         std = 0.25 if self.init == "paper" else 1 / math.sqrt(self.k)
         normal_(self.own("projection"), 0, std, generator)
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset_in("table"), self.num_embeddings))
-        return self.rows_of(ids.unsqueeze(1), self.own("projection").unsqueeze(0), row_offsets, rows).squeeze(1)
 
     def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of checked ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.

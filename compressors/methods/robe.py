@@ -30,25 +30,27 @@ class _RobeGroup(TableGroup):
 
     tables: Sequence[Robe]
 
-    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = ()) -> None:
-        super().__init__(tables, names)
-        self.memory = self.tables[0].memory
-        self.register_buffer("coefficients", self.tables[0].coefficients)
-        for table in self.tables:
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
+        super().__init__(tables, names, alone=alone)
+        self.integers["row_offsets"] = [table.row_offset for table in self.tables]
+
+    def _take_over(self, tables: list[Compressor]) -> None:
+        self.memory = self.first.memory
+        self.register_buffer("coefficients", self.first.coefficients)
+        for table in tables:
             table.adopt(self, "memory", None)
             table.adopt(self, "coefficients", None)
-        self.integers["row_offsets"] = [table.row_offset for table in self.tables]
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
-        return self.tables[0].rows_of(ids, row_offsets, rows)
+        return self.first.rows_of(ids, row_offsets, rows)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         # as ids of one table that begins where the first does and ends where the last does
         together = (ids + (row_offsets - row_offsets[0])[tables]).unsqueeze(1)
         size = (row_offsets[-1:] + rows[-1:]) - row_offsets[:1]
-        return self.tables[0].rows_of(together, row_offsets[:1], size).squeeze(1)
+        return self.first.rows_of(together, row_offsets[:1], size).squeeze(1)
 
 
 @register("robe")
@@ -120,10 +122,6 @@ class Robe(Compressor):
         """`U(-1/√n, 1/√n)`; in a model n is the largest table's."""
         bound = 1 / math.sqrt(self.num_embeddings)
         uniform_(self.memory, -bound, bound, generator)
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        row_offsets, rows = (ids.new_full((1,), value) for value in (self.row_offset, self.num_embeddings))
-        return self.rows_of(ids.unsqueeze(1), row_offsets, rows).squeeze(1)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one array and one way to cut rows from it."""

@@ -18,16 +18,26 @@ class ModifierGroup(TableGroup):
 
     tables: Sequence[Modifier]
 
+    inner: TableGroup
+
     def __init__(
-        self, tables: Iterable[Compressor], names: Sequence[str] = (), inner: TableGroup | None = None
+        self,
+        tables: Iterable[Compressor],
+        names: Sequence[str] = (),
+        inner: TableGroup | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
-        super().__init__(tables, names)
+        super().__init__(tables, names, alone=alone)
         inside = [table.table for table in self.tables]
-        self.inner: TableGroup = inner or group_of(inside, names)
+        if alone:
+            self.inner = inside[0].alone
+        else:
+            self.inner = inner or group_of(inside, names)
+            for table, own in zip(self.tables, inside):  # they are children of the group inside
+                table._modules.pop("table", None)
+                table.__dict__["table"] = own
         self.checks_ids = self.inner.checks_ids  # type: ignore[misc]
-        for table, own in zip(self.tables, inside):  # they are children of the group inside
-            table._modules.pop("table", None)
-            table.__dict__["table"] = own
 
     def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """See `TableGroup.forward`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from embpress.kernels import ops
 from embpress.kernels.errors import IdOutOfRange
 
 if TYPE_CHECKING:
+    from embpress.compressors.base import Compressor
     from embpress.compressors.methods.tt.table import TTRec
 
 
@@ -22,38 +23,66 @@ class TTGroup(TableGroup):
     checks_ids = True
     pools_wide = True
 
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
+        super().__init__(tables, names, alone=alone)
+        self.cached = any(table.cache is not None for table in self.tables)
+
+    def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
+        """See `TableGroup.answer`; in training the caches learn from it."""
+        return self._training_step(ids, None, weights)
+
+    def _jagged(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        return self._training_step(ids, offsets, weights)
+
     def rows(self, ids: Tensor) -> Tensor:
-        """See `TableGroup.rows`; the op checks the ids."""
-        out = self._op(ids)
-        if any(table.cache is not None for table in self.tables):
-            for t, table in enumerate(self.tables):
-                table._count(ids[:, t])
-        return out
+        """See `TableGroup.rows`."""
+        return self._op(ids)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """See `TableGroup.bags`; the op pools."""
-        out = self._op(ids, offsets, weights)
-        if any(table.cache is not None for table in self.tables):
-            count = (offsets.shape[0] - 1) // len(self.tables)
-            for table, own in zip(self.tables, ids.split(offsets[::count].diff().tolist() if count else 0)):
-                table._count(own, padding=False)
+        return self._op(ids, offsets, weights)
+
+    def _training_step(self, ids: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
+        padding = self.integers.values("padding") if "padding" in self.integers else ()
+        if not self.cached:
+            return self._op(ids, offsets, weights, padding)
+        for table in self.tables:
+            table._refresh()
+        out = self._op(ids, offsets, weights, padding)
+        for table, own in zip(self.tables, self._by_table(ids, offsets)):
+            table._count(own)  # ids that are known to be right by now
         return out
 
-    def _op(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    def _by_table(self, ids: Tensor, offsets: Tensor | None) -> Sequence[Tensor]:
+        """The ids of each table."""
+        if offsets is None:
+            return ids.unbind(1)
+        if self.count == 1:
+            return (ids,)
+        bags = (offsets.shape[0] - 1) // self.count
+        return ids.split(offsets[::bags].diff().tolist() if bags else 0)
+
+    def _op(
+        self,
+        ids: Tensor,
+        offsets: Tensor | None = None,
+        weights: Tensor | None = None,
+        padding_idx: Sequence[int] = (),
+    ) -> Tensor:
+        table: TTRec = self.first
         caches: list[Tensor] = []
-        if any(table.cache is not None for table in self.tables):
-            for table in self.tables:
-                table._refresh()
-                caches += table._cache()
-        table = self.tables[0]
+        if self.cached:
+            learned = weights is not None and weights.requires_grad
+            caches = [tensor for one in self.tables for tensor in one._cache(learned)]
         try:
             return ops.tt_embedding_bag(
-                [core for table in self.tables for core in table._cores()],
+                table._cores() if self.count == 1 else [core for one in self.tables for core in one._cores()],
                 ids,
                 offsets,
                 weights,
-                num_embeddings=[table.num_embeddings for table in self.tables],
+                num_embeddings=self.integers.values("rows"),
                 caches=caches,
+                padding_idx=padding_idx,
                 num_cores=table.num_cores,
                 mean=table.mode == "mean",
                 store=table.store,

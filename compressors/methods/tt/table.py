@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
-from embpress.compressors.bags import Bags, check_form, check_ids, integers
+from embpress.compressors.bags import check_ids
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
@@ -25,7 +25,6 @@ from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, relative_error
 from embpress.kernels import ops
-from embpress.kernels.errors import IdOutOfRange
 
 EVICT = ("drop", "write-back")
 
@@ -141,52 +140,6 @@ class TTRec(Compressor):
             ),
         }
 
-    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
-        """See `Compressor.forward`; the op itself pools and checks the ids."""
-        check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
-        self._refresh()
-        out = self._op(input, offsets, per_sample_weights)
-        self._count(input)
-        return out
-
-    def lookup(self, ids: Tensor) -> Tensor:
-        """Rows of ids: `(*)` int32 or int64 → `(*, D)`, differentiable; IndexError for an id out of range."""
-        return self._lookup(integers(ids, "ids").reshape(-1)).view(*ids.shape, self.embedding_dim)
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        return self._op(ids.unsqueeze(1), None, None, padding=False)
-
-    def _bag(self, bags: Bags) -> Tensor:
-        ids = bags.ids if bags.offsets is not None else bags.ids.unsqueeze(1)
-        weights = bags.weights if bags.weights is None else bags.weights.view(ids.shape)
-        return self._op(ids, bags.offsets, weights, last=True)
-
-    def _op(
-        self,
-        ids: Tensor,
-        offsets: Tensor | None,
-        weights: Tensor | None,
-        padding: bool = True,
-        last: bool | None = None,
-    ) -> Tensor:
-        try:
-            return ops.tt_embedding_bag(
-                self._cores(),
-                ids,
-                offsets,
-                weights,
-                num_embeddings=(self.num_embeddings,),
-                caches=() if self.cache is None else self._cache(weights is not None and weights.requires_grad),
-                padding_idx=(self.padding_idx,) if padding and self.padding_idx is not None else (),
-                num_cores=self.num_cores,
-                mean=self.mode == "mean",
-                include_last_offset=self.include_last_offset if last is None else last,
-                store=self.store,
-                math=self.math,
-            ).squeeze(1)
-        except IdOutOfRange as error:
-            raise error.of(None) from None
-
     def group_key(self) -> tuple[Any, ...]:
         """One call has one number of cores and one way to multiply."""
         return *super().group_key(), self.num_cores, self.store, self.math
@@ -202,11 +155,11 @@ class TTRec(Compressor):
             return
         self.cache.update(self._from_cores, self._write_back if self.evict == "write-back" else None)
 
-    def _count(self, ids: Tensor, padding: bool = True) -> None:
-        """After a training step's lookups, whose ids are then known to be right."""
+    def _count(self, ids: Tensor) -> None:
+        """After a training step's lookups."""
         if self.cache is None or not self._learns():
             return
-        if padding and self.padding_idx is not None:
+        if self.padding_idx is not None:
             ids = ids.masked_fill(ids == self.padding_idx, -1)  # which is not counted
         self.cache.count(ids)
 

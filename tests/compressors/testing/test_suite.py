@@ -31,7 +31,9 @@ class Plain(Full):
     stacked = ()
     row_parameters = ("weight",)
     group = TableGroup
-    _bag = Compressor._bag
+
+    def _lookup(self, ids):
+        return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
 
 
 @breaks("check_construction")
@@ -49,6 +51,8 @@ class SilentRepr(Plain):
 
 @breaks("check_lookup")
 class CountsWhileLooking(Plain):
+    group = TableGroup
+
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self.register_buffer("counts", torch.zeros(self.num_embeddings, device=options.get("device")))
@@ -66,6 +70,8 @@ class TransposedDense(Plain):
 
 @breaks("check_rows_differ")
 class OneRow(Plain):
+    group = TableGroup
+
     def _lookup(self, ids):
         return super()._lookup(torch.zeros_like(ids))
 
@@ -82,27 +88,32 @@ class TakesFloats(Plain):
         return super().forward(input.long(), offsets, per_sample_weights)
 
 
+class SumsRepeatsOnce(TableGroup):
+    def bags(self, ids, offsets, weights):
+        rows = self.rows(ids.unsqueeze(1)).squeeze(1)
+        keep = torch.ones(len(rows), 1, dtype=rows.dtype)
+        keep[1:][ids[1:] == ids[:-1]] = 0
+        out = rows.new_zeros(len(offsets) - 1, rows.shape[1])
+        return out.index_add_(0, torch.arange(len(out)).repeat_interleave(offsets.diff()), rows * keep).unsqueeze(1)
+
+
 @breaks("check_sum")
 class CountsRepeatsOnce(Plain):
-    def _bag(self, bags):
-        rows = self._lookup(bags.ids)
-        same = (bags.ids[1:] == bags.ids[:-1]).nonzero().flatten() + 1
-        return super()._bag(bags) - super()._bag(bags) * 0 if not len(same) else self._without(bags, rows, same)
+    group = SumsRepeatsOnce
 
-    def _without(self, bags, rows, same):
-        keep = torch.ones(len(rows), 1)
-        keep[same] = 0
-        out = rows.new_zeros(len(bags.offsets) - 1, rows.shape[1])
-        return out.index_add_(0, torch.arange(len(out)).repeat_interleave(bags.offsets.diff()), rows * keep)
+
+class SumsAnyway(TableGroup):
+    def bags(self, ids, offsets, weights):
+        table = self.tables[0]
+        table.mode, mode = "sum", table.mode
+        out = super().bags(ids, offsets, weights)
+        table.mode = mode
+        return out
 
 
 @breaks("check_mean")
 class SumsForMean(Plain):
-    def _bag(self, bags):
-        self.mode, mode = "sum", self.mode
-        out = super()._bag(bags)
-        self.mode = mode
-        return out
+    group = SumsAnyway
 
 
 @breaks("check_last_offset")
@@ -114,10 +125,14 @@ class IgnoresLastOffset(Plain):
         return out
 
 
+class AddsTheLargestId(TableGroup):
+    def bags(self, ids, offsets, weights):
+        return super().bags(ids, offsets, weights) + ids.max()
+
+
 @breaks("check_empty_bags")
 class FailsOnNothing(Plain):
-    def _bag(self, bags):
-        return super()._bag(bags) + bags.ids.max()
+    group = AddsTheLargestId
 
 
 @breaks("check_2d_input")
@@ -128,19 +143,25 @@ class FlattensTwoD(Plain):
         return super().forward(input, offsets, per_sample_weights)
 
 
+class LearnsNoWeights(TableGroup):
+    def forward(self, ids, offsets=None, weights=None):
+        return super().forward(ids, offsets, None if weights is None else weights.detach())
+
+
 @breaks("check_weights")
 class DetachesWeights(Plain):
-    def _bag(self, bags):
-        return super()._bag(bags._replace(weights=None if bags.weights is None else bags.weights.detach()))
+    group = LearnsNoWeights
+
+
+class NoPadding(TableGroup):
+    def __init__(self, tables, names=(), *, alone=False):
+        super().__init__(tables, names, alone=alone)
+        self.integers["padding"] = [-1] * len(self.tables)
 
 
 @breaks("check_padding")
 class IgnoresPadding(Plain):
-    def forward(self, input, offsets=None, per_sample_weights=None):
-        self.padding_idx, padding = None, self.padding_idx
-        out = super().forward(input, offsets, per_sample_weights)
-        self.padding_idx = padding
-        return out
+    group = NoPadding
 
 
 @breaks("check_bad_offsets")
@@ -158,6 +179,8 @@ class TakesMax(Plain):
 
 @breaks("check_gradients")
 class HalfGradient(Plain):
+    group = TableGroup
+
     def _lookup(self, ids):
         rows = super()._lookup(ids)
         return rows.detach() / 2 + rows / 2
@@ -172,6 +195,8 @@ class ClipsRepeats(Plain):
 
 @breaks("check_sparse")
 class DenseAnyway(Plain):
+    group = TableGroup
+
     def _lookup(self, ids):
         return nn.functional.embedding(ids, self.weight)
 
@@ -183,12 +208,16 @@ class NotFused(Plain):
 
 @breaks("check_training")
 class Detached(Plain):
+    group = TableGroup
+
     def _lookup(self, ids):
         return super()._lookup(ids).detach() + 0 * self.weight.sum()
 
 
 @breaks("check_state_dict")
 class HiddenSeed(Plain):
+    group = TableGroup
+
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self.shift = float(self.weight[0, 0])
@@ -221,6 +250,8 @@ class HiddenIndex(Plain):
 @breaks("check_activations")
 class IndexPerElement(Plain):
     """Keeps an int64 for every element, as published ROBE kernels do, and does not say so."""
+
+    group = TableGroup
 
     def _lookup(self, ids):
         index = (ids.unsqueeze(1) * self.embedding_dim + torch.arange(self.embedding_dim)).repeat_interleave(4, 1)
@@ -275,9 +306,9 @@ class DetachedGroup(Plain):
 
 
 class FrozenRows(TableGroup):
-    def __init__(self, tables, names=()):
-        super().__init__(tables, names)
-        self.dense = [table.to_dense() for table in self.tables]
+    def __init__(self, tables, names=(), *, alone=False):
+        super().__init__(tables, names, alone=alone)
+        self.dense = [table.weight.detach().clone() for table in self.tables]
 
     def rows(self, ids):
         return torch.stack([rows[ids[:, t]] for t, rows in enumerate(self.dense)], 1)
