@@ -88,7 +88,8 @@ class TableCollection(nn.Module):
             budget: serving bytes of all tables together.
             min_rows: smaller tables stay full, and count.
             largest: compress only so many tables, the largest.
-            sparse: sparse gradients where the method has them; default: where its tables have over 100,000 rows in all.
+            sparse: sparse gradients where the method has them; default: where its parameters have over 100,000
+                rows in all.
             update: `optimizer` and `learning_rate` of methods that update themselves, where a spec names none.
             device, dtype, generator: as in `Compressor`.
 

@@ -115,7 +115,7 @@ def _built(
     """The tables that replace these, and how far they are from the weights."""
 
     def options(t: int) -> TableOptions:
-        weight, users = found[t].module.weight, [module for _, module in found[t].users]
+        weight, users = found[t].weight, [module for _, module in found[t].users]
         return TableOptions(
             **pooling(users),
             sparse=any(user.sparse for user in users) and plan.tables[t].method.tags.sparse_gradients,
@@ -128,7 +128,7 @@ def _built(
         return (build_tables(plan, options) if found else []), [0.0] * len(found)
     tables, errors = [], []
     for t, table in enumerate(plan.tables):
-        made, error = table.method.cls.from_dense(found[t].module.weight, **table.method.knobs, **options(t))  # type: ignore[attr-defined]
+        made, error = table.method.cls.from_dense(found[t].weight, **table.method.knobs, **options(t))  # type: ignore[attr-defined]
         tables.append(table.method.wrap(made))
         errors.append(error)
     return tables, errors
@@ -138,7 +138,7 @@ def _swap(model: nn.Module, found: Found, table: Compressor) -> None:
     """Puts the table where its modules stand; the first of several holds it, one under two names stays one."""
     swapped: dict[int, nn.Module] = {}
     alone = len({id(module) for _, module in (*found.users, *found.heads)}) == 1
-    watch({f"{found.users[0][0]}.weight": found.module.weight})
+    watch({f"{found.users[0][0]}.weight": found.weight})
     for name, module in (*found.users, *found.heads):
         if id(module) not in swapped:
             first = next(iter(swapped.values()), table)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.guard import shown
@@ -25,11 +25,13 @@ class Found:
     """One weight and the modules that use it.
 
     Attributes:
+        weight: the rows `(n, D)`.
         users: embedding modules by name, in the model's order; a module under two names is there twice.
         heads: linear layers whose weight it is too, by name.
         note: why it stays as it is; empty where it can be replaced.
     """
 
+    weight: Tensor
     users: list[tuple[str, Any]] = field(default_factory=list)
     heads: list[tuple[str, Any]] = field(default_factory=list)
     note: str = ""
@@ -51,7 +53,8 @@ def find_tables(model: nn.Module) -> list[Found]:
     named = list(model.named_modules(remove_duplicate=False))
     for name, module in named:
         if isinstance(module, KINDS):
-            found = tables.setdefault(id(module.weight), Found())
+            weight = module.weight
+            found = tables.setdefault(id(weight), Found(weight))
             found.users.append((name, module))
             found.note = found.note or _refusal(module) or _keeper(model, name)
     for name, module in named:

@@ -31,10 +31,17 @@ def planned(
     """
     if isinstance(method, (Plan, PlanFile)):
         return _as_written(found, method if isinstance(method, Plan) else Plan.read(method.path))
+    asked = any(size is not None for size in (ratio, budget, method.ratio, method.budget))
+    by_size = asked and replace(method, ratio=None, budget=None).sizable
+    if by_size and method.tags.saves_by_width:
+        raise InputError(
+            f"{method.name} reaches a ratio only by a smaller width, and a model that is there already fixes its "
+            "width: give no ratio, or build the model at the smaller width"
+        )
     for table in found:
         if not table.note:
             rows = table.config.num_embeddings
-            table.note = f"under {min_rows} rows" if rows < min_rows else _unfit(method, table, ratio or budget)
+            table.note = f"under {min_rows} rows" if rows < min_rows else _unfit(method, table, by_size)
     few = {f"under {min_rows} rows"}
     refused = [table for table in found if table.note and table.note not in few]
     _refuse_if_all(found, refused)
@@ -45,11 +52,6 @@ def planned(
     except BudgetError as error:
         why = f"; left full: {_listed(refused)}" if refused else ""
         raise BudgetError(f"{error}{why}", error.smallest) from None
-    if any(table.embedding_dim != table.config.embedding_dim for table in made.tables):
-        raise InputError(
-            f"{method.name} reaches a ratio only by a smaller width, and a model that is there already fixes its "
-            "width: give no ratio, or build the model at the smaller width"
-        )
     for table, stays in zip(found, kept_full(configs, min_rows, largest, full)):
         if stays and not table.note:
             table.note = f"not among the {largest} largest"
@@ -73,27 +75,24 @@ def _as_written(found: Sequence[Found], written: Plan) -> Plan:
         plain = entry is None or (entry.method.cls is Full and not entry.method.modifiers)
         if table.note and not plain:
             raise InputError(f"the plan compresses {table.config.name!r}, which stays full: {table.note}")
+        if entry is not None and entry.embedding_dim != table.config.embedding_dim:
+            raise InputError(f"the plan makes {table.config.name!r} narrower, and this model fixes its width")
         table.note = table.note or ("full in the plan" if plain else "")
     rest_full = plan(MethodSpec("full"), [table.config for table in absent]).tables if absent else ()
     entries |= {entry.config.name: entry for entry in rest_full}
     return Plan(tuple(entries[table.config.name] for table in found))
 
 
-def _unfit(method: MethodSpec, table: Found, size: float | None) -> str:
+def _unfit(method: MethodSpec, table: Found, by_size: bool) -> str:
     """Why the method cannot hold a table in fewer bytes than it has now, or nothing."""
     n, dim, _ = table.config
-    asked = size is not None or method.ratio is not None or method.budget is not None
     spec = replace(method, ratio=None, budget=None)
     try:
-        if not (asked and spec.sizable):
-            least = serving_size(spec, n, dim, spec.knobs)
-        elif spec.tags.saves_by_width:
-            return ""
-        else:
-            least = serving_size(spec, n, dim, for_budget(spec, n, dim, min_bytes(spec, n, dim)))
+        knobs = for_budget(spec, n, dim, min_bytes(spec, n, dim)) if by_size else spec.knobs
+        size = serving_size(spec, n, dim, knobs)
     except InputError as error:
         return f"{spec} cannot hold it: {error}"
-    if least > _full_bytes(table) and not spec.tags.shared_memory and not spec.tags.uncompressed:
+    if size > _full_bytes(table) and not spec.tags.shared_memory and not spec.tags.uncompressed:
         return f"{spec} would be larger than the full table"
     return ""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from embpress.compressors.bags import canonical
+from embpress.compressors.bags import as_bags, check_form, whole_offsets
 from embpress.compressors.base import Compressor
 from embpress.compressors.tables.conversion.linear import linear
 
@@ -85,19 +85,18 @@ class CompressedEmbeddingBag(TableUser):
         table, own = self.table, (self.mode, self.include_last_offset, self.padding_idx)
         if own == (table.mode, table.include_last_offset, table.padding_idx):
             return table(input, offsets, per_sample_weights)
-        bags = canonical(
-            input,
-            offsets,
-            per_sample_weights,
-            num_embeddings=self.num_embeddings,
-            mode=self.mode,
-            include_last_offset=self.include_last_offset,
-            padding_idx=self.padding_idx,
-        )
-        if bags.offsets is None:  # a bag of one id: its sum is its mean
-            return table(bags.ids.unsqueeze(1), None, None if bags.weights is None else bags.weights.unsqueeze(1))
-        sums = table(bags.ids, bags.offsets, bags.weights)
-        return sums if self.mode == "sum" else sums / bags.offsets.diff().clamp(min=1).unsqueeze(1)
+        check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
+        ids, offsets, weights = as_bags(input, offsets, per_sample_weights, self.include_last_offset)
+        if offsets is None:  # a bag of one id: its sum is its mean
+            pooled = table(ids, None, weights)
+            return pooled if self.padding_idx is None else pooled.masked_fill(ids == self.padding_idx, 0)
+        offsets = whole_offsets(offsets, ids.shape[0])
+        if self.padding_idx is not None:
+            keep = ids != self.padding_idx
+            offsets = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets]
+            ids, weights = ids[keep], None if weights is None else weights[keep]
+        sums = table(ids, offsets, weights)
+        return sums if self.mode == "sum" else sums / offsets.diff().clamp(min=1).unsqueeze(1)
 
     def extra_repr(self) -> str:
         """Shape and pooling."""
@@ -106,7 +105,7 @@ class CompressedEmbeddingBag(TableUser):
 
 
 class CompressedLinear(TableUser):
-    """Stands where an `nn.Linear` stood that had a table's weight, whose rows are written out in blocks: see `linear`."""
+    """Stands where an `nn.Linear` stood that had a table's weight; rows are written out in blocks, see `linear`."""
 
     def __init__(self, table: Compressor | TableUser, bias: nn.Parameter | None) -> None:
         super().__init__(table)

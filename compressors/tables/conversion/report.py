@@ -26,7 +26,7 @@ def report(
     rows = []
     for t, table in enumerate(found):
         n, dim, first = table.config
-        before = n * dim * table.module.weight.element_size()
+        before = n * dim * table.weight.element_size()
         after, label, error, note = sizes.get(t, before), "full", 0.0, table.note
         if t in made:
             compressed, label, error = made[t]

@@ -58,6 +58,6 @@ def _tables(collection: Any) -> list[Any]:
 
 def _refuse(name: str) -> Any:
     raise InputError(
-        f"{name} holds compressed tables, which quantize_embeddings cannot quantize: leave it out, or serve fewer bytes "
-        "with a modifier such as '+bf16'"
+        f"{name} holds compressed tables, which quantize_embeddings cannot quantize: leave it out, or serve fewer "
+        "bytes with a modifier such as '+bf16'"
     )
