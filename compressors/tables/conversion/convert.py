@@ -13,7 +13,7 @@ from embpress.compressors.errors import InputError
 from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.registry import available
 from embpress.compressors.registry import method as method_named
-from embpress.compressors.spec import MethodSpec, parse
+from embpress.compressors.spec import MethodSpec, PlanFile, parse
 from embpress.compressors.tables.build import build_tables
 from embpress.compressors.tables.conversion.find import KINDS, Found, Selection, find_tables, select
 from embpress.compressors.tables.conversion.fit import planned
@@ -78,11 +78,14 @@ def compress_model(
         BudgetError: the size cannot be reached. In both cases the model is unchanged.
     """
     spec = parse(method) if isinstance(method, str) else method
+    spec = Plan.read(spec.path) if isinstance(spec, PlanFile) else spec
     if from_weights:
         _check_start(spec)
     found = find_tables(model)
     if not found:
         raise InputError("the model has no nn.Embedding and no nn.EmbeddingBag")
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
+        raise InputError("DistributedDataParallel holds the model's parameters already: convert the model before")
     if isinstance(model, KINDS):
         raise InputError("the model is itself an embedding, which cannot be replaced in place: use create()")
     select(found, only, skip)
@@ -90,7 +93,7 @@ def compress_model(
     chosen = [t for t, table in enumerate(found) if not table.note]
     part = Plan(tuple(made.tables[t] for t in chosen))
     tables, errors = _built([found[t] for t in chosen], part, from_weights, generator)
-    labels = [str(spec) if isinstance(spec, MethodSpec) and spec.name != "plan" else str(t.method) for t in part.tables]
+    labels = [str(table.method if isinstance(spec, Plan) else spec) for table in part.tables]
     collections = [module for module in model.modules() if is_collection(module)]
     for t, table in zip(chosen, tables):
         _swap(model, found[t], table)
@@ -104,7 +107,7 @@ def compress_model(
 def _check_start(spec: MethodSpec | Plan) -> None:
     methods = [table.method for table in spec.tables] if isinstance(spec, Plan) else [spec]
     for one in methods:
-        if not one.tags.from_dense and not one.tags.uncompressed:
+        if not one.tags.from_dense and not (isinstance(spec, Plan) and str(one) == "full"):  # which stays as it is
             able = [name for name in available() if method_named(name).tags.from_dense]
             raise InputError(f"{one.name} cannot start from trained weights, only {', '.join(able)} can")
 
@@ -116,13 +119,13 @@ def _built(
 
     def options(t: int) -> TableOptions:
         weight, users = found[t].weight, [module for _, module in found[t].users]
-        return TableOptions(
+        return {
             **pooling(users),
-            sparse=any(user.sparse for user in users) and plan.tables[t].method.tags.sparse_gradients,
-            device=weight.device,
-            dtype=weight.dtype,
-            generator=generator,
-        )
+            "sparse": any(user.sparse for user in users) and plan.tables[t].method.tags.sparse_gradients,
+            "device": weight.device,
+            "dtype": weight.dtype,
+            "generator": generator,
+        }
 
     if not from_weights:
         return (build_tables(plan, options) if found else []), [0.0] * len(found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.guard import shown
@@ -31,7 +31,7 @@ class Found:
         note: why it stays as it is; empty where it can be replaced.
     """
 
-    weight: Tensor
+    weight: Any
     users: list[tuple[str, Any]] = field(default_factory=list)
     heads: list[tuple[str, Any]] = field(default_factory=list)
     note: str = ""
@@ -44,7 +44,8 @@ class Found:
     @property
     def config(self) -> TableConfig:
         """The table by the name of its first module."""
-        return TableConfig(int(self.module.num_embeddings), int(self.module.embedding_dim), self.users[0][0])
+        n, dim = self.weight.shape
+        return TableConfig(n, dim, self.users[0][0])
 
 
 def find_tables(model: nn.Module) -> list[Found]:
@@ -109,6 +110,8 @@ def _refusal(module: Any) -> str:
         return f"{type(module).__name__} is a class of its own, which may compute something else"
     if _altered(module):
         return "it has hooks or a forward of its own"
+    if type(module.weight) is not nn.Parameter:
+        return f"its weight is a {type(module.weight).__name__}, not a plain parameter"
     if module.max_norm is not None:
         return "max_norm is not supported"
     if not module.weight.requires_grad:

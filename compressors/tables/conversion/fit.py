@@ -9,9 +9,9 @@ from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.guard import listed
 from embpress.compressors.methods.full import Full
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
-from embpress.compressors.spec import MethodSpec, PlanFile
+from embpress.compressors.spec import MethodSpec
 from embpress.compressors.tables.conversion.find import Found
-from embpress.compressors.tables.planning.plan import Plan
+from embpress.compressors.tables.planning.plan import Plan, TablePlan
 from embpress.compressors.tables.planning.proportional import kept_full, plan, sized
 
 
@@ -29,8 +29,8 @@ def planned(
     Raises:
         InputError, BudgetError: as `compress_model`.
     """
-    if isinstance(method, (Plan, PlanFile)):
-        return _as_written(found, method if isinstance(method, Plan) else Plan.read(method.path))
+    if isinstance(method, Plan):
+        return _as_written(found, method)
     asked = any(size is not None for size in (ratio, budget, method.ratio, method.budget))
     by_size = asked and replace(method, ratio=None, budget=None).sizable
     if by_size and method.tags.saves_by_width:
@@ -42,6 +42,8 @@ def planned(
         if not table.note:
             rows = table.config.num_embeddings
             table.note = f"under {min_rows} rows" if rows < min_rows else _unfit(method, table, by_size)
+    if method.tags.shared_memory:
+        _part_memories(found)
     few = {f"under {min_rows} rows"}
     refused = [table for table in found if table.note and table.note not in few]
     _refuse_if_all(found, refused)
@@ -66,21 +68,29 @@ def planned(
 def _as_written(found: Sequence[Found], written: Plan) -> Plan:
     """A plan that says everything itself, over all tables; one that stays as it is need not be in it."""
     names = {table.config.name for table in written.tables}
-    absent = [table for table in found if table.note and table.config.name not in names]
-    made = sized(written.on([table.config for table in found if table not in absent]))
-    rest = iter(made.tables)
-    entries = {table.config.name: entry for table in found if table not in absent for entry in [next(rest)]}
+    there = [table for table in found if not table.note or table.config.name in names]
+    entries = dict(zip(map(id, there), sized(written.on([table.config for table in there])).tables))
     for table in found:
-        entry = entries.get(table.config.name)
-        plain = entry is None or (entry.method.cls is Full and not entry.method.modifiers)
+        config = table.config
+        full = TablePlan(config, config.embedding_dim, MethodSpec("full"), _full_bytes(table))
+        entry = entries.setdefault(id(table), full)
+        plain = entry.method.cls is Full and not entry.method.modifiers
         if table.note and not plain:
-            raise InputError(f"the plan compresses {table.config.name!r}, which stays full: {table.note}")
-        if entry is not None and entry.embedding_dim != table.config.embedding_dim:
-            raise InputError(f"the plan makes {table.config.name!r} narrower, and this model fixes its width")
+            raise InputError(f"the plan compresses {config.name!r}, which stays full: {table.note}")
+        if entry.embedding_dim != config.embedding_dim:
+            raise InputError(f"the plan makes {config.name!r} narrower, and this model fixes its width")
         table.note = table.note or ("full in the plan" if plain else "")
-    rest_full = plan(MethodSpec("full"), [table.config for table in absent]).tables if absent else ()
-    entries |= {entry.config.name: entry for entry in rest_full}
-    return Plan(tuple(entries[table.config.name] for table in found))
+    return Plan(tuple(entries[id(table)] for table in found))
+
+
+def _part_memories(found: Sequence[Found]) -> None:
+    """Notes the tables that cannot share memory with the first."""
+    kinds = [(table.weight.dtype, table.weight.device) for table in found]
+    able = [t for t, table in enumerate(found) if not table.note]
+    for t in able[1:]:
+        if kinds[t] != kinds[able[0]]:
+            dtype, device = kinds[t]
+            found[t].note = f"{dtype} on {device} cannot share the memory of {found[able[0]].config.name}"
 
 
 def _unfit(method: MethodSpec, table: Found, by_size: bool) -> str:

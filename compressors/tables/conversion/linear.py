@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,7 +34,7 @@ def linear(table: Compressor, input: Tensor, bias: Tensor | None = None, block: 
     parameters = list(table.parameters_by_name().values())
     again = torch.is_grad_enabled() and table.num_embeddings > block
     again = again and (input.requires_grad or any(p.requires_grad for p in parameters))
-    parts = []
+    parts: list[Tensor] = []
     for ids in torch.arange(table.num_embeddings, device=input.device).split(block):
         own = None if bias is None else bias[len(parts) * block :][: len(ids)]
         if again:
@@ -44,7 +46,7 @@ def linear(table: Compressor, input: Tensor, bias: Tensor | None = None, block: 
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
-def _part(table: Compressor, parameters: list[Tensor], input: Tensor, ids: Tensor, bias: Tensor | None) -> Tensor:
+def _part(table: Compressor, parameters: Sequence[Tensor], input: Tensor, ids: Tensor, bias: Tensor | None) -> Tensor:
     """The columns `ids` of the output."""
     now = table.parameters_by_name().values()
     if any(own is not other for own, other in zip(parameters, now)):  # as after torch.func.functional_call

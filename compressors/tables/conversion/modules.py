@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from embpress.compressors.bags import as_bags, check_form, whole_offsets
-from embpress.compressors.base import Compressor
+from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.tables.conversion.linear import linear
 
 
@@ -55,9 +55,9 @@ class CompressedEmbedding(TableUser):
         """Rows of `input`, any shape of int32 or int64."""
         # as bags of one id, which tables that learn from what is looked up in training take notice of
         rows = self.table(input.reshape(-1, 1)).view(*input.shape, self.embedding_dim)
-        if self.padding_idx == self.table.padding_idx:
+        if self.padding_idx is None or self.padding_idx == self.table.padding_idx:
             return rows
-        return rows.masked_fill((input == self.padding_idx).unsqueeze(-1), 0)
+        return rows.masked_fill(input.eq(self.padding_idx).unsqueeze(-1), 0)
 
     def extra_repr(self) -> str:
         """Shape and padding."""
@@ -121,11 +121,11 @@ class CompressedLinear(TableUser):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def pooling(users: Sequence[Any]) -> dict[str, Any]:
+def pooling(users: Sequence[Any]) -> TableOptions:
     """Options of a table that all of these embedding modules can answer from."""
     ways = {(user.mode, user.include_last_offset) for user in users if isinstance(user, nn.EmbeddingBag)}
     padding = {user.padding_idx for user in users}
     if len(padding) > 1 or len(ways) > 1:
-        return {"mode": "sum", "include_last_offset": bool(ways), "padding_idx": None}
+        return TableOptions(mode="sum", include_last_offset=bool(ways), padding_idx=None)
     mode, last = ways.pop() if ways else ("sum", False)
-    return {"mode": mode, "include_last_offset": last, "padding_idx": padding.pop()}
+    return TableOptions(mode=mode, include_last_offset=last, padding_idx=padding.pop())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.tables.conversion.find import Found
@@ -31,6 +33,8 @@ def report(
         if t in made:
             compressed, label, error = made[t]
             note = "memory shared by all tables of this method" if compressed.tags.shared_memory else ""
+            if with_errors and any(_padding(table.weight, module) for _, module in table.users):
+                note = "the padding row was not zero and is now"
         rows.append((first, n, dim, label, before, after, before / after, note, error))
         others = [(name, f"shares the table of {first}") for name, _ in table.users[1:]]
         others += [(name, f"a linear layer that has the weight of {first}") for name, _ in table.heads]
@@ -38,3 +42,8 @@ def report(
     done = pd.DataFrame(rows, columns=[*_COLUMNS, "error"])
     done.attrs["ratio"] = float(done["bytes_before"].sum() / done["bytes_after"].sum())
     return done if with_errors else done[_COLUMNS]
+
+
+def _padding(weight: Tensor, module: Any) -> bool:
+    """Whether a module's padding row holds anything."""
+    return module.padding_idx is not None and bool(weight[module.padding_idx].any())

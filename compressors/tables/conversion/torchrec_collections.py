@@ -34,7 +34,7 @@ class CompressedEmbeddingCollection(EmbeddingCollection):
         _reset(self.embeddings.values())
 
 
-_CLASSES = {
+_CLASSES: dict[type[nn.Module], tuple[type[nn.Module], str]] = {
     EmbeddingBagCollection: (CompressedEmbeddingBagCollection, "embedding_bag_configs"),
     EmbeddingCollection: (CompressedEmbeddingCollection, "embedding_configs"),
 }

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import prune
 
 from embpress.compressors import (
@@ -211,6 +213,46 @@ def test_other_sizes_are_refused_by_name(options):
         compress_model(plain(), "hash", **options)
     with pytest.raises(InputError, match=r"rows of a is 2\.5"):
         plan(parse("hash"), [TableConfig(2.5, 8, "a")])
+
+
+def test_a_weight_larger_than_its_module_says_is_taken_as_it_is():
+    model = nn.ModuleDict({"grown": nn.Embedding(500, 8)})
+    model["grown"].weight = nn.Parameter(torch.zeros(600, 8))
+    assert compress_model(model, "hash")["num_embeddings"][0] == 600
+    assert model["grown"](torch.tensor([599])).shape == (1, 8)
+
+
+def test_memory_is_shared_by_tables_of_one_dtype():
+    model = nn.ModuleDict({"a": nn.Embedding(500, 8), "b": nn.Embedding(500, 8).double(), "c": nn.Embedding(500, 8)})
+    done = compress_model(model, "robe:z=4", ratio=1.3)
+    assert done["note"][1] == "torch.float64 on cpu cannot share the memory of a"
+    assert [model[name](IDS).dtype for name in "abc"] == [torch.float32, torch.float64, torch.float32]
+    model = nn.ModuleDict({"a": nn.Embedding(500, 8), "b": nn.Embedding(500, 8).double()})
+    compress_model(model, "hash", ratio=2)
+    assert [model[name](IDS).dtype for name in "ab"] == [torch.float32, torch.float64]
+
+
+def test_a_model_that_is_wrapped_already_is_refused(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/r", rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(plain())
+        with pytest.raises(InputError, match="DistributedDataParallel"):
+            compress_model(model, "hash")
+        sharded = nn.Sequential(nn.Embedding(500, 8))
+        fully_shard(sharded, mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(InputError, match=r"0 \(its weight is a DTensor"):
+            compress_model(sharded, "hash")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_padding_row_that_held_something_is_said():
+    model = nn.ModuleDict({"zero": nn.Embedding(900, 8, padding_idx=3), "full": nn.Embedding(900, 8, padding_idx=3)})
+    with torch.no_grad():
+        model["full"].weight[3] = 1
+    done = compress_model(model, "tt:rank=4", from_weights=True)
+    assert done["note"].tolist() == ["", "the padding row was not zero and is now"]
+    assert not model["full"](torch.tensor([3])).any()
 
 
 def test_a_plan_says_it_for_each_and_cannot_replace_what_stays():

@@ -97,6 +97,15 @@ def test_a_loss_that_holds_a_replaced_weight_is_told():
 
 
 @pytest.mark.usefixtures("no_hooks_stay")
+def test_a_list_that_holds_the_old_modules_is_told():
+    model = model_of()
+    listed = [model["bag"]]
+    compress_model(model, "hash")
+    with pytest.warns(UserWarning, match=r"bag\.weight .* still takes part in a loss"):
+        model["top"](listed[0](IDS)).sum().backward()
+
+
+@pytest.mark.usefixtures("no_hooks_stay")
 def test_nothing_is_kept_alive_and_a_converted_model_pickles():
     model = model_of()
     weights = [weakref.ref(model[name].weight) for name in ("bag", "rows")]
