@@ -52,10 +52,10 @@ def compare(
     runs: dict[str, Run] = {}
     paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
     for path in store.record_paths(folder):
-        found = store.read(path)
-        paths.setdefault(found.id, []).append(path)
-        if found.ok or found.id not in runs:
-            runs[found.id] = found
+        kept = store.read(path)
+        paths.setdefault(kept.id, []).append(path)
+        if kept.ok or kept.id not in runs:
+            runs[kept.id] = kept
     described = describe_data(data)
     todo = [
         (spec, seed, describe_run(data, spec, settings, seed, command, described)) for seed in seeds for spec in methods
@@ -72,14 +72,14 @@ def compare(
             if callback:
                 callback(0, 0, "counting hot rows")
             hot = hot_rows(data)
-        made, predictions = run(data, spec, settings, seed, command, callback, measured_before(about, runs.values()))
-        made = replace(made, data=replace(made.data, hot_rows=hot))
-        written = store.save(folder, made, predictions)
-        for path in paths.pop(made.id, []):
+        result, predictions = run(data, spec, settings, seed, command, callback, measured_before(about, runs.values()))
+        result = replace(result, data=replace(result.data, hot_rows=hot))
+        written = store.save(folder, result, predictions)
+        for path in paths.pop(result.id, []):
             if path != written:
                 path.unlink(missing_ok=True)
-        runs[made.id] = made
-        yield Step(made, False, number, total)
+        runs[result.id] = result
+        yield Step(result, False, number, total)
 
 
 def measured_before(about: Run, runs: Iterable[Run]) -> Run | None:

@@ -107,7 +107,7 @@ def compress_model(
 def _check_start(spec: MethodSpec | Plan) -> None:
     methods = [table.method for table in spec.tables] if isinstance(spec, Plan) else [spec]
     for one in methods:
-        if not one.tags.from_dense and not (isinstance(spec, Plan) and str(one) == "full"):  # which stays as it is
+        if not one.tags.from_dense and not (isinstance(spec, Plan) and one.plain):  # which stays as it is
             able = [name for name in available() if method_named(name).tags.from_dense]
             raise InputError(f"{one.name} cannot start from trained weights, only {', '.join(able)} can")
 

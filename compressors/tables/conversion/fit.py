@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.guard import listed
-from embpress.compressors.methods.full import Full
+from embpress.compressors.guard import counted, listed, whole
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
-from embpress.compressors.spec import MethodSpec
+from embpress.compressors.spec import PLAIN, MethodSpec
 from embpress.compressors.tables.conversion.find import Found
 from embpress.compressors.tables.planning.plan import Plan, TablePlan
 from embpress.compressors.tables.planning.proportional import kept_full, plan, sized
@@ -31,6 +30,7 @@ def planned(
     """
     if isinstance(method, Plan):
         return _as_written(found, method)
+    min_rows = whole(min_rows, "min_rows")
     asked = any(size is not None for size in (ratio, budget, method.ratio, method.budget))
     by_size = asked and replace(method, ratio=None, budget=None).sizable
     if by_size and method.tags.saves_by_width:
@@ -41,10 +41,10 @@ def planned(
     for table in found:
         if not table.note:
             rows = table.config.num_embeddings
-            table.note = f"under {min_rows} rows" if rows < min_rows else _unfit(method, table, by_size)
+            table.note = f"under {counted(min_rows, 'row')}" if rows < min_rows else _unfit(method, table, by_size)
     if method.tags.shared_memory:
         _part_memories(found)
-    few = {f"under {min_rows} rows"}
+    few = {f"under {counted(min_rows, 'row')}"}
     refused = [table for table in found if table.note and table.note not in few]
     _refuse_if_all(found, refused)
     configs = [table.config for table in found]
@@ -72,14 +72,13 @@ def _as_written(found: Sequence[Found], written: Plan) -> Plan:
     entries = dict(zip(map(id, there), sized(written.on([table.config for table in there])).tables))
     for table in found:
         config = table.config
-        full = TablePlan(config, config.embedding_dim, MethodSpec("full"), _full_bytes(table))
+        full = TablePlan(config, config.embedding_dim, PLAIN, _full_bytes(table))
         entry = entries.setdefault(id(table), full)
-        plain = entry.method.cls is Full and not entry.method.modifiers
-        if table.note and not plain:
+        if table.note and not entry.method.plain:
             raise InputError(f"the plan compresses {config.name!r}, which stays full: {table.note}")
         if entry.embedding_dim != config.embedding_dim:
             raise InputError(f"the plan makes {config.name!r} narrower, and this model fixes its width")
-        table.note = table.note or ("full in the plan" if plain else "")
+        table.note = table.note or ("full in the plan" if entry.method.plain else "")
     return Plan(tuple(entries[id(table)] for table in found))
 
 
