@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @training_options
 @click.option(
-    "--seeds", type=Whole(1), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
+    "--seeds", type=Whole(1, 1000), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
 )
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
@@ -54,15 +54,12 @@ def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
     """
     from embpress.compressors import InputError, parse_all
-    from embpress.compressors.guard import whole
-    from embpress.dlrm.training.settings import SEEDS
 
     specs = parse_all(methods)  # before the data are read: a typing mistake should not wait for them
     if not specs:
         raise InputError("--methods is empty; see embpress list")
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
-    whole(seeds, "--seeds", 1, SEEDS)
     run_all(*prepared(options), out, specs, list(range(seeds)))
 
 
@@ -105,9 +102,14 @@ def run_all(
         out.print(f"joins {counted(present, 'run')} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
-        for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
-            progress.log(_line(step.run, step.kept, step.number, step.total))
-            waited |= not step.kept and step.run.threads_waited
+        try:
+            for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
+                progress.log(_line(step.run, step.kept, step.number, step.total))
+                waited |= not step.kept and step.run.threads_waited
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Interrupted: runs that ended are saved in {folder}; the same command goes on from there."
+            ) from None
         if waited:
             progress.log(
                 f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "

@@ -63,9 +63,11 @@ def path(value: str | Path, name: str) -> Path:
     """A path that a file system and a record can hold; nothing is looked up.
 
     Raises:
-        InputError: a name that is not UTF-8, holds a zero character, or is longer than file systems take.
+        InputError: no name, one that is not UTF-8, holds a zero character, or is longer than file systems take.
     """
     text = str(value)
+    if not text:
+        raise InputError(f"{name} is empty; give a path")
     try:
         encoded = text.encode()
     except UnicodeEncodeError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from dataclasses import replace
 
 import torch
 from pretend_device import NAME, PretendTensor, install
@@ -19,12 +20,12 @@ from embpress.dlrm.measure import latency
 from embpress.dlrm.runs.experiment import build_model, build_tables
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import train
-from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.settings import resolve
 
 
 def trained(data, spec, optimizer, device):
     """Everything a run computes that is no time: logits, parameters, curve, hit rate, lookups of the folded tables."""
-    settings = Settings(optimizer=optimizer, batch_size=256, epochs=1, min_rows=50, device=device)
+    settings = replace(resolve(0, optimizer=optimizer, batch_size=256, min_rows=50), device=device)
     tables = build_tables(data, parse(spec), settings, seed=3)
     model = build_model(data, tables, settings, seed=3)
     start = [held(p) for p in model.parameters()]
