@@ -16,6 +16,7 @@ from embpress.compressors.spec import MethodSpec, ModifierSpec, PlanFile, parse,
 from embpress.compressors.tables.collection import TableCollection
 from embpress.compressors.tables.conversion.convert import compress_model
 from embpress.compressors.tables.conversion.groups import optimizer_groups
+from embpress.compressors.tables.conversion.linear import linear
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 from embpress.compressors.tables.planning.proportional import plan
 from embpress.compressors.tags import Tags
@@ -40,6 +41,7 @@ __all__ = [
     "broken",
     "compress_model",
     "create",
+    "linear",
     "maintain",
     "method",
     "optimizer_groups",

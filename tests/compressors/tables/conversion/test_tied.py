@@ -6,8 +6,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from embpress.compressors import compress_model, create
-from embpress.compressors.tables.conversion.linear import linear
+from embpress.compressors import compress_model, create, linear
 from embpress.compressors.tables.conversion.modules import CompressedLinear
 
 METHODS = ["full", "hash:k=40", "qr:c=4", "mlet:k=16", "tt:rank=4", "robe:z=4", "robe:z=4+bf16"]
