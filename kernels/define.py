@@ -7,6 +7,7 @@ and CUDA implementations of the same schema, which the dispatcher then prefers. 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.library import Library
 
 from embpress.kernels import load, reference
@@ -26,6 +27,12 @@ def define(schema: str) -> None:
     _library.define(schema)
     _library.impl(name, plain, "CompositeExplicitAutograd")
     _names.append(name)
+
+
+def room(like: Tensor) -> int:
+    """The size, in a fake kernel, of what a forward leaves for its backward: the implementation's business."""
+    # the meta device knows no sizes that are found out later, and has no backward that would want them
+    return 0 if like.device.type == "meta" else torch.library.get_ctx().new_dynamic_size()  # type: ignore[return-value]
 
 
 def names() -> tuple[str, ...]:

@@ -25,7 +25,8 @@ Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
   Device device(wanted);
   device.check_here({index, ids});
-  const CacheIndex cache{index.const_data_ptr<int32_t>(), longs(ids, "ids"), mask_of(index.numel())};
+  const CacheIndex cache{index.const_data_ptr<int32_t>(), longs(ids, "ids"), mask_of(index.numel()),
+                         ids.numel()};
   const Tensor flat = in_one_piece(wanted);
   Tensor rows = device.empty(flat.sizes(), ScalarType::Int);
   device.launch_for(flat.numel(), cache_find_kernel, cache, longs(flat, "wanted"), flat.numel(),
