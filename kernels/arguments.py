@@ -33,11 +33,11 @@ def integers(name: str, value: Any) -> Tensor:
     return value
 
 
-def longs(name: str, value: Any, *shape: int | str) -> Tensor:
-    """Raises DtypeError or ArgumentError for anything but an int64 tensor of that shape."""
+def longs(name: str, value: Any, *shape: Any) -> Tensor:
+    """Raises DtypeError or ArgumentError for anything but an int64 tensor of that shape; `...` stands for any."""
     if tensor(name, value).dtype != torch.int64:
         raise DtypeError(f"{name} must be int64, got {name_of(value.dtype)}")
-    return shaped(name, value, *shape)
+    return value if shape == (...,) else shaped(name, value, *shape)
 
 
 def floats(name: str, value: Any, like: Tensor | None = None) -> Tensor:

@@ -17,7 +17,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 Tensor cache_index(Tensor ids, int64_t slots) {
-  const int64_t* id = longs(ids, "ids");
+  const int64_t* id = list_of_longs(ids, "ids");
   const int64_t rows = ids.numel();
   STD_TORCH_CHECK(rows < slots, "cache_index: ", rows, " rows need more than ", slots, " slots");
   const uint64_t mask = mask_of(slots);
@@ -35,7 +35,8 @@ Tensor cache_index(Tensor ids, int64_t slots) {
 
 Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
-  const CacheIndex cache{index.const_data_ptr<int32_t>(), mask_of(index.numel()), longs(ids, "ids"), ids.numel()};
+  const CacheIndex cache{index.const_data_ptr<int32_t>(), mask_of(index.numel()), list_of_longs(ids, "ids"),
+                         ids.numel()};
   const Tensor flat = in_one_piece(wanted);
   const int64_t* id = longs(flat, "wanted");
   Tensor rows = torch::stable::new_empty(flat, flat.sizes(), ScalarType::Int);

@@ -13,6 +13,7 @@ from embpress.kernels.arguments import compute_dtype, floats, longs, lookups, sh
 from embpress.kernels.errors import ArgumentError
 from embpress.kernels.reference.checks import checked
 from embpress.kernels.reference.hashing import part_hash
+from embpress.kernels.reference.pooling import no_view
 
 # ways to put a row together from parts, in the numbering of the op
 COMBINE = ("concat", "add", "mult")
@@ -73,14 +74,16 @@ def compositional_lookup_train(
     combine: int,
 ) -> tuple[Tensor, Tensor]:
     """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
-    if base.dim() != 2 or base.shape[0] != ids.shape[1] or sizes.shape[0] != base.shape[0]:  # what would be broadcast
+    # what would go through in silence; all else is refused on the way
+    fits = base.dim() == 2 and base.shape[0] == ids.shape[1] == sizes.shape[0] and weight.is_floating_point()
+    if not fits:
         check_compositional(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
     x = checked(ids, rows).unsqueeze(-1)
     numbers = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
     index = numbers % sizes + (base + row_offsets.unsqueeze(1))
     parts, how, wide = torch.nn.functional.embedding(index, weight), COMBINE[combine], compute_dtype(weight.dtype)
     if wide == weight.dtype:
-        return combine_parts(parts, how), index.flatten()
+        return no_view(combine_parts(parts, how)), index.flatten()
     return combine_parts(parts.to(wide), how).to(weight.dtype), index.flatten()
 
 

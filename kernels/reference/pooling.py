@@ -48,3 +48,8 @@ def pool_backward(
     if weights is None:
         return grad, None
     return grad * weights.unsqueeze(-1), (grad * rows).sum(-1)
+
+
+def no_view(out: Tensor) -> Tensor:
+    """The same elements in a tensor that is no view of another: what an op returns may be changed in place."""
+    return torch.ops.aten._unsafe_view.default(out, out.shape) if out._is_view() else out

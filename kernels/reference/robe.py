@@ -57,7 +57,8 @@ def robe_lookup(
     """See `ops.robe_lookup`."""
     size = memory.shape[0]
     # what would go through in silence; all else is refused on the way
-    if memory.dim() != 1 or not 1 <= z <= min(dim, size) or coefficients.shape[0] not in (3, 6):
+    fits = memory.dim() == 1 and memory.is_floating_point() and coefficients.shape[0] in (3, 6)
+    if not (fits and 1 <= z <= min(dim, size)):
         check_robe(memory, ids, row_offsets, rows, coefficients, z, dim)
     out = memory.new_empty(*ids.shape, dim)
     for samples, index, sign in _blocks(size, checked(ids, rows, row_offsets), coefficients, z, dim):

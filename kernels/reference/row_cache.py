@@ -32,7 +32,7 @@ def check_cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> None:
     if shaped("index", tensor("index", index), "slots").dtype != torch.int32 or not index.is_contiguous():
         raise DtypeError("index must be contiguous int32")
     longs("ids", ids, "C")
-    longs("wanted", wanted, *wanted.shape)
+    longs("wanted", wanted, ...)
     _check_slots(index.shape[0])
 
 
@@ -41,8 +41,7 @@ def check_count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> 
     _check_slots(longs("keys", keys, "slots").shape[0])
     if longs("counts", counts, "slots").shape != keys.shape:
         raise ArgumentError(f"{counts.shape[0]} counts for {keys.shape[0]} slots")
-    longs("used", used, *used.shape)
-    if used.numel() != 1:
+    if longs("used", used, ...).numel() != 1:
         raise ArgumentError(f"used must be one number, got {used.numel()}")
     integers("ids", ids)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from embpress.kernels.arguments import compute_dtype, floats, integers, longs, shaped, tensor, whole, whole_numbers
 from embpress.kernels.errors import ArgumentError, DtypeError, IdOutOfRange
 from embpress.kernels.reference.checks import check_offsets
-from embpress.kernels.reference.pooling import pool, pool_backward
+from embpress.kernels.reference.pooling import no_view, pool, pool_backward
 from embpress.kernels.reference.row_cache import cache_find
 
 
@@ -217,7 +217,7 @@ def tt_embedding_bag(
     for t, table_cores, ids, bags, bag_weights, _ in tables:
         rows, _ = _rows_of(table_cores, caches[3 * t : 3 * t + 3], ids)
         outputs.append(pool(rows, bags, bag_weights, mean))
-    return torch.stack(outputs, dim=1).to(dtype)
+    return no_view(torch.stack(outputs, dim=1).to(dtype))
 
 
 def tt_embedding_bag_train(
