@@ -39,6 +39,7 @@ from embpress.dlrm.user_model.tables import (
     ledger_of,
 )
 from embpress.dlrm.user_model.task import Task
+from embpress.kernels.errors import EmbpressError
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,23 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         train, valid = (task.train_loader, task.valid_loader)
         if valid is None:
             train, valid = without_last_tenth(train)
-        seed_all(0)
-        model = task.model_fn().to(settings.device)
-        tables = embeddings(model)
-        if not tables:
-            raise InputError(f"{task.name} has no nn.Embedding and no nn.EmbeddingBag")
         reseed(train, 0)
         batch = next(iter(train), None)
         if batch is None:
             raise InputError(f"the train_loader of {task.name} gives no batch")
-        with counted_lookups(model) as lookups, torch.no_grad():
-            task.score(model.eval(), to_device(batch, settings.device))
+        seed_all(0)
+        try:
+            model = task.model_fn().to(settings.device)
+            with counted_lookups(model) as lookups, torch.no_grad():
+                task.score(model.eval(), to_device(batch, settings.device))
+        except EmbpressError:
+            raise
+        except Exception as error:  # whatever is in the user's model
+            what = f"{type(error).__name__}: {error}"
+            raise InputError(f"{task.name} does not take the first batch of its train_loader: {what}") from error
+        tables = embeddings(model)
+        if not tables:
+            raise InputError(f"{task.name} has no nn.Embedding and no nn.EmbeddingBag")
         data_fingerprint = fingerprint_of(train, valid, task.test_loader)
     own = {id(module.weight) for module in tables.values()}
     loaders = {"train": train, "valid": valid, "test": task.test_loader}
@@ -95,7 +102,7 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         task,
         train,
         valid,
-        tuple(TableConfig(*module.weight.shape, name) for name, module in tables.items()),
+        tuple(TableConfig(module.num_embeddings, module.embedding_dim, name) for name, module in tables.items()),
         lookups,
         DataRecord(
             name=task.name,

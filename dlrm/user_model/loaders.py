@@ -50,8 +50,9 @@ def reseed(loader: Any, seed: int, epoch: int = 0) -> None:
     for generator in (getattr(loader, "generator", None), getattr(sampler, "generator", None)):
         if isinstance(generator, torch.Generator):
             generator.manual_seed(number)
-    if hasattr(sampler, "set_epoch"):
-        sampler.set_epoch(number)
+    set_epoch = getattr(sampler, "set_epoch", None)
+    if callable(set_epoch):
+        set_epoch(number)
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:

@@ -62,7 +62,8 @@ def meanings(rows: Sequence[Summary]) -> str:
     extra = []
     if any(run.data.row0_share for row in rows for run in (*row.runs, *row.lost)):
         extra.append(
-            "Row 0 of each table stands for ids that are missing, unseen in training or too rare for a row of their own."
+            "Row 0 of each table stands for ids that are missing, unseen in training or too rare for a row of their "
+            "own."
         )
     if any(name.startswith("lookup_") for row in rows for name in row.stats):
         extra.append(
