@@ -78,8 +78,8 @@ def _command(name: str) -> click.Command:
     knobs = {knob.name: knob for knob in fields(module.FULL) if knob.metadata}
 
     def run(**options: Any) -> None:
-        given = {knob: value for knob in knobs if (value := options.pop(knob)) is not None}
-        _run(name, module, replace(module.QUICK if options["quick"] else module.FULL, **given), **options)
+        chosen = {knob: value for knob in knobs if (value := options.pop(knob)) is not None}
+        _run(name, module, replace(module.QUICK if options["quick"] else module.FULL, **chosen), **options)
 
     command = click.Command(name, callback=run, help=suite.about(name))
     for field, knob in knobs.items():

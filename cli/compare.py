@@ -109,12 +109,14 @@ def run_all(
 
 def protocol_line(about: str, settings: Settings, methods: int, seeds: int, batch_size: int | None) -> str:
     """What is about to be trained, in one line."""
+    from embpress.compressors.guard import counted
+
     return (
         f"{about}, {settings.optimizer} {settings.learning_rate:g}, "
         f"{'' if batch_size is None else f'batch {batch_size}, '}"
-        f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+        f"{counted(settings.epochs, 'epoch')}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
-        f"{methods} method{'s' if methods > 1 else ''} × {seeds} seed{'s' if seeds > 1 else ''}"
+        f"{counted(methods, 'method')} × {counted(seeds, 'seed')}"
     )
 
 
@@ -127,18 +129,19 @@ def follow(steps: Callable[[Any], Iterator[Step]], folder: Path, threads: int) -
         threads: of torch.
     """
     from embpress.cli.show import RunProgress, console, show_result
+    from embpress.compressors.guard import counted
     from embpress.dlrm.runs.store import read_all, record_paths
 
     out = console()
     present = len(record_paths(folder))
     if present:
-        out.print(f"joins {present} run{'s' if present > 1 else ''} in {folder}", markup=False, soft_wrap=True)
+        out.print(f"joins {counted(present, 'run')} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
         try:
             for step in steps(progress.start):
                 progress.log(_line(step.run, step.kept, step.number, step.total))
-                waited |= not step.kept and threads > 1 and _waited(step.run)
+                waited |= not step.kept and step.run.threads_waited
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Interrupted: runs that ended are saved in {folder}; the same command goes on from there."
@@ -173,15 +176,6 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
             refused.append(f"{spec} {error}")
     if compressed and len(refused) == len(compressed):
         raise InputError("; ".join(refused))
-
-
-def _waited(run: Run) -> bool:
-    """Whether the threads of a finished run waited for each other."""
-    from embpress.dlrm.training.waiting import threads_wait
-
-    if not run.ok or run.device != "cpu":
-        return False
-    return threads_wait(run.metrics["step_ms"] / 1e3, run.metrics["train_seconds"], run.learning_curve[-1].step)
 
 
 def _line(run: Run, kept: bool, number: int, total: int) -> str:

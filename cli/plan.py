@@ -37,7 +37,7 @@ def command(method: str, save: str | None, force: bool, **options: Any) -> None:
     if save is not None and path(save, "--save").exists() and not force:
         raise InputError(f"--save {save} is there already and may have been edited; --force writes over it")
     data, settings = prepared(options)
-    made = plan(
+    planned = plan(
         spec,
         table_configs(data, settings.width),
         ratio=settings.ratio,
@@ -47,15 +47,15 @@ def command(method: str, save: str | None, force: bool, **options: Any) -> None:
     )
     rows = [
         [t.config.name, f"{t.config.num_embeddings:,}", str(t.embedding_dim), str(t.method), numerals.size(t.bytes)]
-        for t in made.tables
+        for t in planned.tables
     ]
-    size = sum(t.bytes for t in made.tables)
+    size = sum(t.bytes for t in planned.tables)
     out = console()
     out.print(table(["table", "rows", "width", "method", "bytes"], rows, left=(0, 3)))
     out.print(
-        f"{numerals.size(size)} of {numerals.size(made.full_bytes)}, {numerals.ratio(made.full_bytes / size)}",
+        f"{numerals.size(size)} of {numerals.size(planned.full_bytes)}, {numerals.ratio(planned.full_bytes / size)}",
         markup=False,
     )
     if save is not None:
-        made.save(save)
+        planned.save(save)
         out.print(f"plan: {save}", markup=False, soft_wrap=True)

@@ -71,3 +71,13 @@ def path(value: str | Path, name: str) -> Path:
     if len(encoded) > 4000 or any(len(part.encode()) > 255 for part in Path(text).parts):
         raise InputError(f"{name} {shown(text)} is too long; a name may have 255 bytes and a path 4,000")
     return Path(text)
+
+
+def counted(count: int, what: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def times(ratio: float) -> str:
+    """A ratio as asked for: `16×`, `2.5×`, `1,000,000,000×`."""
+    return f"{f'{ratio:,.1f}' if ratio >= 1e5 else f'{ratio:,.6g}'}×".replace(".0×", "×")

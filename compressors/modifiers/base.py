@@ -72,6 +72,8 @@ class Modifier(Compressor):
 
     served_error: ClassVar[float] = 0.0
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
+    get_extra_state = nn.Module.get_extra_state  # the table inside has one
+    set_extra_state = nn.Module.set_extra_state
     table: Compressor
 
     def __init__(self, table: Compressor) -> None:

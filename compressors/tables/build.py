@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.methods.full import Full
 from embpress.compressors.tables.planning.plan import Plan
 
 # gradients of plain tables are sparse where all rows of a method together are more than this
@@ -54,5 +53,5 @@ def _alike(plan: Plan) -> Sequence[list[int]]:
         method = table.method
         key = str(method) if method.tags.shared_memory else "+".join([method.name, *map(str, method.modifiers)])
         by_key.setdefault(key, []).append(t)
-    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.cls is Full and "+" not in key]
+    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.plain]
     return [by_key[key] for key in (*(key for key in by_key if key not in plain), *plain)]

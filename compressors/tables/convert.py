@@ -10,7 +10,6 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
-from embpress.compressors.methods.full import Full
 from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.registry import available
 from embpress.compressors.registry import method as method_named
@@ -193,8 +192,7 @@ def _kept(made: Plan, spec: MethodSpec, min_rows: int, largest: int | None) -> d
     """Tables that stay as they are, with the reason; a method that is itself `full` replaces what it is asked to."""
     configs = [table.config for table in made.tables]
     if isinstance(spec, PlanFile):
-        plain = [table.method.cls is Full and not table.method.modifiers for table in made.tables]
-        return {t: "full in the plan" for t, full in enumerate(plain) if full}
+        return {t: "full in the plan" for t, table in enumerate(made.tables) if table.method.plain}
     return {
         t: f"under {min_rows} rows" if configs[t].num_embeddings < min_rows else f"not among the {largest} largest"
         for t, full in enumerate(kept_full(configs, min_rows, largest))

@@ -85,10 +85,10 @@ def finish(
     runs: dict[str, Run] = {}
     paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
     for path in store.record_paths(folder):
-        found = store.read(path)
-        paths.setdefault(found.id, []).append(path)
-        if found.ok or found.id not in runs:
-            runs[found.id] = found
+        kept = store.read(path)
+        paths.setdefault(kept.id, []).append(path)
+        if kept.ok or kept.id not in runs:
+            runs[kept.id] = kept
     check_comparable([*runs.values(), todo[0][2]], folder)
     for number, (spec, seed, about) in enumerate(todo, 1):
         done = runs.get(about.id)
@@ -96,13 +96,13 @@ def finish(
             yield Step(done, True, number, total)
             continue
         callback = progress(number, total, f"{spec} · seed {seed}") if progress else None
-        made, predictions = execute(spec, seed, callback, measured_before(about, runs.values()))
-        written = store.save(folder, made, predictions)
-        for path in paths.pop(made.id, []):
+        result, predictions = execute(spec, seed, callback, measured_before(about, runs.values()))
+        written = store.save(folder, result, predictions)
+        for path in paths.pop(result.id, []):
             if path != written:
                 path.unlink(missing_ok=True)
-        runs[made.id] = made
-        yield Step(made, False, number, total)
+        runs[result.id] = result
+        yield Step(result, False, number, total)
 
 
 def measured_before(about: Run, runs: Iterable[Run]) -> Run | None:

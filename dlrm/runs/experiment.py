@@ -106,6 +106,7 @@ def describe_run(
         name=spec.name,
         knobs=dict(spec.knobs),
         modifiers=tuple(map(str, spec.modifiers)),
+        is_full=spec.plain,
         plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
@@ -210,6 +211,7 @@ def _run(
             serving_bytes=size,
             full_bytes=4 * config.num_embeddings * settings.width,
             row0_share=float(share),
+            is_full=table.tags.plain and not table.modifiers,
         )
         for config, table, size, share in zip(tables.configs, tables.tables, tables.table_bytes(), data.row0_share)
     )

@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from embpress.compressors.errors import reachable_ratio
+from embpress.dlrm.training import waiting
 
 SCHEMA = "embpress-run/2"
 
@@ -51,6 +52,7 @@ class TableRecord:
     knobs: dict[str, Any] = field(default_factory=dict)
     modifiers: tuple[str, ...] = ()
     row0_share: float | None = None  # of the test lookups
+    is_full: bool = False  # a plain table, every row as it is
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Run:
     """A method with one seed on one data set.
 
     Attributes:
-        method: the method as the user gave it; `name`, `knobs` and `modifiers` are its parts, the knobs those of its
+        method: the method as the user wrote it; `name`, `knobs` and `modifiers` are its parts, the knobs those of its
             largest table.
         status: `ok`, `failed` or `cannot reach`; `reason` says why, `smallest` what could be reached.
         model: name, preset, table width and the click model's own configuration.
@@ -112,6 +114,7 @@ class Run:
     asked: Asked = Asked()
     knobs: dict[str, Any] = field(default_factory=dict)
     modifiers: tuple[str, ...] = ()
+    is_full: bool = False  # plain tables, the baseline of all others
     plan: str | None = None  # a hash of the plan that the method names
     status: str = "failed"
     reason: str | None = None
@@ -133,9 +136,14 @@ class Run:
         return self.status == "ok"
 
     @property
-    def is_full(self) -> bool:
-        """Whether this is a run with uncompressed tables, the reference of all others."""
-        return self.name == "full" and not self.modifiers
+    def threads_waited(self) -> bool:
+        """Whether the threads of this run waited for each other, as on a busy machine: its times are then too long."""
+        if not self.ok or self.device != "cpu" or self.environment.get("threads") == 1 or not self.learning_curve:
+            return False
+        median, total = self.metrics.get("step_ms"), self.metrics.get("train_seconds")
+        if median is None or total is None:
+            return False
+        return waiting.threads_wait(median / 1e3, total, self.learning_curve[-1].step)
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
@@ -207,6 +215,7 @@ _HELD: dict[Any, tuple[Any, str]] = {
     dict: (dict, "an object"),
     tuple: ((list, tuple), "a list"),
     str: (str, "text"),
+    bool: (bool, "true or false"),
     int: (int, "a whole number"),
     float: ((int, float), "a number"),
 }
@@ -225,7 +234,7 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
         return None if value is None else typed(parts[0], value, place)
     is_record = is_dataclass(base)
     held, name = _HELD[dict if is_record else base]
-    if not isinstance(value, held) or isinstance(value, bool):
+    if not isinstance(value, held) or (isinstance(value, bool) and base is not bool):
         raise ValueError(f"{place or 'it'} is not {name}")
     if is_record:
         needed = [f.name for f in fields(base) if f.default is MISSING and f.default_factory is MISSING]

@@ -90,9 +90,9 @@ def check_writable(folder: Path) -> None:
         InputError: it cannot be written.
     """
     records = folder / "records"
-    made: list[Path] = []
+    new: list[Path] = []
     try:
-        made = [part for part in (records, *records.parents) if not part.exists()]  # the deepest first
+        new = [part for part in (records, *records.parents) if not part.exists()]  # the deepest first
         blocked = next((part for part in (records, *records.parents) if part.exists() and not part.is_dir()), None)
         if blocked is not None:
             raise InputError(f"--out {folder}: {blocked} is a file, a folder is needed")
@@ -104,7 +104,7 @@ def check_writable(folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
     finally:
-        for part in made:
+        for part in new:
             with suppress(OSError, ValueError):
                 part.rmdir()
 

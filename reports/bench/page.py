@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embpress.compressors.errors import installed
+from embpress.compressors.guard import counted
 from embpress.dlrm.runs.store import write_atomic
 from embpress.kernels import found
 from embpress.reports import numerals
@@ -52,7 +53,7 @@ class Page:
         """What was measured on what, in one line."""
         where = self.record["environment"]
         quick = "QUICK: small sizes, few repeats, the numbers mean nothing; " if self.record["quick"] else ""
-        threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
+        threads = counted(where["threads"], "thread")
         device = f"{where['gpu']}, " if where.get("gpu") else ""
         replay = "; times by replay of CUDA graphs where not said else" if self.record["device"] != "cpu" else ""
         answering = " and ".join(sorted(set(self.record["backend"].values())))

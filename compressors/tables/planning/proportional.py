@@ -8,10 +8,10 @@ from typing import Any
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
+from embpress.compressors.guard import counted, times
 from embpress.compressors.ledger import Ledger
-from embpress.compressors.methods.full import Full
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
-from embpress.compressors.spec import MethodSpec, PlanFile, as_bytes, as_ratio
+from embpress.compressors.spec import PLAIN, MethodSpec, PlanFile, as_bytes, as_ratio
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 
 
@@ -61,7 +61,7 @@ def plan(
         spec = replace(spec, ratio=None, budget=None)
     if ratio is not None and budget is not None:
         raise InputError("give a ratio or a budget, not both")
-    keep = [False] * len(tables) if spec.cls is Full else kept_full(tables, min_rows, largest)
+    keep = [False] * len(tables) if spec.tags.plain else kept_full(tables, min_rows, largest)
     if (ratio is None and budget is None) or not spec.sizable:
         return _plan(spec, tables, [None if k else spec.knobs for k in keep])
     if ratio is None:
@@ -74,7 +74,7 @@ def plan(
         return _narrower(spec, tables, keep, ratio, size)
     if all(keep):
         if ratio > 1:
-            why = f" (no table has {min_rows} rows: a smaller min_rows compresses smaller ones)"
+            why = f" (no table has {counted(min_rows, 'row')}: a smaller min_rows compresses smaller ones)"
             raise _unreachable(ratio, full_bytes, full_bytes, why)
         return _plan(spec, tables, [None] * len(tables))
     small = sum(4 * n * dim for (n, dim, _), k in zip(tables, keep) if k)
@@ -99,7 +99,7 @@ def _plan(
 ) -> Plan:
     """The plan of tables with these knobs, full where they are None, all of one width where one is given."""
     dims = [width or table.embedding_dim for table in tables]
-    methods = [MethodSpec("full") if own is None else replace(spec, knobs=dict(own)) for own in knobs]
+    methods = [PLAIN if table_knobs is None else replace(spec, knobs=dict(table_knobs)) for table_knobs in knobs]
     return sized(Plan(tuple(map(TablePlan, tables, dims, methods, [0] * len(dims)))))
 
 
@@ -141,10 +141,10 @@ def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool],
     knobs = [None if k else spec.knobs for k in keep]
     if spec.modifiers:
         for width in range(max(widths), 0, -1):
-            made = _plan(spec, tables, knobs, width)
-            if sum(table.bytes for table in made.tables) <= size:
-                return made
-        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in made.tables))
+            narrow = _plan(spec, tables, knobs, width)
+            if sum(table.bytes for table in narrow.tables) <= size:
+                return narrow
+        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in narrow.tables))
     try:
         width = spec.cls.model_width(max(widths), ratio)
     except BudgetError:
@@ -184,4 +184,6 @@ def _split(
 
 def _unreachable(ratio: float, full_bytes: int, smallest: int, why: str = "") -> BudgetError:
     shown = reachable_ratio(smallest, full_bytes)
-    return BudgetError(f"cannot reach {ratio:g}×, smallest reachable {shown:g}× ({smallest:,} bytes){why}", smallest)
+    return BudgetError(
+        f"cannot reach {times(ratio)}, smallest reachable {times(shown)} ({smallest:,} bytes){why}", smallest
+    )

@@ -87,7 +87,7 @@ def _by_place(frame: pl.DataFrame, path: str | Path, names: list[str], first_pat
     for name in columns:
         if name not in known:
             raise InputError(f"{path} has a column {name!r}, but {first_path} has not; all files need the same columns")
-    return pl.DataFrame([columns[name].alias(str(place)) for place, name in enumerate(names)])
+    return pl.DataFrame([columns[name].alias(str(position)) for position, name in enumerate(names)])
 
 
 def _read_csv(path: str | Path, rows: int | None) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from embpress.compressors import (
     create,
     optimizer_groups,
 )
+from embpress.compressors.ledger import held_bytes
 from embpress.compressors.tables.collection import TableCollection
 
 COLUMNS = ["module", "num_embeddings", "embedding_dim", "method", "bytes_before", "bytes_after", "ratio", "note"]
@@ -90,8 +91,7 @@ def test_table_that_is_returned():
     assert rows["ratio"].tolist() == [96_000 / after, 160_000 / after, 1]
     assert rows["note"].tolist() == ["", "", "under 200 rows"]
     assert isinstance(model.day, nn.Embedding)
-    actual = sum(t.numel() * t.element_size() for t in [*model.items.parameters(), *model.items.buffers()])
-    assert actual == after
+    assert held_bytes(model.items) == after
 
 
 @pytest.mark.parametrize("method", ["tt", "robe:z=4", "hash", "qr"])
@@ -99,12 +99,7 @@ def test_ratio_is_reached_over_all_tables(method):
     model = Recommender()
     rows = compress_model(model, method, ratio=8)
     assert 8 <= rows["bytes_before"].sum() / rows["bytes_after"].sum() < 8.6
-    tensors = {
-        id(t): t.numel() * t.element_size()
-        for m in (model.user, model.items, model.day)
-        for t in [*m.parameters(), *m.buffers()]
-    }
-    assert sum(tensors.values()) == rows["bytes_after"].sum()
+    assert held_bytes(model.user, model.items, model.day) == rows["bytes_after"].sum()
 
 
 def test_min_rows_and_largest_decide_what_is_replaced():

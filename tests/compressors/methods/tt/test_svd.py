@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import ROOT
+from paths import ROOT
 from torch import nn
 
 from embpress.compressors import BudgetError, InputError, compress_model
