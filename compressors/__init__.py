@@ -17,6 +17,7 @@ from embpress.compressors.tables.collection import TableCollection
 from embpress.compressors.tables.convert import compress_model, optimizer_groups
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 from embpress.compressors.tables.planning.proportional import plan
+from embpress.compressors.tables.whole_model import fold_model, model_ledger
 from embpress.compressors.tags import Tags
 
 __all__ = [
@@ -39,8 +40,10 @@ __all__ = [
     "broken",
     "compress_model",
     "create",
+    "fold_model",
     "maintain",
     "method",
+    "model_ledger",
     "optimizer_groups",
     "parse",
     "parse_all",

@@ -15,7 +15,7 @@ from embpress.compressors import Compressor, InputError, MethodSpec, TableConfig
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.runs.experiment import asked_size, attempt, knobs_of, method_generator
-from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, TableRecord, fingerprint, typed
+from embpress.dlrm.runs.record import LOADERS, Asked, CurvePoint, DataRecord, Run, TableRecord, fingerprint, typed
 from embpress.dlrm.training.evaluate import scores
 from embpress.dlrm.training.loop import Progress, fit
 from embpress.dlrm.training.optim import make_optimizers
@@ -106,7 +106,7 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         lookups,
         DataRecord(
             name=task.name,
-            format="loaders",
+            format=LOADERS,
             fingerprint=data_fingerprint,
             rows={part: n for part, loader in loaders.items() if (n := rows_of(loader, task.samples))},
             features=tuple(tables),
