@@ -46,7 +46,7 @@ def reseed(loader: Any, seed: int, epoch: int = 0) -> None:
     """Lets a loader's next epoch depend on seed and epoch alone, whatever was drawn before."""
     number = seed * 1_000_003 + epoch
     seed_all(number)
-    sampler = getattr(loader, "sampler", None)
+    sampler: Any = getattr(loader, "sampler", None)
     for generator in (getattr(loader, "generator", None), getattr(sampler, "generator", None)):
         if isinstance(generator, torch.Generator):
             generator.manual_seed(number)

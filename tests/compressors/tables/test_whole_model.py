@@ -16,11 +16,12 @@ def seeded():
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("method", ["full", "hash", "tt:rank=2:cache_rows=9", "robe", "qr+bf16", "mlet:ratio=1"])
+@pytest.mark.parametrize("method", ["full", "hash", "tt:rank=2:cache_rows=9", "robe", "qr+bf16", "mlet"])
 @pytest.mark.parametrize("min_rows", [10, 350])
 def test_a_folded_model_answers_alike_and_takes_what_the_ledger_says(method, min_rows):
     model = shop.TwoTower()
-    compress_model(model, method, ratio=2, min_rows=min_rows, generator=seeded())
+    ratio = None if method == "mlet" else 2  # it reaches one by its width alone, which is the model's
+    compress_model(model, method, ratio=ratio, min_rows=min_rows, generator=seeded())
     users, words, _ = shop.samples(50)
     model.eval()
     want, size = model(users, words), model_ledger(model).serving_bytes
