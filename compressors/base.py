@@ -292,11 +292,14 @@ class Compressor(Configured):
     @property
     def alone(self) -> TableGroup:
         """The group of this one table, by which it answers when it is not asked through another."""
-        made: tuple[Compressor, TableGroup] | None = self.__dict__.get("_alone")
-        if made is None or made[0] is not self:  # a shallow copy makes its own
-            made = self, (self.group or TableGroup)([self], ["the table"], alone=True)
-            self.__dict__["_alone"] = made  # not through nn.Module, to which it would be a child
-        return made[1]
+        group: TableGroup | None = self.__dict__.get("_alone")
+        if group is None or group.first is not self:  # a copy makes its own
+            group = (self.group or TableGroup)([self], ["the table"], alone=True)
+            self.__dict__["_alone"] = group  # not through nn.Module, to which it would be a child
+        return group
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_alone"}
 
     def __getattr__(self, name: str) -> Any:
         """Constants, and what a group owns, which is looked up there, so that what replaces it is seen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -16,6 +17,21 @@ from embpress.kernels.reference import pool
 
 if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
+
+
+class _Only(Sequence[Any]):
+    """A table by a reference that does not keep it alive: the table holds the group that holds this."""
+
+    def __init__(self, table: Compressor) -> None:
+        self._table = weakref.ref(table)
+
+    def __getitem__(self, position: Any) -> Any:
+        if position != 0:
+            raise IndexError(position)
+        return self._table()
+
+    def __len__(self) -> int:
+        return 1
 
 
 class TableGroup(nn.Module):
@@ -35,22 +51,23 @@ class TableGroup(nn.Module):
         tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
         names: what errors call the tables.
         count: how many tables.
-        first: the first of them.
         checks_ids: the op looks at ids, offsets and padding itself.
         pools_wide: bags of parameters in bfloat16 are summed in float32.
     """
 
     tables: Sequence[Compressor]
-    first: Any
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__()
         members: list[Compressor] = list(tables)
-        self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
         self.count = len(members)
-        self.__dict__["first"] = members[0]  # not through nn.Module, whose own access takes longer than a small batch
+        if alone:
+            self.tables = _Only(members[0])
+        else:
+            self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
+            self.__dict__["_first"] = members[0]  # not through nn.Module, whose access takes longer than a small batch
         self.names = list(names) or [f"table {t}" for t in range(len(members))]
         self.integers = Integers(rows=[table.num_embeddings for table in members])
         padding = [-1 if table.padding_idx is None else table.padding_idx for table in members]
@@ -60,6 +77,12 @@ class TableGroup(nn.Module):
         if not alone:
             self._take_over(members)
         self.integers["row_offsets"] = [table.row_offset_in(name) for table in members for name in table.stacked[:1]]
+
+    @property
+    def first(self) -> Any:
+        """The first of the tables."""
+        first = self.__dict__.get("_first")
+        return self.tables[0] if first is None else first
 
     def _take_over(self, tables: list[Compressor]) -> None:
         """Makes the tables' storage the group's."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import SupportsIndex
 
 from embpress.compressors.errors import InputError
 
@@ -27,7 +30,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def whole(value: object, name: str, minimum: int = 0, maximum: int = INT64_MAX) -> int:
-    """A whole number from an int or from text in decimal digits, of any length.
+    """A whole number from an integer of any kind, NumPy's too, or from text in decimal digits, of any length.
 
     Args:
         value: what was given.
@@ -37,7 +40,10 @@ def whole(value: object, name: str, minimum: int = 0, maximum: int = INT64_MAX) 
     Raises:
         InputError: no whole number, or out of range.
     """
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    number = None
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        with contextlib.suppress(TypeError):  # such as a tensor that is no single integer
+            number = operator.index(value)
     if isinstance(value, str):
         digits = value.strip().removeprefix("-").removeprefix("+")
         if digits.isascii() and digits.isdigit():

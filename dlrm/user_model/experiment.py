@@ -31,6 +31,7 @@ from embpress.dlrm.user_model.loaders import (
     without_last_tenth,
 )
 from embpress.dlrm.user_model.tables import (
+    KINDS,
     backend_of,
     compressed,
     counted_lookups,
@@ -50,6 +51,7 @@ class Prepared:
         train, valid: batches; those of validation are not in `train`.
         configs: the tables of the plain model, by the names of their modules.
         lookups: ids that a batch looks up in each table, where that could be counted.
+        simple: whether all tables do nothing but look up and pool.
         data, model: as the record holds them.
     """
 
@@ -58,6 +60,7 @@ class Prepared:
     valid: Any
     configs: tuple[TableConfig, ...]
     lookups: dict[str, int]
+    simple: bool
     data: DataRecord
     model: dict[str, Any]
 
@@ -104,6 +107,7 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         valid,
         tuple(TableConfig(module.num_embeddings, module.embedding_dim, name) for name, module in tables.items()),
         lookups,
+        all(type(module) in KINDS and module.max_norm is None for module in tables.values()),
         DataRecord(
             name=task.name,
             format=LOADERS,
@@ -231,7 +235,8 @@ def _run(
     if measured is None:
         if progress:
             progress(0, 0, "measuring latency")
-        metrics |= latency_of(tables, prepared.full_bytes, settings.latency_seconds)
+        if prepared.simple:
+            metrics |= latency_of(tables, prepared.full_bytes, settings.latency_seconds)
     else:
         metrics |= measured.latency
     found["latency_of_seed"] = seed if measured is None else measured.seed
@@ -244,7 +249,7 @@ class _UserWork:
     """The user's model with the user's loaders; the seed alone fixes what random numbers these draw."""
 
     def __init__(self, prepared: Prepared, model: nn.Module, settings: Settings, seed: int) -> None:
-        self.prepared, self.task, self.model, self.seed = prepared, prepared.task, model.train(), seed
+        self.prepared, self.task, self.model, self.seed = prepared, prepared.task, model, seed
         self.device, self.settings = torch.device(settings.device), settings
         self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
         self.rows, self.steps = prepared.data.rows.get("train", 0), steps_of(prepared.train)
@@ -279,10 +284,12 @@ class _UserWork:
 
     def _scored(self, loader: Any) -> tuple[Tensor, Tensor]:
         """Logits and labels `(N,)` of all batches, in eval mode and without gradients, on the CPU."""
+        modes = [(module, module.training) for module in self.model.modules()]  # the user's own, some may be frozen
         self.model.eval()
         with torch.no_grad():
             pairs = [self.task.score(self.model, to_device(batch, self.device)) for batch in loader]
-        self.model.train()
+        for module, training in modes:
+            module.training = training
         if not pairs:
             raise InputError("there is no batch to score")
         logits, labels = (torch.cat([pair[k].reshape(-1).cpu() for pair in pairs]) for k in (0, 1))

@@ -9,6 +9,7 @@ from torch import nn
 from embpress.compressors import InputError, create
 from embpress.dlrm import compare_models
 from embpress.dlrm.runs.store import read_all
+from embpress.dlrm.training.settings import OPTIMIZERS
 from embpress.reports import load, write_report
 
 QUICK = {"min_rows": 10, "learning_rate": 0.05, "latency_seconds": 0.0}
@@ -167,6 +168,24 @@ def test_a_method_that_fails_is_a_row_and_the_others_go_on(tmp_path):
 
     runs = compare_models(**shop.task(loss=loss), methods=["hash:k=9", "full"], folder=tmp_path, **QUICK)
     assert [(run.status, run.reason) for run in runs] == [("failed", "'only of hash'"), ("ok", None)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_plain_table_with_sparse_gradients_trains_with_every_optimizer(optimizer, tmp_path):
+    class Sparse(shop.TwoTower):
+        def __init__(self):
+            super().__init__()
+            self.user = nn.Embedding(shop.USERS, 8, sparse=True)
+            self.item.eval()  # a part that is frozen stays so
+
+        def forward(self, users, words):
+            assert not self.item.training
+            return super().forward(users, words)
+
+    options = {**QUICK, "min_rows": 401, "optimizer": optimizer, "learning_rate": 0.01}
+    (run,) = compare_models(**shop.task(Sparse), methods="hash:k=40", folder=tmp_path, **options)
+    assert run.ok, run.reason
+    assert [table.method for table in run.tables] == ["full", "full"]
 
 
 def one_label(task):

@@ -14,7 +14,7 @@ import torch
 from pretend_device import NAME, PretendTensor, install
 
 from embpress.compressors import parse
-from embpress.compressors.tables import collection
+from embpress.compressors.tables import build
 from embpress.dlrm.data import Bags, load
 from embpress.dlrm.measure import latency
 from embpress.dlrm.runs.experiment import build_model, build_tables
@@ -63,7 +63,7 @@ def held(tensor):
 def compared(case):
     """How the run there differs from the run here."""
     spec, optimizer, *options = case.split("/")
-    collection.SPARSE_ROWS = 0 if "sparse" in options else 100_000
+    build.SPARSE_ROWS = 0 if "sparse" in options else 100_000
     data = load(rows=1500, scale=0.0005, min_count=1)
     data = with_bags(data) if "bags" in options else data
     there, here = (trained(data, spec, optimizer, device) for device in (NAME, "cpu"))
