@@ -301,17 +301,27 @@ class Compressor(Configured):
         return {name: value for name, value in self.__dict__.items() if name != "_alone"}
 
     def __getattr__(self, name: str) -> Any:
-        """Constants, and what a group owns, which is looked up there, so that what replaces it is seen."""
+        """Constants, and this table's part of what a group owns."""
+        if name in self.__dict__.get("_adopted", ()):
+            return self.own(name)
         constants = self.__dict__.get("constants")
         if constants is not None and name in constants:
             return constants[name]
-        if name in self.__dict__.get("_adopted", ()):
-            group = self.__dict__["_group"]
-            for tensors in (group._parameters, group._buffers):  # a module's own access takes longer than a small batch
-                if (tensor := tensors.get(name)) is not None:
-                    return tensor
-            return getattr(group, name)
+        if name == "weight" and name not in self._parameters:  # libraries take it for the table wherever there is one
+            raise AttributeError(
+                f"{type(self).__name__} holds no table weight: lookup(ids) gives rows, to_dense() writes all "
+                f"{self.num_embeddings} × {self.embedding_dim} out, linear(table, x) multiplies by them"
+            )
         return super().__getattr__(name)
+
+    def whole(self, name: str) -> Tensor:
+        """Parameter `name` as the optimizer has it: with the rows of all tables where a group stacked them."""
+        owner: nn.Module = self.__dict__["_group"] if name in self._adopted else self
+        for tensors in (owner._parameters, owner._buffers):  # a module's own access takes longer than a small batch
+            if (tensor := tensors.get(name)) is not None:
+                return tensor
+        whole: Tensor = getattr(owner, name)  # what stands for it, such as a parametrization
+        return whole
 
     def row_offset_in(self, name: str) -> int:
         """Where this table's rows start in parameter `name`: 0 unless a group stacked its tables."""
@@ -320,8 +330,7 @@ class Compressor(Configured):
 
     def own(self, name: str) -> Tensor:
         """This table's part of parameter or buffer `name`, a view."""
-        tensor: Tensor = getattr(self, name)
-        part = self._adopted.get(name)
+        tensor, part = self.whole(name), self._adopted.get(name)
         return tensor if part is None else tensor[part]
 
     def adopt(self, group: nn.Module, name: str, part: slice | int | None) -> None:
@@ -334,7 +343,7 @@ class Compressor(Configured):
 
     def _disown(self) -> Self:
         """Makes this table stand alone again, on the same memory."""
-        tensors = {name: (self.own(name), getattr(self, name)) for name in self._adopted}
+        tensors = {name: (self.own(name), self.whole(name)) for name in self._adopted}
         self._adopted = {}
         self.__dict__.pop("_group", None)
         self.__dict__.pop("_alone", None)
@@ -352,15 +361,15 @@ class Compressor(Configured):
 
     def parameters_by_name(self) -> dict[str, nn.Parameter]:
         """The parameters that this table learns in, those included that a group owns (whole, not its part)."""
-        adopted = {name: getattr(self, name) for name in self._adopted}
+        adopted = {name: self.whole(name) for name in self._adopted}
         return dict(self.named_parameters()) | {n: p for n, p in adopted.items() if isinstance(p, nn.Parameter)}
 
     def _own_parameters(self) -> dict[str, Tensor]:
         own: dict[str, Tensor] = dict(self.named_parameters())
-        return own | {name: self.own(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)}
+        return own | {name: self.own(name) for name in self._adopted if isinstance(self.whole(name), nn.Parameter)}
 
     def _owner(self, name: str) -> int | None:
-        return id(getattr(self, name)) if self.tags.shared_memory and "." not in name else None
+        return id(self.whole(name)) if self.tags.shared_memory and "." not in name else None
 
     def _weights(self) -> list[Entry]:
         named = {**self._own_parameters(), **dict(self.named_buffers())}

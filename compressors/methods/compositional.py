@@ -35,7 +35,7 @@ class _CompositionalGroup(TableGroup):
 
 
 class Compositional(Compressor):
-    """A row is put together, per id, from one row of each of `parts` part tables held in `weight (Σ k_j, width)`.
+    """A row is put together, per id, from one row of each of `parts` part tables held in `part_tables (Σ k_j, width)`.
 
     A subclass says which rows (`part_rows`) by `constants` `(parts,)`; the same computation serves one table and, with
     constants `(T, parts)`, all tables of a model. What `ops.compositional_lookup` needs of them it says in
@@ -43,8 +43,8 @@ class Compositional(Compressor):
     """
 
     tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True)
-    stacked: ClassVar[tuple[str, ...]] = ("weight",)
-    row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
+    stacked: ClassVar[tuple[str, ...]] = ("part_tables",)
+    row_parameters: ClassVar[tuple[str, ...]] = ("part_tables",)
     lookup_op: ClassVar[str] = "compositional_lookup"
     group = _CompositionalGroup
 
@@ -61,10 +61,12 @@ class Compositional(Compressor):
         self.parts = parts
         self.op = op
         width = part_width(embedding_dim, parts, op)
-        self.weight = nn.Parameter(torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype")))
+        self.part_tables = nn.Parameter(
+            torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
+        )
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
-        """`(..., )` ids → `(..., parts)` rows of `weight`; constants broadcast against `ids.unsqueeze(-1)`."""
+        """`(..., )` ids → `(..., parts)` rows of `part_tables`; constants broadcast against `ids.unsqueeze(-1)`."""
         raise TypeError(f"{type(self).__name__} does not define part_rows(ids, constants)")
 
     def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,15 +74,15 @@ class Compositional(Compressor):
         raise TypeError(f"{type(self).__name__} does not define op_constants(constants)")
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
-        """Rows of ids `(N, T)` in `T` tables on this one's weight, `(N, T, D)`; IndexError for one out of range.
+        """Rows of ids `(N, T)` in `T` tables on this one's part tables, `(N, T, D)`; IndexError for one out of range.
 
-        `row_offsets` and `rows` are `(T,)`: where the tables start in the weight and what they stand for.
+        `row_offsets` and `rows` are `(T,)`: where the tables start there and what they stand for.
         """
-        if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
+        if self.sparse and torch.is_grad_enabled() and self.whole("part_tables").requires_grad:
             return self.gathered(ops.check_ids(ids, rows), row_offsets, constants)
         coefficients, base, sizes = self.op_constants(constants)
         return ops.compositional_lookup(
-            self.weight,
+            self.whole("part_tables"),
             ids,
             row_offsets=row_offsets,
             rows=rows,
@@ -93,7 +95,7 @@ class Compositional(Compressor):
     def gathered(self, ids: Tensor, row_offsets: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Rows of checked ids `(…, T)` by a gather of the parts' rows, `(…, T, D)`, with sparse gradients too."""
         index = self.part_rows(ids.long(), constants) + row_offsets.unsqueeze(1)
-        return combine_parts(F.embedding(index, self.weight, sparse=self.sparse), self.op)
+        return combine_parts(F.embedding(index, self.whole("part_tables"), sparse=self.sparse), self.op)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one number of parts, put together in one way."""
@@ -103,7 +105,7 @@ class Compositional(Compressor):
         kept = 8 + self.embedding_dim * self.itemsize  # ids and rows
         if self.sparse:
             # row numbers, the parts' rows, and the products of the first parts on the way
-            kept += self.parts * (8 + self.weight.shape[1] * self.itemsize)
+            kept += self.parts * (8 + self.part_tables.shape[1] * self.itemsize)
             kept += max(0, self.parts - 2) * self.embedding_dim * self.itemsize if self.op == "mult" else 0
         elif ops.backend("compositional_lookup_train", self.device.type) == "reference":
             kept += 8 * self.parts  # row numbers

@@ -28,19 +28,19 @@ class _FullGroup(TableGroup):
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         in_stack = ops.check_ids(ids, rows, row_offsets=row_offsets)
-        return F.embedding(in_stack, self.first.weight, sparse=self.first.sparse)
+        return F.embedding(in_stack, self.first.whole("weight"), sparse=self.first.sparse)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         table = self.first
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
-        return F.embedding(ids + row_offsets, table.weight, sparse=table.sparse)
+        return F.embedding(ids + row_offsets, table.whole("weight"), sparse=table.sparse)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         table = self.first
         return self._by_bag(
             F.embedding_bag(
                 self._in_stack(ids, offsets),
-                table.weight,
+                table.whole("weight"),
                 offsets,
                 mode=table.mode,
                 sparse=table.sparse,

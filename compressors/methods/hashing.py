@@ -62,7 +62,7 @@ class HashingTrick(Compositional):
             raise InputError(f"hash: k={k}, at least one row is needed")
         super().__init__(num_embeddings, embedding_dim, k * parts, parts, "concat", **options)
         self.k = k
-        generator = None if self.weight.is_meta else options.get("generator")  # on meta nothing is drawn
+        generator = None if self.part_tables.is_meta else options.get("generator")  # on meta nothing is drawn
         self.constants.put("coefficients", draw_coefficients((4, parts), generator, num_embeddings, embedding_dim))
         self.constants.put("base", torch.arange(parts, device="cpu") * k)
         self.constants.put("slots", torch.full((1,), k, dtype=torch.int64, device="cpu"))
@@ -72,7 +72,7 @@ class HashingTrick(Compositional):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`U(-1/√n, 1/√n)`: the rows start with a full table's variance."""
         bound = 1 / math.sqrt(self.num_embeddings)
-        uniform_(self.own("weight"), -bound, bound, generator)
+        uniform_(self.own("part_tables"), -bound, bound, generator)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""

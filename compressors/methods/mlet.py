@@ -36,7 +36,7 @@ class _MLETGroup(TableGroup):
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Inner rows are pooled before they are projected, which is the same and less work."""
         table = self.first
-        rows = F.embedding(self._in_stack(ids, offsets), table.table, sparse=table.sparse)
+        rows = F.embedding(self._in_stack(ids, offsets), table.whole("table"), sparse=table.sparse)
         inner = self._by_bag(pool(rows, offsets, weights, table.mode == "mean"))
         return torch.bmm(inner.transpose(0, 1), self._projections()).transpose(0, 1)
 
@@ -44,7 +44,7 @@ class _MLETGroup(TableGroup):
         table = self.first
         if self.count == 1:
             return table.own("projection").unsqueeze(0)
-        return table.projection.view(self.count, table.k, table.embedding_dim)
+        return table.whole("projection").view(self.count, table.k, table.embedding_dim)
 
 
 @register("mlet")
@@ -109,11 +109,11 @@ class MLET(Compressor):
         `projections` is `(T, k, D)`; `row_offsets` and `rows` `(T,)` say where
         the tables start and what they stand for.
         """
-        if self.sparse and torch.is_grad_enabled() and self.table.requires_grad:
+        if self.sparse and torch.is_grad_enabled() and self.whole("table").requires_grad:
             in_stack = ops.check_ids(ids, rows, row_offsets=row_offsets)
-            inner = F.embedding(in_stack, self.table, sparse=True).transpose(0, 1)
+            inner = F.embedding(in_stack, self.whole("table"), sparse=True).transpose(0, 1)
             return torch.bmm(inner, projections).transpose(0, 1)
-        return ops.mlet_lookup(self.table, projections, ids, row_offsets=row_offsets, rows=rows)
+        return ops.mlet_lookup(self.whole("table"), projections, ids, row_offsets=row_offsets, rows=rows)
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""

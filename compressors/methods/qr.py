@@ -70,7 +70,7 @@ class QuotientRemainder(Compositional):
         click data sets: an even split did worse on Frappe at ratio 4, unit variance on KDD12 at its highest ratios, and
         DLRM's positive `U(1/√n, 1)` on both.
         """
-        weight, n = self.own("weight"), self.num_embeddings
+        weight, n = self.own("part_tables"), self.num_embeddings
         if self.op == "mult":
             last = sum(self.part_sizes[:-1])
             bound = math.sqrt(3) * _FACTOR_STD

@@ -141,7 +141,7 @@ class Robe(Compressor):
         `row_offsets` and `rows` are `(T,)`.
         """
         return ops.robe_lookup(
-            self.memory,
+            self.whole("memory"),
             ids,
             self.constants.on(ids.device, "coefficients"),
             row_offsets=row_offsets,

@@ -48,9 +48,9 @@ def test_neighbours_past_two_to_the_24_are_told_apart():
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_a_row_is_its_chunks(parts):
     table = create(f"hash:k=50:parts={parts}", 1000, 8, dtype=torch.float64, generator=seeded())
-    assert table.weight.shape == (50 * parts, 8 // parts)
+    assert table.part_tables.shape == (50 * parts, 8 // parts)
     for i in (0, 1, 517, 999):
-        chunks = [table.weight[50 * part + naive_hash(table, i, part)] for part in range(parts)]
+        chunks = [table.part_tables[50 * part + naive_hash(table, i, part)] for part in range(parts)]
         assert torch.equal(table.lookup(torch.tensor(i)), torch.cat(chunks))
 
 
@@ -103,7 +103,7 @@ def test_gradient_of_an_id_reaches_its_chunks_only():
     want = torch.zeros(100, 4)
     for part in range(2):
         want[50 * part + naive_hash(table, 123, part)] = 2
-    assert torch.equal(table.weight.grad, want)
+    assert torch.equal(table.part_tables.grad, want)
 
 
 def test_default_k_is_a_tenth():

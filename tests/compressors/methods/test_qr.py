@@ -24,7 +24,7 @@ def naive(table, i):
         digits.append(digit)
     parts, start = [], 0
     for digit, size in zip([*digits, rest], table.part_sizes):
-        parts.append(table.weight[start : start + size][digit])
+        parts.append(table.part_tables[start : start + size][digit])
         start += size
     if table.op == "concat":
         return torch.cat(parts)
@@ -56,7 +56,7 @@ def test_partitions_separate_all_ids(n, c, parts):
     assert len(set(map(tuple, rows.tolist()))) == n
     assert (rows < torch.tensor(table.part_sizes)).all()
     assert (rows >= 0).all()
-    assert table.weight.shape[0] == sum(table.part_sizes)
+    assert table.part_tables.shape[0] == sum(table.part_sizes)
 
 
 @pytest.mark.parametrize("mode", ["sum", "mean"])
@@ -67,7 +67,9 @@ def test_ids_are_combined_before_pooling(op, mode):
     want = naive(table, 12) + naive(table, 987)
     torch.testing.assert_close(table(ids)[0], want / 2 if mode == "mean" else want, rtol=1e-12, atol=1e-15)
     if op == "mult":  # DLRM pools each part table first
-        pooled = (table.weight[2] + table.weight[7]) * (table.weight[10 + 1] + table.weight[10 + 98])
+        pooled = (table.part_tables[2] + table.part_tables[7]) * (
+            table.part_tables[10 + 1] + table.part_tables[10 + 98]
+        )
         assert not torch.allclose(want, pooled)
 
 
@@ -88,7 +90,7 @@ def test_gradients(op):
     table = create(f"qr:c=4:op={op}", 20, 4, dtype=torch.float64)
     ids = torch.tensor([3, 3, 19, 7])
     call = lambda weight: torch.func.functional_call(table, {"weight": weight}, (ids, torch.tensor([0, 1])))  # noqa: E731
-    assert torch.autograd.gradcheck(call, [table.weight])
+    assert torch.autograd.gradcheck(call, [table.part_tables])
 
 
 @pytest.mark.parametrize(

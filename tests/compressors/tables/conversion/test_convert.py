@@ -265,13 +265,13 @@ def test_groups_of_a_converted_model():
     compress_model(model, "hash")
     groups = by_name(model)
     assert groups == {
-        "sparse": [id(model["a"].table.weight)],
-        "rows": [id(model["b"].table.weight)],
+        "sparse": [id(model["a"].table.part_tables)],
+        "rows": [id(model["b"].table.part_tables)],
         "dense": [id(p) for p in model["top"].parameters()],
     }
     (model["a"](IDS) + model["b"](IDS)).sum().backward()
-    assert model["a"].table.weight.grad.is_sparse
-    assert not model["b"].table.weight.grad.is_sparse
+    assert model["a"].table.part_tables.grad.is_sparse
+    assert not model["b"].table.part_tables.grad.is_sparse
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -288,14 +288,14 @@ def test_groups_say_which_gradients_are_sparse(method, sparse):
     tops = {id(p) for p in model.top.parameters()}
     for name, parameter in model.named_parameters():
         # one row an id: full and part tables, and MLET's inner tables, but neither its projections nor cores nor arrays
-        rows = "rows" if name.endswith((".weight", ".table")) else "tables"
+        rows = "rows" if name.endswith((".weight", ".part_tables", ".table")) else "tables"
         want = "dense" if id(parameter) in tops else "sparse" if parameter.grad.is_sparse else rows
         assert named[id(parameter)] == want
 
 
 def test_frozen_parameters_are_in_no_group():
     model = nn.ModuleDict({"table": create("hash", 500, 8), "top": nn.Linear(8, 1)})
-    model["table"].weight.requires_grad_(False)
+    model["table"].part_tables.requires_grad_(False)
     assert set(by_name(model)) == {"dense"}
 
 
