@@ -75,7 +75,7 @@ def check_double_backward(use: Use) -> None:
 
     def second() -> tuple[Tensor, ...]:
         first = torch.autograd.grad(energy(), leaves, create_graph=True)
-        return torch.autograd.grad(sum((g * g).sum() for g in first), leaves, allow_unused=True)
+        return torch.autograd.grad(torch.stack([(g * g).sum() for g in first]).sum(), leaves, allow_unused=True)
 
     found = allowed(
         second,

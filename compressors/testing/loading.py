@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import re
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from embpress.compressors.errors import installed
 from embpress.compressors.testing.feature import NotApplicable, Use, feature, must_refuse
-from embpress.compressors.testing.subject import N
+from embpress.compressors.testing.subject import D, N, Subject
 
 
 @feature("a state dict loads into a differently seeded module")
@@ -48,6 +52,37 @@ def check_load_other_shape(use: Use) -> None:
     if {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in target.state_dict().items()}:
         raise NotApplicable("its parameters do not grow with the rows")
     must_refuse(lambda: target.load_state_dict(state), (RuntimeError, ValueError), "size")
+
+
+@feature("a state dict of other knobs is refused, where they mean other rows")
+def check_load_other_knobs(use: Use) -> None:
+    """Knobs that do not show in shapes must be told from the state dict: each is changed by itself."""
+    source, want = use.make(), None
+    for name, value in _other_knobs(use.subject):
+        try:
+            target = replace(use, subject=replace(use.subject, knobs={**use.subject.knobs, name: value})).make(seed=2)
+        except (ValueError, TypeError):
+            continue  # a value that does not go with the others
+        try:
+            target.load_state_dict(source.state_dict())
+        except (RuntimeError, ValueError):
+            continue
+        want = use.answers(source) if want is None else want
+        assert torch.equal(use.answers(target), want), f"with {name}={value} it loads, and looks up other rows"
+
+
+def _other_knobs(subject: Subject) -> Iterator[tuple[str, Any]]:
+    """Knobs with values other than the subject's: numbers one larger, and the words that a refusal names."""
+    for name, value in subject.cls(N, D, device="meta", **subject.knobs).knobs().items():
+        if isinstance(value, bool):
+            yield name, not value
+        elif isinstance(value, int):
+            yield name, value + 1
+        elif isinstance(value, str):
+            try:
+                subject.cls(N, D, **{**subject.knobs, name: "?"})
+            except ValueError as error:
+                yield from ((name, word) for word in re.findall(r"[a-z]+(?:-[a-z]+)*", str(error)) if word != value)
 
 
 @feature("`copy.deepcopy` and `pickle`, in the middle of training")

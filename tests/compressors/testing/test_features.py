@@ -249,6 +249,45 @@ class SharesNothing(Plain):
         return self
 
 
+@breaks("check_load_other_knobs")
+class KnobInNoShape(Plain):
+    group = TableGroup
+
+    def __init__(self, *args, shift: int = 1, **options):
+        super().__init__(*args, **options)
+        self.shift = shift
+
+    def _lookup(self, ids):
+        return super()._lookup((ids + self.shift) % self.num_embeddings)
+
+
+@breaks("check_inference_mode")
+class RemembersItsRows(Plain):
+    group = TableGroup
+
+    def _lookup(self, ids):
+        self.__dict__.setdefault("rows", {})
+        key = tuple(ids.tolist())
+        if key not in self.rows:
+            self.rows[key] = super()._lookup(ids)
+        return self.rows[key]
+
+
+@breaks("check_autocast")
+class SpillsOver(Plain):
+    def forward(self, input, offsets=None, per_sample_weights=None):
+        out = super().forward(input, offsets, per_sample_weights)
+        return out @ torch.full((16, 16), 1e-3) if torch.is_autocast_enabled("cpu") else out
+
+
+@breaks("check_adam")
+class SparseUnasked(Plain):
+    group = TableGroup
+
+    def _lookup(self, ids):
+        return F.embedding(ids, self.weight, sparse=True)
+
+
 @breaks("check_trace")
 class ReadsIds(Plain):
     def forward(self, input, offsets=None, per_sample_weights=None):
