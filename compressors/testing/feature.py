@@ -86,7 +86,7 @@ class Use:
         with torch.no_grad():
             for parameter in module.parameters():
                 if parameter.grad is not None:
-                    parameter -= rate * parameter.grad
+                    parameter.sub_(rate * parameter.grad)
                     parameter.grad = None
 
     @property
@@ -123,7 +123,7 @@ def feature(title: str) -> Callable[[Feature], Callable[[Subject], None]]:
                     continue
 
         check.title, check.tried = title, tried  # type: ignore[attr-defined]
-        return check  # type: ignore[return-value]
+        return check
 
     return decorate
 

@@ -61,7 +61,7 @@ def markdown(methods: Sequence[str], progress: Callable[[str], None] | None = No
 
     rows = []
     for check in suite.FEATURES:
-        title: str = check.title  # type: ignore[attr-defined]
+        title: str = check.title
         if progress:
             progress(title)
         row = [title]

@@ -121,6 +121,6 @@ def check_checkpointing(use: Use) -> None:
             with torch.no_grad():
                 for parameter in one.parameters():
                     if parameter.grad is not None:
-                        parameter -= 0.1 * parameter.grad
+                        parameter.sub_(0.1 * parameter.grad)
                         parameter.grad = None
         close(use.answers(module), use.answers(twin), f"lookups after step {step + 1}")
