@@ -115,6 +115,7 @@ def _run(
     from embpress.cli.options import command_line, set_threads
     from embpress.cli.show import console, show_sections
     from embpress.compressors.errors import InputError
+    from embpress.compressors.guard import path as path_of
     from embpress.dlrm.bench.case import Context
     from embpress.dlrm.bench.replay import timer_of
     from embpress.dlrm.measure.device import make_current, resolve_device
@@ -152,7 +153,7 @@ def _run(
         "size": asdict(size),
         "rows": [],
     }
-    folder = Path(out or f"runs/bench-{name}")
+    folder = Path(f"runs/bench-{name}") if out is None else path_of(out, "--out")
     path = folder / f"{page_of(record).stem}.json"
     write_json(path, record)  # a folder that cannot be written is better known before than after
     with console(stderr=True).status("starting") as status:

@@ -24,8 +24,7 @@ def command(build: bool) -> None:
     from embpress.compressors.registry import method
     from embpress.dlrm.data.formats import formats
     from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.members import members
-    from embpress.dlrm.models.base import ClickModel
+    from embpress.dlrm.models.base import models
     from embpress.kernels import load, ops
 
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -41,7 +40,7 @@ def command(build: bool) -> None:
     lacking = {name: reason for name in available() if (reason := method(name).unavailable(devices[-1]))}
     rows.append(["methods", ", ".join(name for name in available() if name not in lacking)])
     rows += [[f"method {name}", f"off: {reason}"] for name, reason in lacking.items()]
-    rows.append(["click models", ", ".join(members("embpress.dlrm.models", ClickModel))])
+    rows.append(["click models", ", ".join(models())])
     rows.append(["data formats", ", ".join(formats())])
     rows += [[f"plug-in {name}", f"broken: {why}"] for name, why in broken().items()]
     console().print(table(["what", "found"], rows, left=(0, 1)))

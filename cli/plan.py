@@ -14,7 +14,8 @@ from embpress.cli.options import data_options, training_options
 @click.option("--method", default="tt", show_default=True, help="A method with its knobs and modifiers.")
 @training_options
 @click.option("--save", type=click.Path(), metavar="FILE", help="Write the plan, to be used as the method plan:FILE.")
-def command(method: str, save: str | None, **options: Any) -> None:
+@click.option("--force", is_flag=True, help="Write it over a file that is there.")
+def command(method: str, save: str | None, force: bool, **options: Any) -> None:
     """Show what each table would use and take, without training.
 
     A saved plan is JSON with one entry a table, which may be edited: every table can have a method of its own.
@@ -27,11 +28,14 @@ def command(method: str, save: str | None, **options: Any) -> None:
     """
     from embpress.cli.compare import prepared
     from embpress.cli.show import console, table
-    from embpress.compressors import parse, plan
+    from embpress.compressors import InputError, parse, plan
+    from embpress.compressors.guard import path
     from embpress.dlrm.runs.experiment import table_configs
     from embpress.reports import numerals
 
     spec = parse(method)
+    if save is not None and path(save, "--save").exists() and not force:
+        raise InputError(f"--save {save} is there already and may have been edited; --force writes over it")
     data, settings = prepared(options)
     planned = plan(
         spec,

@@ -27,8 +27,8 @@ def command(method: str, seed: int, out: str | None, **options: Any) -> None:
       embpress train clicks.csv --label click --method robe:z=16:ratio=100 --epochs 2
       embpress train train.txt --test test.txt --format criteo --preset kaggle --method qr:c=8
     """
-    from embpress.cli.compare import prepared, run_all
+    from embpress.cli.compare import run_with
     from embpress.compressors import parse
 
     spec = parse(method)
-    run_all(*prepared(options), out, [spec], [seed])
+    run_with(options, out, [spec], [seed])

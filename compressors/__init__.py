@@ -14,9 +14,12 @@ from embpress.compressors.registry import METHODS, MODIFIERS, available, broken,
 from embpress.compressors.sizes import create
 from embpress.compressors.spec import MethodSpec, ModifierSpec, PlanFile, parse, parse_all
 from embpress.compressors.tables.collection import TableCollection
-from embpress.compressors.tables.convert import compress_model, optimizer_groups
+from embpress.compressors.tables.conversion.convert import compress_model
+from embpress.compressors.tables.conversion.groups import optimizer_groups
+from embpress.compressors.tables.conversion.linear import linear
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 from embpress.compressors.tables.planning.proportional import plan
+from embpress.compressors.tables.whole_model import fold_model, model_ledger
 from embpress.compressors.tags import Tags
 
 __all__ = [
@@ -39,8 +42,11 @@ __all__ = [
     "broken",
     "compress_model",
     "create",
+    "fold_model",
+    "linear",
     "maintain",
     "method",
+    "model_ledger",
     "optimizer_groups",
     "parse",
     "parse_all",

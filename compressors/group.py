@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from embpress.compressors.bags import check_ids, integers, looks_at, whole_offsets
+from embpress.compressors.bags import integers
 from embpress.compressors.frozen import frozen
-from embpress.compressors.integers import Integers
+from embpress.compressors.integers import Constants, Integers
+from embpress.kernels import ops
 from embpress.kernels.errors import IdOutOfRange
 from embpress.kernels.reference import pool
 
@@ -18,13 +20,28 @@ if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
 
 
+class _Only(Sequence[Any]):
+    """A table by a reference that does not keep it alive: the table holds the group that holds this."""
+
+    def __init__(self, table: Compressor) -> None:
+        self._table = weakref.ref(table)
+
+    def __getitem__(self, position: Any) -> Any:
+        if position != 0:
+            raise IndexError(position)
+        return self._table()
+
+    def __len__(self) -> int:
+        return 1
+
+
 class TableGroup(nn.Module):
     """Tables of one method, one width and one way of pooling; `forward` answers bags of all of them in one call.
 
-    It owns their storage. Parameters named in the method's `stacked` become one parameter `(Σ rows, …)`, buffers named
-    in `constants` one buffer `(T, …)`; the tables look them up here. A method with an op for many tables overrides
-    `rows`, and `lookups` or `bags`, in a subclass that its class names as `group`; what it must take over besides it
-    says in `_take_over`.
+    It owns their storage. Parameters named in the method's `stacked` become one parameter `(Σ rows, …)`, which the
+    tables look up here, their constants one `(T, …)`. A method with an op for many tables overrides `rows`, and
+    `lookups` or `bags`, in a subclass that its class names as `group`; what it must take over besides it says in
+    `_take_over`.
 
     Args:
         tables: what it answers for, of equal `group_key()`.
@@ -35,30 +52,38 @@ class TableGroup(nn.Module):
         tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
         names: what errors call the tables.
         count: how many tables.
-        first: the first of them.
-        checks_ids: the op looks at ids, offsets and padding itself.
+        checks_ids: `rows` looks at the ids itself.
         pools_wide: bags of parameters in bfloat16 are summed in float32.
     """
 
     tables: Sequence[Compressor]
-    first: Any
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__()
         members: list[Compressor] = list(tables)
-        self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
         self.count = len(members)
-        self.__dict__["first"] = members[0]  # not through nn.Module, whose own access takes longer than a small batch
+        if alone:
+            self.tables = _Only(members[0])
+        else:
+            self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
+            self.__dict__["_first"] = members[0]  # not through nn.Module, whose access takes longer than a small batch
         self.names = list(names) or [f"table {t}" for t in range(len(members))]
         self.integers = Integers(rows=[table.num_embeddings for table in members])
         padding = [-1 if table.padding_idx is None else table.padding_idx for table in members]
         if max(padding) >= 0:
             self.integers["padding"] = padding
+        self.constants = Constants()
         if not alone:
             self._take_over(members)
         self.integers["row_offsets"] = [table.row_offset_in(name) for table in members for name in table.stacked[:1]]
+
+    @property
+    def first(self) -> Any:
+        """The first of the tables."""
+        first = self.__dict__.get("_first")
+        return self.tables[0] if first is None else first
 
     def _take_over(self, tables: list[Compressor]) -> None:
         """Makes the tables' storage the group's."""
@@ -67,9 +92,10 @@ class TableGroup(nn.Module):
         for name in tables[0].stacked:
             self._stack(name, tables)
         for name in tables[0].constants:
-            self.register_buffer(name, torch.stack([table.own(name) for table in tables]))
-            for t, table in enumerate(tables):
-                table.adopt(self, name, t)
+            stacked = torch.stack([table.constants[name] for table in tables])
+            self.constants.put(name, stacked)
+            for table, part in zip(tables, stacked):  # the same memory: what is loaded into a table shows here
+                table.constants.put(name, part)
 
     def _stack(self, name: str, tables: list[Compressor]) -> None:
         """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
@@ -105,18 +131,27 @@ class TableGroup(nn.Module):
         integers(ids, "ids")
         if weights is not None and self.first.mode != "sum":
             raise ValueError(f"weights go with mode='sum', {self.names[0]} has mode={self.first.mode!r}")
-        if offsets is not None:
-            if (offsets.shape[0] - 1) % self.count:
-                raise ValueError(f"{offsets.shape[0]} offsets are not those of {self.count} tables and the end")
-            return self._jagged(ids, offsets.long(), weights)
-        if ids.dim() != 2 or ids.shape[1] != self.count:
-            raise ValueError(f"ids must be (B, {self.count}), got {tuple(ids.shape)}")
-        if not self.checks_ids:
-            if self.count == 1:
-                check_ids(ids, self.first.num_embeddings, self.names[0])
-            else:
-                check_columns(ids, self.integers, self.names)
-        return self.answer(ids, weights)
+        if offsets is None:
+            if ids.dim() != 2 or ids.shape[1] != self.count:
+                raise ValueError(f"ids must be (B, {self.count}), got {tuple(ids.shape)}")
+        elif (offsets.shape[0] - 1) % self.count:
+            raise ValueError(f"{offsets.shape[0]} offsets are not those of {self.count} tables and the end")
+        try:
+            if offsets is not None:
+                return self._jagged(ids, offsets.long(), weights)
+            return self.answer(self._checked(ids), weights)
+        except IdOutOfRange as error:
+            raise named(error, self.names) from None
+
+    def checked_rows(self, ids: Tensor) -> Tensor:
+        """Rows `(B, T, D)` of ids `(B, T)`, padding like any other."""
+        try:
+            return self.rows(self._checked(ids))
+        except IdOutOfRange as error:
+            raise named(error, self.names) from None
+
+    def _checked(self, ids: Tensor) -> Tensor:
+        return ids if self.checks_ids else ops.check_ids(ids, self.integers.on(ids.device, "rows"))
 
     def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
         """`forward` of ids `(B, T)` that have been checked."""
@@ -129,11 +164,9 @@ class TableGroup(nn.Module):
 
     def _jagged(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """`forward` of bags with offsets int64."""
-        offsets = whole_offsets(offsets, ids.shape[0])
-        if self.count == 1:
-            check_ids(ids, self.first.num_embeddings, self.names[0])
-        else:
-            self._check(ids, self._tables_of(offsets, ids.shape[0]))
+        offsets = ops.check_offsets(offsets, ids.shape[0])
+        rows = self.integers.on(ids.device, "rows")
+        ids = ops.check_ids(ids, rows, tables=None if self.count == 1 else self._tables_of(offsets, ids.shape[0]))
         if "padding" in self.integers:
             tables = self._tables_of(offsets, ids.shape[0])
             keep = ids != self.integers.on(ids.device, "padding")[tables]
@@ -148,16 +181,6 @@ class TableGroup(nn.Module):
         bags = (offsets.shape[0] - 1) // self.count
         ends = offsets[:: max(1, bags)][: self.count + 1]
         return torch.repeat_interleave(ends.diff(), output_size=size)
-
-    def _check(self, ids: Tensor, tables: Tensor) -> None:
-        """Raises IndexError for an id `(N,)` out of range of its table `(N,)`, where ids are looked at."""
-        if not looks_at(ids):
-            return
-        wrong = (ids < 0) | (ids >= self.integers.on(ids.device, "rows")[tables])
-        if bool(wrong.any()):
-            at = int(wrong.nonzero()[0])
-            t = int(tables[at])
-            raise IdOutOfRange(int(ids[at]), self.tables[t].num_embeddings, self.names[t])
 
     # --- what a method's group overrides ------------------------------------------------------------------------------
 
@@ -184,6 +207,12 @@ class TableGroup(nn.Module):
             return pooled.unsqueeze(1)
         return pooled.view(self.count, pooled.shape[0] // self.count, pooled.shape[1]).transpose(0, 1)
 
+    def _constants(self, device: torch.device) -> dict[str, Tensor]:
+        """Constants of the tables, `(T, …)`."""
+        if self.count == 1:
+            return {name: self.first.constants.on(device, name).unsqueeze(0) for name in self.first.constants}
+        return {name: self.constants.on(device, name) for name in self.constants}
+
     def _in_stack(self, ids: Tensor, offsets: Tensor) -> Tensor:
         """Checked ids `(N,)` as rows of the parameters that the group stacked, int64."""
         if self.count == 1:
@@ -207,21 +236,9 @@ class TableGroup(nn.Module):
         return folded
 
 
-def check_columns(ids: Tensor, integers: Integers, names: Sequence[str]) -> None:
-    """Raises IndexError for an id out of range of its column's table, where ids are looked at (see `looks_at`).
-
-    Args:
-        ids: `(B, T)`.
-        integers: of the tables, `rows` among them.
-        names: what the error calls them.
-    """
-    if not looks_at(ids):
-        return
-    rows = integers.on(ids.device, "rows")
-    wrong = (ids < 0) | (ids >= rows)
-    if bool(wrong.any()):
-        b, t = wrong.nonzero()[0].tolist()
-        raise IdOutOfRange(int(ids[b, t]), int(rows[t]), names[t])
+def named(error: IdOutOfRange, names: Sequence[str]) -> IdOutOfRange:
+    """The error of an id with the name of its table, which ops know by its number."""
+    return error if isinstance(error.table, str) else error.of(names[error.table or 0])
 
 
 def group_of(tables: Sequence[Compressor], names: Sequence[str] = ()) -> TableGroup:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import SupportsIndex
 
 from embpress.compressors.errors import InputError
 
@@ -27,7 +30,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def whole(value: object, name: str, minimum: int = 0, maximum: int = INT64_MAX) -> int:
-    """A whole number from an int or from text in decimal digits, of any length.
+    """A whole number from an integer of any kind, NumPy's too, or from text in decimal digits, of any length.
 
     Args:
         value: what was given.
@@ -37,7 +40,10 @@ def whole(value: object, name: str, minimum: int = 0, maximum: int = INT64_MAX) 
     Raises:
         InputError: no whole number, or out of range.
     """
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    number = None
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        with contextlib.suppress(TypeError):  # such as a tensor that is no single integer
+            number = operator.index(value)
     if isinstance(value, str):
         digits = value.strip().removeprefix("-").removeprefix("+")
         if digits.isascii() and digits.isdigit():
@@ -57,9 +63,11 @@ def path(value: str | Path, name: str) -> Path:
     """A path that a file system and a record can hold; nothing is looked up.
 
     Raises:
-        InputError: a name that is not UTF-8, holds a zero character, or is longer than file systems take.
+        InputError: no name, one that is not UTF-8, holds a zero character, or is longer than file systems take.
     """
     text = str(value)
+    if not text:
+        raise InputError(f"{name} is empty; give a path")
     try:
         encoded = text.encode()
     except UnicodeEncodeError:

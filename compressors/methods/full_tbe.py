@@ -167,6 +167,8 @@ class FullTBE(Compressor):
 
     tags: ClassVar[Tags] = Tags(fused_update=True, uncompressed=True, dtypes=(torch.float32,))
     group = _TBEGroup
+    get_extra_state = nn.Module.get_extra_state  # it has nothing but rows
+    set_extra_state = nn.Module.set_extra_state
     kernel: _TBE
 
     def __init__(

@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import integers, looks_at
+from embpress.compressors.bags import integers
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.group import TableGroup, check_columns, group_of, members
+from embpress.compressors.group import TableGroup, group_of, members, named
 from embpress.compressors.integers import Integers
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
@@ -18,7 +18,9 @@ from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
-from embpress.kernels.errors import offsets_start
+from embpress.compressors.tables.sharing import divided
+from embpress.kernels import ops
+from embpress.kernels.errors import IdOutOfRange, OffsetsError
 
 BagInput = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
@@ -87,7 +89,8 @@ class TableCollection(nn.Module):
             budget: serving bytes of all tables together.
             min_rows: smaller tables stay full, and count.
             largest: compress only so many tables, the largest.
-            sparse: sparse gradients where the method has them; default: where its tables have over 100,000 rows in all.
+            sparse: sparse gradients where the method has them; default: where its parameters have over 100,000
+                rows in all.
             update: `optimizer` and `learning_rate` of methods that update themselves, where a spec names none.
             device, dtype, generator: as in `Compressor`.
 
@@ -135,8 +138,11 @@ class TableCollection(nn.Module):
             if len(self.groups) == 1:
                 return self.groups[0](inputs)
             if not any(group.checks_ids for group in self.groups):  # all of them at once
-                check_columns(inputs, self.integers, self.names)
-                parts = [group.answer(self._columns(inputs, g)) for g, group in enumerate(self.groups)]
+                try:
+                    ids = ops.check_ids(inputs, self.integers.on(inputs.device, "rows"))
+                except IdOutOfRange as error:
+                    raise named(error, self.names) from None
+                parts = [group.answer(self._columns(ids, g)) for g, group in enumerate(self.groups)]
             else:
                 parts = [group(self._columns(inputs, g)) for g, group in enumerate(self.groups)]
             return self._joined(parts)
@@ -201,18 +207,7 @@ class TableCollection(nn.Module):
 
     def table_bytes(self) -> list[int]:
         """Serving bytes of each table; memory that tables share is divided in proportion to n·D, rounded."""
-        ledgers = [table.ledger().serving for table in self.tables]
-        users: dict[int, int] = {}
-        size = [table.num_embeddings * table.embedding_dim for table in self.tables]
-        for own, entries in zip(size, ledgers):
-            for entry in entries:
-                if entry.owner is not None:
-                    users[entry.owner] = users.get(entry.owner, 0) + own
-
-        def share(entry: Entry, own: int) -> float:
-            return entry.bytes if entry.owner is None else entry.bytes * own / users[entry.owner]
-
-        return [round(sum(share(entry, own) for entry in entries)) for own, entries in zip(size, ledgers)]
+        return divided(self.tables)
 
     def fold(self) -> TableCollection:
         """The collection to serve: equal lookups, no gradients, sharing memory with this one where it can."""
@@ -262,10 +257,12 @@ def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Te
             raise ValueError(f"{name} has {len(values)} ids and {len(weight[0])} weights")
         if len(bounds) != len(offsets[0] if offsets else bounds):
             raise ValueError(f"{name} has {len(bounds)} bags, {names[0]} has {len(offsets[0])}")
-        if len(bounds) and looks_at(bounds) and int(bounds[0]) != 0:
-            raise ValueError(f"{name}: {offsets_start(int(bounds[0]))}")
+        try:
+            own = ops.check_offsets(integers(bounds, "offsets"), values.shape[0], include_last_offset=False)
+        except OffsetsError as error:
+            raise OffsetsError(f"{name}: {error}") from None
         ids.append(integers(values, "ids"))
-        offsets.append(integers(bounds, "offsets").long() + start)
+        offsets.append(own[:-1] + start)
         if weighted is not None:
             weights.append(weight[0] if weight else weighted.new_ones(values.shape))
         start += values.shape[0]

@@ -142,7 +142,7 @@ def check_tags(subject: Subject) -> None:
     table = subject.make()
     known = table.parameters_by_name()
     assert table.backend, "nothing is said to answer lookups"
-    for name in (*subject.cls.stacked, *subject.cls.constants):
+    for name in subject.cls.stacked:
         assert isinstance(getattr(subject.cls(N, D, **subject.knobs), name, None), Tensor), (
             f"there is no {name} to stack"
         )

@@ -13,32 +13,22 @@ this folder; those made by `feature` have a `title`, and are tried on one table 
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import embpress.compressors.testing as folder
 from embpress.compressors.base import Compressor
 from embpress.compressors.testing.subject import Subject, subject_of
+from embpress.kernels import found
 
 __all__ = ["CHECKS", "FEATURES", "PROMISES", "Subject", "parametrize_with_checks", "subject_of"]
 
 Check = Callable[[Subject], None]
-
-
-def _checks() -> Iterator[Check]:
-    """The checks of all modules of this folder, by module and in the order they stand there."""
-    for module in sorted(found.name for found in pkgutil.iter_modules(folder.__path__)):
-        if module == __name__.rpartition(".")[2]:
-            continue
-        loaded = import_module(f"{folder.__name__}.{module}")
-        for name, check in vars(loaded).items():
-            if name.startswith("check_") and check.__module__ == loaded.__name__:
-                yield check
-
-
-CHECKS: tuple[Check, ...] = tuple(_checks())
+CHECKS: tuple[Check, ...] = tuple(
+    check
+    for module in found.modules(__package__ or "").values()
+    for name, check in vars(module).items()
+    if name.startswith("check_") and check.__module__ == module.__name__
+)
 FEATURES = tuple(check for check in CHECKS if hasattr(check, "title"))
 PROMISES = tuple(check for check in CHECKS if check not in FEATURES)
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from embpress.compressors import MethodSpec
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
@@ -16,6 +18,8 @@ from embpress.dlrm.runs.experiment import describe_data, describe_run, run
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
+
+Done = tuple[Run, np.ndarray | None]  # a run and its test probabilities
 
 
 class Step(NamedTuple):
@@ -47,7 +51,36 @@ def compare(
     Raises:
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
     """
-    total = len(methods) * len(seeds)
+    described = describe_data(data)
+    todo = [
+        (spec, seed, describe_run(data, spec, settings, seed, command, described)) for seed in seeds for spec in methods
+    ]
+    hot: dict[str, Any] = {}
+
+    def execute(spec: MethodSpec, seed: int, progress: Progress | None, measured: Run | None) -> Done:
+        if not hot:  # once for all runs: it depends on the data alone
+            if progress:
+                progress(0, 0, "counting hot rows")
+            hot.update(hot_rows(data))
+        made, predictions = run(data, spec, settings, seed, command, progress, measured)
+        return replace(made, data=replace(made.data, hot_rows=hot)), predictions
+
+    yield from finish(todo, execute, folder, progress)
+
+
+def finish(
+    todo: Sequence[tuple[MethodSpec, int, Run]],
+    execute: Callable[[MethodSpec, int, Progress | None, Run | None], Done],
+    folder: Path,
+    progress: Callable[[int, int, str], Progress] | None = None,
+) -> Iterator[Step]:
+    """Executes the runs that a folder does not hold yet, and saves each: see `compare`.
+
+    Args:
+        todo: method, seed, and what is known of the run before it.
+        execute: a method with a seed; the last argument is a run whose latency stands for this one too.
+    """
+    total = len(todo)
     store.clean(folder / "records")
     runs: dict[str, Run] = {}
     paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
@@ -56,24 +89,14 @@ def compare(
         paths.setdefault(kept.id, []).append(path)
         if kept.ok or kept.id not in runs:
             runs[kept.id] = kept
-    described = describe_data(data)
-    todo = [
-        (spec, seed, describe_run(data, spec, settings, seed, command, described)) for seed in seeds for spec in methods
-    ]
     check_comparable([*runs.values(), todo[0][2]], folder)
-    hot: dict[str, Any] | None = None
     for number, (spec, seed, about) in enumerate(todo, 1):
         done = runs.get(about.id)
         if done is not None and done.ok:
             yield Step(done, True, number, total)
             continue
         callback = progress(number, total, f"{spec} · seed {seed}") if progress else None
-        if hot is None:  # once for all runs: it depends on the data alone
-            if callback:
-                callback(0, 0, "counting hot rows")
-            hot = hot_rows(data)
-        result, predictions = run(data, spec, settings, seed, command, callback, measured_before(about, runs.values()))
-        result = replace(result, data=replace(result.data, hot_rows=hot))
+        result, predictions = execute(spec, seed, callback, measured_before(about, runs.values()))
         written = store.save(folder, result, predictions)
         for path in paths.pop(result.id, []):
             if path != written:

@@ -16,8 +16,7 @@ from embpress.compressors.errors import reachable_ratio
 from embpress.dlrm.training import waiting
 
 SCHEMA = "embpress-run/2"
-# what belongs to a method with its knobs, not to a seed: one seed measures it, the others take it over
-_LATENCY = ("fold_", "lookup_", "model_", "inference_")
+LOADERS = "loaders"  # the format of data that come from loaders of the user's own
 
 
 @dataclass(frozen=True)
@@ -142,6 +141,8 @@ class Run:
         """Whether the threads of this run waited for each other, as on a busy machine: its times are then too long."""
         if not self.ok or self.device != "cpu" or self.environment.get("threads") == 1 or not self.learning_curve:
             return False
+        if self.data.format == LOADERS:  # which may take their time themselves
+            return False
         median, total = self.metrics.get("step_ms"), self.metrics.get("train_seconds")
         if median is None or total is None:
             return False
@@ -149,8 +150,8 @@ class Run:
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
-        """What runs must share to be compared: see `comparable`."""
-        return {"data": self.data.fingerprint, "model": self.model, "training": self.training}
+        """What runs must share to be compared."""
+        return protocol(self.data.fingerprint, self.model, self.training)
 
     @cached_property
     def without_seed(self) -> str:
@@ -168,7 +169,7 @@ class Run:
     @property
     def latency(self) -> dict[str, float]:
         """The metrics that all seeds of the method share."""
-        return {name: value for name, value in self.metrics.items() if name.startswith(_LATENCY)}
+        return {name: value for name, value in self.metrics.items() if of_method(name)}
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON takes it, with schema and id."""
@@ -183,6 +184,16 @@ class Run:
         """
         found: Run = typed(cls, value)
         return found
+
+
+def protocol(data: str, model: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    """What runs must share to be compared: the fingerprint of their data, model and training; see `comparable`."""
+    return {"data": data, "model": model, "training": training}
+
+
+def of_method(metric: str) -> bool:
+    """Whether a metric belongs to a method with its knobs, not to a seed: one seed measures it for all."""
+    return metric.startswith(("fold_", "lookup_", "model_", "inference_"))
 
 
 def fingerprint(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ import numpy as np
 
 from embpress.compressors import InputError
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.record import SCHEMA, Run, plain
+from embpress.dlrm.runs.record import SCHEMA, Run, fingerprint, plain
 from embpress.dlrm.runs.upgrade import upgraded
 
 _WRITING = ".writing-"
@@ -74,6 +75,12 @@ def _alive(process: str) -> bool:
     except PermissionError:
         return True
     return int(process) != os.getpid()
+
+
+def default_folder(name: str, shared: dict[str, Any]) -> Path:
+    """`runs/<name>-<hash>`, after what its runs share, so that the same command finds it again."""
+    readable = re.sub(r"[/\\:\s]+", "-", name)
+    return Path("runs") / f"{readable}-{fingerprint(shared)[:6]}"
 
 
 def check_writable(folder: Path) -> None:

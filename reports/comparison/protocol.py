@@ -59,7 +59,7 @@ def data_and_protocol(runs: Sequence[Run]) -> str:
         ("Fingerprint", data.fingerprint),
         ("Examples", ", ".join(f"{n:,} {part}" for part, n in data.rows.items())),
         ("Clicked", numerals.percent(data.label_mean) if data.label_mean is not None else ""),
-        ("Features", f"{len(data.features)} categorical, {len(data.dense)} numeric"),
+        ("Features", f"{len(data.features)} categorical" + (f", {len(data.dense)} numeric" if data.dense else "")),
         ("Split", _split(data)),
         ("Vocabulary", "; ".join(vocabulary)),
         ("Files", ", ".join(map(str, about.get("files") or ()))),

@@ -71,12 +71,18 @@ def meanings(rows: Sequence[Summary]) -> str:
     lines = [(f"{m.title}, {better[m.better]}" if m.better else m.title, m.meaning) for m in metrics]
     lines.append(_DIFFERENCE)
     lines.append(("Seeds", "Runs that ended well; each has its own data order and initial weights."))
-    extra = (
-        "Row 0 of each table stands for ids that are missing, unseen in training or too rare for a row of their own. "
-        "Lookups are timed with the tables in the form that is served (folded), with ids drawn from a Zipf "
-        "distribution, and one call looks up all tables."
-    )
-    return f"{bullets(lines)}\n\n{extra}"
+    extra = []
+    if any(run.data.row0_share for row in rows for run in (*row.runs, *row.lost)):
+        extra.append(
+            "Row 0 of each table stands for ids that are missing, unseen in training, or too rare for a row of their "
+            "own."
+        )
+    if any(name.startswith("lookup_") for row in rows for name in row.stats):
+        extra.append(
+            "Lookups are timed with the tables in the form that is served (folded), with ids drawn from a Zipf "
+            "distribution, and one call looks up all tables."
+        )
+    return "\n\n".join(part for part in (bullets(lines), " ".join(extra)) if part)
 
 
 def table_sizes(rows: Sequence[Summary]) -> str:

@@ -92,6 +92,18 @@ class RowCache(nn.Module):
         self._blind = 0  # steps since `used` was looked at
         self._entered: list[Tensor] = []
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Empties the cache and forgets what has been counted."""
+        self.values.zero_()
+        self.ids, self.index = torch.full_like(self.ids, -1), torch.full_like(self.index, -1)
+        if self.keys is not None and self.counts is not None:
+            self.keys.fill_(-1)
+            self.filled.fill_(-1)
+            for count in (self.counts, self.used, self.steps):
+                count.zero_()
+        self._blind, self._entered = 0, []
+
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # steps and filled are read at each step: on the CPU nobody waits for a device
         steps, filled = self.steps, self.filled

@@ -96,6 +96,11 @@ def _read_csv(path: str | Path, rows: int | None) -> pl.DataFrame:
         data = read_text(path)
     _refuse_lone_return(path, data)
     _, names = next(_records(path, data), (1, []))
+    other = [mark for mark in (";", "\t", "|") if len(names) == 1 and mark in names[0]]
+    if other:
+        raise InputError(
+            f"{path}, line 1: the header has no comma but {other[0]!r}; save the file with commas between its columns"
+        )
     seen: set[str] = set()
     for name in names:
         if name in seen:

@@ -167,7 +167,7 @@ def test_hash_is_drawn_so_that_frequent_ids_share_little():
         drawn = unevenness(tables)
         random = []
         for other in range(15):
-            tables.groups[0].coefficients.copy_(torch.randint(1, 2038074743, (3,), generator=seeded(100 + other)))
+            tables.tables[0].coefficients.copy_(torch.randint(1, 2038074743, (3,), generator=seeded(100 + other)))
             random.append(unevenness(tables))
         assert drawn < sorted(random)[len(random) // 3], seed
 
