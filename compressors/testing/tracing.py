@@ -10,10 +10,12 @@ from embpress.compressors.testing.subject import close
 
 @feature("`torch.export` of the folded module")
 def check_export(use: Use) -> None:
-    """The exported program looks up the same rows."""
-    folded = use.make().eval().fold()  # type: ignore[operator]
-    ids = use.ids()
+    """The exported program looks up the same rows, and so does the module afterwards."""
+    folded, twin = (use.make().eval().fold() for _ in range(2))  # type: ignore[operator]
+    ids, want = use.ids(), use.answers(twin)  # what is exported has not been called before
     program = torch.export.export(folded, (ids,))
+    assert type(folded(ids)) is torch.Tensor, "the module gives fake tensors after it was exported"
+    assert torch.equal(use.answers(folded), want), "the module looks up other rows after it was exported"
     close(program.module()(ids), folded(ids), "the exported program")
 
 
