@@ -23,7 +23,7 @@ def test_plug_in():
 
 def test_the_method_that_contributing_shows_passes_the_suite(monkeypatch):
     from embpress.compressors import registry
-    from embpress.compressors.testing import CHECKS, subject_of
+    from embpress.compressors.testing import PROMISES, subject_of
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
     block = textwrap.dedent(re.search(r"\n( +)```python\n(.*?)\n +```", text, re.DOTALL).group(2))
@@ -33,5 +33,5 @@ def test_the_method_that_contributing_shows_passes_the_suite(monkeypatch):
     monkeypatch.setitem(sys.modules, "contributed", contributed)  # pickle looks the class up there
     exec(compile(block, "CONTRIBUTING.md", "exec"), contributed.__dict__)
     for spec in ("lowrank", "lowrank:k=8"):
-        for check in CHECKS:
+        for check in PROMISES:
             check(subject_of(spec))

@@ -1,6 +1,21 @@
 """The public conformance suite: what every compressor promises, as small checks."""
 
-from embpress.compressors.testing.subject import Subject, subject_of
-from embpress.compressors.testing.suite import CHECKS, parametrize_with_checks
+from importlib import import_module
+from typing import Any
 
-__all__ = ["CHECKS", "Subject", "parametrize_with_checks", "subject_of"]
+# where the public names are; the checks are imported with the first of them
+_PUBLIC = {
+    "CHECKS": "suite",
+    "FEATURES": "suite",
+    "PROMISES": "suite",
+    "Subject": "subject",
+    "parametrize_with_checks": "suite",
+    "subject_of": "subject",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,8 @@
         check(subject)
 
 A check takes a `Subject`, a method with fixed knobs, and raises AssertionError where a promise is broken. The oracle of
-pooling is `nn.functional.embedding_bag` on the table written out.
+pooling is `nn.functional.embedding_bag` on the table written out. Checks are the functions `check_…` of the modules of
+this folder; those made by `feature` have a `title`, and are tried on one table and in a collection.
 """
 
 from __future__ import annotations
@@ -19,27 +20,33 @@ from embpress.compressors.base import Compressor
 from embpress.compressors.testing.subject import Subject, subject_of
 from embpress.kernels import found
 
-__all__ = ["CHECKS", "Subject", "parametrize_with_checks", "subject_of"]
+__all__ = ["CHECKS", "FEATURES", "PROMISES", "Subject", "parametrize_with_checks", "subject_of"]
 
-CHECKS: tuple[Callable[[Subject], None], ...] = tuple(
+Check = Callable[[Subject], None]
+CHECKS: tuple[Check, ...] = tuple(
     check
     for module in found.modules(__package__ or "").values()
     for name, check in vars(module).items()
     if name.startswith("check_") and check.__module__ == module.__name__
 )
+FEATURES = tuple(check for check in CHECKS if hasattr(check, "title"))
+PROMISES = tuple(check for check in CHECKS if check not in FEATURES)
 
 
 def parametrize_with_checks(
     methods: Sequence[str | type[Compressor] | Subject],
     devices: Sequence[str] = ("cpu",),
     expected_failures: Mapping[str, Mapping[str, str]] | None = None,
+    checks: Sequence[Check] = PROMISES,
 ) -> Any:
-    """A pytest decorator for `def test(subject, check): check(subject)`: every check on every method and device.
+    """A pytest decorator for `def test(subject, check): check(subject)`: checks on every method and device.
 
     Args:
         methods: specs, classes or subjects.
         devices: such as `["cpu", "cuda"]`.
         expected_failures: method → {check's name: reason}; such a check must fail, or the test does.
+        checks: by default `PROMISES`, those of the contract; `FEATURES` are those of anybody's model, which
+            `embpress features` tries and shows as a table; `CHECKS` are both.
     """
     import pytest
 
@@ -51,7 +58,7 @@ def parametrize_with_checks(
             unknown = set(known) - {check.__name__ for check in CHECKS}
             if unknown:
                 raise ValueError(f"no such checks: {', '.join(sorted(unknown))}")
-            for check in CHECKS:
+            for check in checks:
                 reason = known.get(check.__name__)
                 marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
                 parameters.append(pytest.param(subject, check, id=f"{subject}-{check.__name__}", marks=marks))

@@ -9,7 +9,7 @@ import torch
 import embpress.compressors as compressors
 from embpress.compressors import TableCollection, TableConfig, available, create, parse
 from embpress.compressors.registry import METHODS, MODIFIERS
-from embpress.compressors.testing import CHECKS, subject_of
+from embpress.compressors.testing import PROMISES, subject_of
 
 METHOD = '''
 """Rows that are all of one vector, scaled by id."""
@@ -82,7 +82,7 @@ def test_a_method_in_the_folder_is_known_everywhere(dropped):
     assert compressors.Scaled is METHODS.get("scaled")
     table = create("scaled:power=2", 10, 4)
     torch.testing.assert_close(table.lookup(torch.tensor(4)), 0.25 * table.vector)
-    for check in CHECKS:
+    for check in PROMISES:
         check(subject_of("scaled:power=2"))
 
 
@@ -97,7 +97,7 @@ def test_a_modifier_in_the_folder_goes_around_every_method(dropped):
     ids = torch.tensor([[1, 2], [299, 399]])
     assert torch.equal(tables(ids), -plain(ids))
     assert torch.equal(tables.fold()(ids), -plain(ids))
-    for check in CHECKS:
+    for check in PROMISES:
         check(subject_of("hash+negated"))
 
 

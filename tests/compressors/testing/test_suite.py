@@ -12,7 +12,7 @@ from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.methods.hashing import HashingTrick
 from embpress.compressors.methods.mlet import MLET
-from embpress.compressors.testing import CHECKS, Subject, parametrize_with_checks
+from embpress.compressors.testing import PROMISES, Subject, parametrize_with_checks
 
 BROKEN: dict[str, type[Compressor]] = {}
 
@@ -341,17 +341,17 @@ class UnweightedGroup(Plain):
 
 
 def test_every_check_has_a_broken_compressor():
-    assert set(BROKEN) == {check.__name__ for check in CHECKS}
+    assert set(BROKEN) == {check.__name__ for check in PROMISES}
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", PROMISES, ids=lambda check: check.__name__)
 def test_a_broken_compressor_is_rejected(check):
     with pytest.raises(Exception) as caught:  # noqa: PT011 - what exactly differs from check to check
         check(Subject(BROKEN[check.__name__]))
     assert not isinstance(caught.value, (NameError, AttributeError)), "the check fell over itself"
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", PROMISES, ids=lambda check: check.__name__)
 def test_the_plain_table_that_the_broken_ones_derive_from_passes(check):
     check(Subject(Plain))
 
