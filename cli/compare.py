@@ -8,6 +8,7 @@ import click
 
 from embpress.cli.numbers import Whole
 from embpress.cli.options import (
+    KEEP_WEIGHTS,
     command_line,
     data_options,
     load_data,
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 @click.option(
     "--seeds", type=Whole(1), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
 )
+@KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
+def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **options: Any) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. Every run is saved as it ends: after an
@@ -63,7 +65,7 @@ def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
     whole(seeds, "--seeds", 1, SEEDS)
-    run_all(*prepared(options), out, specs, list(range(seeds)))
+    run_all(*prepared(options), out, specs, list(range(seeds)), keep_weights)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -79,7 +81,12 @@ def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
 
 
 def run_all(
-    data: ClickData, settings: Settings, out_path: str | None, specs: list[MethodSpec], seeds: list[int]
+    data: ClickData,
+    settings: Settings,
+    out_path: str | None,
+    specs: list[MethodSpec],
+    seeds: list[int],
+    keep_weights: bool = False,
 ) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
     from embpress.cli.show import RunProgress, console, show_result
@@ -104,7 +111,7 @@ def run_all(
         out.print(f"joins {present} run{'s' if present > 1 else ''} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
-        for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start):
+        for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start, keep_weights):
             progress.log(_line(step.run, step.kept, step.number, step.total))
             waited |= not step.kept and settings.threads > 1 and _waited(step.run)
         if waited:

@@ -27,20 +27,13 @@ def command(method: str, save: str | None, **options: Any) -> None:
     """
     from embpress.cli.compare import prepared
     from embpress.cli.show import console, table
-    from embpress.compressors import parse, plan
-    from embpress.dlrm.runs.experiment import table_configs
+    from embpress.compressors import parse
+    from embpress.dlrm.runs.experiment import plan_tables
     from embpress.reports import numerals
 
     spec = parse(method)
     data, settings = prepared(options)
-    made = plan(
-        spec,
-        table_configs(data, settings.width),
-        ratio=settings.ratio,
-        budget=settings.budget,
-        min_rows=settings.min_rows,
-        largest=settings.largest,
-    )
+    made = plan_tables(data, spec, settings)
     rows = [
         [t.config.name, f"{t.config.num_embeddings:,}", str(t.embedding_dim), str(t.method), numerals.size(t.bytes)]
         for t in made.tables

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from embpress.compressors import MethodSpec
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
-from embpress.dlrm.runs import store
+from embpress.dlrm.runs import checkpoint, store
+from embpress.dlrm.runs.checkpoint import Keeper, checkpoint_of, checkpoint_path
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.experiment import describe_data, describe_run, run
+from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tables, run
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
@@ -35,6 +36,7 @@ def compare(
     folder: Path,
     command: str = "",
     progress: Callable[[int, int, str], Progress] | None = None,
+    keep_weights: bool = False,
 ) -> Iterator[Step]:
     """Runs every method with every seed, seed by seed, and saves a record after each.
 
@@ -43,12 +45,14 @@ def compare(
 
     Args:
         progress: makes the progress callback of run `number` of `total` with a title.
+        keep_weights: write each run's trained weights as well (`checkpoint`); a run that finished before without
+            keeping them is trained again.
 
     Raises:
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
     """
     total = len(methods) * len(seeds)
-    store.clean(folder / "records")
+    store.clean(folder / "records", folder / "weights")
     runs: dict[str, Run] = {}
     paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
     for path in store.record_paths(folder):
@@ -64,7 +68,7 @@ def compare(
     hot: dict[str, Any] | None = None
     for number, (spec, seed, about) in enumerate(todo, 1):
         done = runs.get(about.id)
-        if done is not None and done.ok:
+        if done is not None and done.ok and not (keep_weights and not checkpoint_path(folder, done).exists()):
             yield Step(done, True, number, total)
             continue
         callback = progress(number, total, f"{spec} · seed {seed}") if progress else None
@@ -72,8 +76,15 @@ def compare(
             if callback:
                 callback(0, 0, "counting hot rows")
             hot = hot_rows(data)
-        made, predictions = run(data, spec, settings, seed, command, callback, measured_before(about, runs.values()))
+        keeper = Keeper() if keep_weights else None
+        keep = None if keeper is None else keeper.take
+        measured = measured_before(about, runs.values())
+        made, predictions = run(data, spec, settings, seed, command, callback, measured, keep)
         made = replace(made, data=replace(made.data, hot_rows=hot))
+        if keeper is not None and predictions is not None:
+            tables = plan_tables(data, spec, settings)
+            kept = checkpoint_of(made, tables, settings, data, keeper.weights, predictions)
+            checkpoint.save(checkpoint_path(folder, made), kept)
         written = store.save(folder, made, predictions)
         for path in paths.pop(made.id, []):
             if path != written:

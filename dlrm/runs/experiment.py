@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,16 @@ import torch
 from torch import Generator
 from torch.nn import functional as F
 
-from embpress.compressors import BudgetError, Compressor, InputError, MethodSpec, TableCollection, TableConfig
+from embpress.compressors import (
+    BudgetError,
+    Compressor,
+    InputError,
+    MethodSpec,
+    Plan,
+    TableCollection,
+    TableConfig,
+    plan,
+)
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
@@ -35,6 +45,18 @@ def table_configs(data: ClickData, width: int) -> list[TableConfig]:
     return [TableConfig(n, width, name) for name, n in zip(data.features, data.num_embeddings)]
 
 
+def plan_tables(data: ClickData, spec: MethodSpec, settings: Settings) -> Plan:
+    """What each table of a run is; raises as `build_tables` does."""
+    return plan(
+        spec,
+        table_configs(data, settings.width),
+        ratio=settings.ratio,
+        budget=settings.budget,
+        min_rows=settings.min_rows,
+        largest=settings.largest,
+    )
+
+
 def build_tables(
     data: ClickData, spec: MethodSpec, settings: Settings, seed: int, device: str | None = None
 ) -> TableCollection:
@@ -45,11 +67,7 @@ def build_tables(
     """
     return TableCollection.build(
         table_configs(data, settings.width),
-        spec,
-        ratio=settings.ratio,
-        budget=settings.budget,
-        min_rows=settings.min_rows,
-        largest=settings.largest,
+        plan_tables(data, spec, settings),
         update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
         device=device or settings.device,
         generator=Generator().manual_seed(seed * 1_000_003 + _METHOD_STREAM),
@@ -142,11 +160,13 @@ def run(
     command: str = "",
     progress: Progress | None = None,
     measured: Run | None = None,
+    keep: Callable[[ClickModel], None] | None = None,
 ) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed.
 
     Args:
         measured: a run of another seed whose latency stands for this one too; it is measured where there is none.
+        keep: see `train`.
 
     Returns:
         The run, and the test probabilities `(N,)` float32 at the best epoch. A run that fails says why; it does not
@@ -155,7 +175,7 @@ def run(
     about = describe_run(data, spec, settings, seed, command)
     found: dict[str, Any] = {}  # what a run that fails half way knows, its record holds
     try:
-        predictions = _run(found, data, spec, settings, seed, progress, measured)
+        predictions = _run(found, data, spec, settings, seed, progress, measured, keep)
     except BudgetError as error:
         full = sum(4 * n * settings.width for n in data.num_embeddings)
         smallest = Smallest.of(error.smallest, full)
@@ -177,6 +197,7 @@ def _run(
     seed: int,
     progress: Progress | None,
     measured: Run | None,
+    keep: Callable[[ClickModel], None] | None,
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     tables = build_tables(data, spec, settings, seed)
@@ -207,7 +228,7 @@ def _run(
     found["metrics"] = metrics
     model = build_model(data, tables, settings, seed)
     reset_device_peak(settings.device)
-    trained = train(model, data, settings, seed, progress)
+    trained = train(model, data, settings, seed, progress, keep)
     metrics |= trained.metrics
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:

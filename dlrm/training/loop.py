@@ -51,12 +51,20 @@ def batches(part: Part, size: int) -> Iterator[Part]:
 
 
 def train(
-    model: ClickModel, data: ClickData, settings: Settings, seed: int, progress: Progress | None = None
+    model: ClickModel,
+    data: ClickData,
+    settings: Settings,
+    seed: int,
+    progress: Progress | None = None,
+    keep: Callable[[ClickModel], None] | None = None,
 ) -> Trained:
     """Trains and scores a model.
 
     The seed alone fixes the order of the samples. Validation AUC chooses the epoch whose test scores are reported; the
     test part decides nothing.
+
+    Args:
+        keep: called with the model after each epoch that is the best so far, before anything changes it.
 
     Raises:
         RunFailed: the loss is no finite number.
@@ -111,6 +119,8 @@ def train(
             best = valid["auc"]
             result.test_logits = logits
             result.metrics |= {**test, "valid_auc": best, "best_epoch": epoch + 1}
+            if keep is not None:
+                keep(model)
         if last:
             result.metrics["auc_last"] = test["auc"]
     result.metrics |= {
