@@ -67,10 +67,13 @@ class Served(nn.Module):
             values, offsets = by_feature[t]
             within = (values >= 0) & (values < self.rows[t])
             torch._assert_async(within.all(), OUT_OF_RANGE)
-            ascending = (offsets == offsets.cummax(0).values).all()
-            right = ascending & (offsets[:1] == 0).all() & (offsets <= values.shape[0]).all()
+            before = torch.cat([offsets.new_zeros(1), offsets])[:-1]
+            ascending = (offsets >= before).all() & (offsets[:1] == 0).all()
+            right = ascending & (offsets <= values.shape[0]).all()
             torch._assert_async(right, BAD_OFFSETS)
-            sample = torch.bucketize(torch.arange(values.shape[0], device=values.device), offsets, right=True) - 1
+            # how many bags have begun; those that are empty at the end begin after the last value
+            begun = values.new_zeros(values.shape[0] + 1).index_add(0, offsets, torch.ones_like(offsets))
+            sample = begun.cumsum(0)[:-1] - 1
             unknown = unknown.index_add(0, sample, (~within).long())
             rows.append(_pooled(table, values, sample, ids.shape[0]))
         return self.model.score(dense, torch.stack(rows, dim=1)), unknown

@@ -69,6 +69,26 @@ def test_bags_are_pooled_as_in_training(tmp_path):
                 model(dense, ids, [(values, bad)])
 
 
+def test_onnx_takes_bags_too(tmp_path):
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name)
+    runtime = pytest.importorskip("onnxruntime")
+    data = multi_hot()
+    (path,) = trained(data, "hash", tmp_path / "runs")
+    export(path, tmp_path / "served")
+    session = runtime.InferenceSession(str(tmp_path / "served" / "model.onnx"))
+    kept = np.load(tmp_path / "runs" / "records" / f"{path.stem}.npy")
+    for size in (1, 100):
+        dense, ids, [(values, offsets)] = inputs_of(data.test.slice(0, size))
+        given = {"dense": dense, "ids": ids, "values_0": values, "offsets_0": offsets}
+        (answer,) = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
+        np.testing.assert_allclose(answer, kept[:size], rtol=0, atol=1e-5)
+    values = values.clone()
+    values[0] = 10**6  # of the first bag that holds anything; any id is some row of a hash table
+    (answer,) = session.run(None, {name: tensor.numpy() for name, tensor in {**given, "values_0": values}.items()})
+    assert np.isnan(answer).sum() == 1
+
+
 def test_bfloat16_layers_stay_so(tmp_path):
     data = load(rows=2000, scale=0.001, min_count=1)
     (path,) = trained(data, "tt:rank=4", tmp_path / "runs", amp=True)
