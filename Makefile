@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sanitize cuda-on-cpu emulated-ascending emulated-descending cuda-report gpu-check lint typecheck check install wheel clean help
+.PHONY: demo test clients sanitize cuda-on-cpu emulated-ascending emulated-descending cuda-report gpu-check lint typecheck check install wheel clean help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -25,6 +25,16 @@ demo: install ## compare five methods on synthetic click data and write a report
 
 test: install ## all tests
 	$(BIN)/python -m pytest
+
+# their packages stay apart from those of `make test`, on top of which they are installed
+CLIENTS := build/clients
+SITE = $$($(1) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+clients: install ## models of transformers, Lightning, TorchRec, PyG and deepctr-torch, with compressed tables
+	test -x $(CLIENTS)/bin/python || $(BIN)/python -m venv $(CLIENTS)
+	echo "import site; site.addsitedir('$(call SITE,$(BIN)/python)')" > $(call SITE,$(CLIENTS)/bin/python)/shared.pth
+	$(CLIENTS)/bin/python -m pip install --quiet -c constraints.txt 'embpress[clients]'
+	$(CLIENTS)/bin/python -m pip install --quiet -c constraints.txt --no-deps torchrec deepctr-torch
+	$(CLIENTS)/bin/python -m pytest -q -p no:cacheprovider tests/clients
 
 # the native ops with AddressSanitizer and UBSan; Python itself leaks by design
 sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBSan

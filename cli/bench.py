@@ -78,8 +78,8 @@ def _command(name: str) -> click.Command:
     knobs = {knob.name: knob for knob in fields(module.FULL) if knob.metadata}
 
     def run(**options: Any) -> None:
-        given = {knob: value for knob in knobs if (value := options.pop(knob)) is not None}
-        _run(name, module, replace(module.QUICK if options["quick"] else module.FULL, **given), **options)
+        chosen = {knob: value for knob in knobs if (value := options.pop(knob)) is not None}
+        _run(name, module, replace(module.QUICK if options["quick"] else module.FULL, **chosen), **options)
 
     command = click.Command(name, callback=run, help=suite.about(name))
     for field, knob in knobs.items():
@@ -115,6 +115,7 @@ def _run(
     from embpress.cli.options import command_line, set_threads
     from embpress.cli.show import console, show_sections
     from embpress.compressors.errors import InputError
+    from embpress.compressors.guard import path as path_of
     from embpress.dlrm.bench.case import Context
     from embpress.dlrm.bench.replay import timer_of
     from embpress.dlrm.measure.device import make_current, resolve_device
@@ -152,7 +153,7 @@ def _run(
         "size": asdict(size),
         "rows": [],
     }
-    folder = Path(out or f"runs/bench-{name}")
+    folder = Path(f"runs/bench-{name}") if out is None else path_of(out, "--out")
     path = folder / f"{page_of(record).stem}.json"
     write_json(path, record)  # a folder that cannot be written is better known before than after
     with console(stderr=True).status("starting") as status:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @training_options
 @click.option(
-    "--seeds", type=Whole(1), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
+    "--seeds", type=Whole(1, 1000), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
 )
 @KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
@@ -56,15 +56,12 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
     """
     from embpress.compressors import InputError, parse_all
-    from embpress.compressors.guard import whole
-    from embpress.dlrm.training.settings import SEEDS
 
     specs = parse_all(methods)  # before the data are read: a typing mistake should not wait for them
     if not specs:
         raise InputError("--methods is empty; see embpress list")
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
-    whole(seeds, "--seeds", 1, SEEDS)
     run_all(*prepared(options), out, specs, list(range(seeds)), keep_weights)
 
 
@@ -90,6 +87,7 @@ def run_all(
 ) -> None:
     """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
     from embpress.cli.show import RunProgress, console, show_result
+    from embpress.compressors.guard import counted
     from embpress.dlrm.data import describe
     from embpress.dlrm.runs.compare import compare
     from embpress.dlrm.runs.store import read_all, record_paths
@@ -101,19 +99,24 @@ def run_all(
     out.print(
         f"{settings.model} model, {settings.preset} preset, width {settings.width}, "
         f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
-        f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+        f"{counted(settings.epochs, 'epoch')}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
-        f"{len(specs)} method{'s' if len(specs) > 1 else ''} × {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
+        f"{counted(len(specs), 'method')} × {counted(len(seeds), 'seed')}",
         markup=False,
     )
     present = len(record_paths(folder))
     if present:
-        out.print(f"joins {present} run{'s' if present > 1 else ''} in {folder}", markup=False, soft_wrap=True)
+        out.print(f"joins {counted(present, 'run')} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
-        for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start, keep_weights):
-            progress.log(_line(step.run, step.kept, step.number, step.total))
-            waited |= not step.kept and settings.threads > 1 and _waited(step.run)
+        try:
+            for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start, keep_weights):
+                progress.log(_line(step.run, step.kept, step.number, step.total))
+                waited |= not step.kept and step.run.threads_waited
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Interrupted: runs that ended are saved in {folder}; the same command goes on from there."
+            ) from None
         if waited:
             progress.log(
                 f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "
@@ -144,15 +147,6 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
             refused.append(f"{spec} {error}")
     if compressed and len(refused) == len(compressed):
         raise InputError("; ".join(refused))
-
-
-def _waited(run: Run) -> bool:
-    """Whether the threads of a finished run waited for each other."""
-    from embpress.dlrm.training.waiting import threads_wait
-
-    if not run.ok or run.device != "cpu":
-        return False
-    return threads_wait(run.metrics["step_ms"] / 1e3, run.metrics["train_seconds"], run.learning_curve[-1].step)
 
 
 def _line(run: Run, kept: bool, number: int, total: int) -> str:

@@ -21,11 +21,10 @@ def command(build: bool) -> None:
 
     from embpress.cli.show import console, table
     from embpress.compressors import available, broken
-    from embpress.compressors.methods.full_tbe import available as fbgemm
+    from embpress.compressors.registry import method
     from embpress.dlrm.data.formats import formats
     from embpress.dlrm.measure.environment import environment
-    from embpress.dlrm.members import members
-    from embpress.dlrm.models.base import ClickModel
+    from embpress.dlrm.models.base import models
     from embpress.kernels import load, ops
 
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -34,14 +33,14 @@ def command(build: bool) -> None:
     rows += [[name, version] for name, version in about["packages"].items()]
     if len(devices) == 1:
         rows.append(["CUDA", "not available: everything runs on the CPU"])
-    reason = fbgemm(devices[-1])
-    rows.append(["FBGEMM", "imports: the method full-tbe works" if reason is None else f"{reason}: full-tbe is off"])
     rows.append(["native ops", f"loaded, with {load.isa()} vectors" if load.missing is None else load.missing])
     for op in ops.names():
         answers = {device: ops.backend(op, device) for device in devices}
         rows.append([f"op {op}", "; ".join(_answer(backend, device, devices) for device, backend in answers.items())])
-    rows.append(["methods", ", ".join(available())])
-    rows.append(["click models", ", ".join(members("embpress.dlrm.models", ClickModel))])
+    lacking = {name: reason for name in available() if (reason := method(name).unavailable(devices[-1]))}
+    rows.append(["methods", ", ".join(name for name in available() if name not in lacking)])
+    rows += [[f"method {name}", f"off: {reason}"] for name, reason in lacking.items()]
+    rows.append(["click models", ", ".join(models())])
     rows.append(["data formats", ", ".join(formats())])
     rows += [[f"plug-in {name}", f"broken: {why}"] for name, why in broken().items()]
     console().print(table(["what", "found"], rows, left=(0, 1)))

@@ -6,14 +6,12 @@ import ast
 import errno
 import importlib
 import os
-import pkgutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-import embpress.cli
+from embpress.kernels import found
 
 
 class Mistake(click.ClickException):
@@ -32,14 +30,21 @@ def commands() -> dict[str, str]:
     A file with `_` in its name holds a part of a command.
     """
     texts = {}
-    for module in pkgutil.iter_modules(embpress.cli.__path__):
-        spec = module.module_finder.find_spec(module.name, None)
-        if spec is None or spec.origin is None:
-            continue
-        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.name == "command" and "_" not in module.name:
-                texts[module.name] = (ast.get_docstring(node) or "").split("\n")[0]
+    for name in found.names("embpress.cli"):
+        for node in found.tree("embpress.cli", name).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "command" and "_" not in name:
+                texts[name] = (ast.get_docstring(node) or "").split("\n")[0]
     return texts
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C: one sentence, and the exit status that shells give an interrupted program."""
+
+    exit_code = 130
+
+    def show(self, file: Any = None) -> None:
+        """The sentence, on standard error; it is no error."""
+        click.echo(self.format_message(), err=True)
 
 
 class Commands(click.Group):
@@ -53,7 +58,15 @@ class Commands(click.Group):
         """The command of module `embpress.cli.<name>`."""
         if cmd_name not in commands():
             return None
-        return importlib.import_module(f"embpress.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"embpress.cli.{cmd_name}").command
+        flags = [flag for parameter in command.params for flag in parameter.opts]
+        for flag in flags:
+            if flags.count(flag) > 1:
+                raise Mistake(
+                    f"embpress {cmd_name} has two options {flag}: a data format or a click model that lies in "
+                    "its folder must call its own otherwise"
+                )
+        return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Names the nearest command for one that is not there."""
@@ -74,6 +87,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
             raise
+        except KeyboardInterrupt as stop:
+            raise Interrupted(str(stop) or "Interrupted.") from None
         except Exception as error:
             from embpress.kernels.errors import EmbpressError
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from embpress.cli.numbers import Whole
+from embpress.dlrm import models
 from embpress.dlrm.data.formats import formats
-from embpress.dlrm.data.formats.base import Format, Option
+from embpress.dlrm.option import SHOWN_AS, Option
+from embpress.dlrm.training import presets
+from embpress.dlrm.training.settings import OPTIMIZERS, Settings
 
 if TYPE_CHECKING:
     from embpress.dlrm.data import ClickData
-    from embpress.dlrm.training.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,27 +28,34 @@ KEEP_WEIGHTS = click.option(
     "--keep-weights", is_flag=True, help="Keep the trained weights in the run folder, for embpress export."
 )
 
-_TRAINING = [
-    click.option("--ratio", type=str, help="Full bytes / serving bytes of all tables together, such as 16."),
-    click.option("--budget", type=str, help="Serving bytes of all tables together, such as 20M."),
-    click.option("--min-rows", type=Whole(), help="Smaller tables stay full, and count. [default: 200]"),
-    click.option("--largest", type=Whole(1), help="Compress only so many tables, the largest."),
-    click.option("--model", default="dlrm", show_default=True, help="Click model, a file of dlrm/models."),
-    click.option(
-        "--preset", default="default", show_default=True, help="default, kaggle (DLRM's) or terabyte (MLPerf's)."
-    ),
-    click.option("--width", type=Whole(1), help="Width of the tables. [default: 16; terabyte: 128]"),
-    click.option("--optimizer", help="sgd, adagrad or rowwise_adagrad. [default: adagrad; kaggle, terabyte: sgd]"),
-    click.option("--lr", "learning_rate", type=float, help="Learning rate. [default: 0.02; kaggle: 0.1; terabyte: 1]"),
-    click.option("--batch-size", type=Whole(1), help="Samples a step. [default: 256, from a million rows on 2048]"),
-    click.option("--epochs", type=Whole(1), help="Passes over the training part. [default: 1]"),
-    DEVICE,
-    AMP,
-    click.option("--threads", type=Whole(1), help="CPU threads. [default: torch's]"),
-]
 # the options of all data, as `load` calls them; each format adds its own
 _COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "rows")
-_SHOWN_AS = {str: "TEXT", int: "INTEGER", float: "FLOAT", Path: "FILE", list: "NAMES"}
+
+
+def _training() -> list[Callable[[F], F]]:
+    known = models.options()
+    named = [f"{name} ({about})" for name, about in presets.about().items()]
+
+    def default(field: str) -> str:
+        return presets.default_text(field, getattr(Settings, field))
+
+    return [
+        click.option("--ratio", type=str, help="Full bytes / serving bytes of all tables together, such as 16."),
+        click.option("--budget", type=str, help="Serving bytes of all tables together, such as 20M."),
+        click.option("--min-rows", type=Whole(), help=f"Smaller tables stay full, and count. {default('min_rows')}"),
+        click.option("--largest", type=Whole(1), help="Compress only so many tables, the largest."),
+        click.option("--model", default=Settings.model, show_default=True, help=f"Click model: {', '.join(known)}."),
+        *_of_members(known),
+        click.option("--preset", default=Settings.preset, show_default=True, help=f"{', '.join(named)}."),
+        click.option("--width", type=Whole(1), help=f"Width of the tables. {default('width')}"),
+        click.option("--optimizer", help=f"{', '.join(OPTIMIZERS)}. {default('optimizer')}"),
+        click.option("--lr", "learning_rate", type=float, help=f"Learning rate. {default('learning_rate')}"),
+        click.option("--batch-size", type=Whole(1), help="Samples a step. [default: 256, from a million rows on 2048]"),
+        click.option("--epochs", type=Whole(1), help=f"Passes over the training part. {default('epochs')}"),
+        DEVICE,
+        AMP,
+        click.option("--threads", type=Whole(1), help="CPU threads. [default: torch's]"),
+    ]
 
 
 def _data() -> list[Callable[[F], F]]:
@@ -56,7 +65,7 @@ def _data() -> list[Callable[[F], F]]:
         click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE]..."),
         click.option("--format", default="auto", show_default=True, help=f"auto, or one of {', '.join(known)}."),
         click.option("--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be repeated."),
-        *_of_formats(known),
+        *_of_members({name: reader.options for name, reader in known.items()}),
         click.option(
             "--split", help=f"order (last fifth is the test part; default of {', '.join(ordered)}) or random."
         ),
@@ -68,19 +77,25 @@ def _data() -> list[Callable[[F], F]]:
     ]
 
 
-def _of_formats(known: dict[str, type[Format]]) -> list[Callable[[F], F]]:
-    """The options that only some formats have: one with the same name in several is one."""
+def _of_members(known: dict[str, tuple[Option, ...]]) -> list[Callable[[F], F]]:
+    """The options that only some formats or models have: one with the same name in several is one."""
     homes: dict[str, dict[Option, list[str]]] = {}
-    for name, reader in known.items():
-        for option in reader.options:
+    for name, own in known.items():
+        for option in own:
             if option.command_line:
                 homes.setdefault(option.name, {}).setdefault(option, []).append(name)
     decorators = []
     for name, meanings in homes.items():
-        text = " ".join(f"{', '.join(names)}: {option.help}" for option, names in meanings.items())
-        shown = _SHOWN_AS[next(iter(meanings)).kind]
+        text = " ".join(f"{', '.join(names)}: {_help(option)}" for option, names in meanings.items())
+        shown = SHOWN_AS[next(iter(meanings)).kind]
         decorators.append(click.option(f"--{name.replace('_', '-')}", name, type=str, metavar=shown, help=text))
     return decorators
+
+
+def _help(option: Option) -> str:
+    if option.default is None:
+        return option.help
+    return f"{option.help} {presets.default_text(option.name, option.default, option.presets)}"
 
 
 def data_options(function: F) -> F:
@@ -92,7 +107,7 @@ def data_options(function: F) -> F:
 
 def training_options(function: F) -> F:
     """Adds the options that say how large the tables may be and how to train."""
-    for option in reversed(_TRAINING):
+    for option in reversed(_training()):
         function = option(function)
     return function
 
@@ -153,16 +168,17 @@ def command_line() -> str:
 
 
 def out_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
-    """The run folder: `asked`, or one named after data and training, so that the same command finds it again.
+    """The run folder: `asked`, or one named after what its runs share, so that the same command finds it again.
 
     Raises:
         InputError: it cannot be written.
     """
     from embpress.compressors.guard import path
-    from embpress.dlrm.runs.record import fingerprint
-    from embpress.dlrm.runs.store import check_writable
+    from embpress.dlrm.runs.record import protocol
+    from embpress.dlrm.runs.store import check_writable, default_folder
+    from embpress.dlrm.training.model import describe, describe_training
 
-    name = f"{data.name}-{fingerprint([data.fingerprint, settings.protocol()])[:6]}"
-    folder = path(asked, "--out") if asked else Path("runs") / name
+    shared = protocol(data.fingerprint, describe(settings), describe_training(settings))
+    folder = default_folder(data.name, shared) if asked is None else path(asked, "--out")
     check_writable(folder)
     return folder

@@ -25,22 +25,24 @@ if TYPE_CHECKING:
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
+_NAME = 24  # characters of a name that stays in one piece where a table has to be narrower
 
 
 def console(stderr: bool = False) -> Console:
     """A console of the terminal's width, or of 100 columns in a log."""
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
+    out = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Table:
     """A table with numbers to the right; `left` are the columns of text."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, header in enumerate(headers):
-        made.add_column(header, justify="left" if i in left else "right", overflow="fold")
+        name = i in left and max((len(row[i]) for row in rows), default=0) <= _NAME
+        drawn.add_column(header, justify="left" if i in left else "right", overflow="fold", no_wrap=name)
     for row in rows:
-        made.add_row(*row)
-    return made
+        drawn.add_row(*row)
+    return drawn
 
 
 def summary_table(runs: Sequence[Run], out: Console) -> None:

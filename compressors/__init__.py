@@ -14,7 +14,9 @@ from embpress.compressors.registry import METHODS, MODIFIERS, available, broken,
 from embpress.compressors.sizes import create
 from embpress.compressors.spec import MethodSpec, ModifierSpec, PlanFile, parse, parse_all
 from embpress.compressors.tables.collection import TableCollection
-from embpress.compressors.tables.convert import compress_model, optimizer_groups
+from embpress.compressors.tables.conversion.convert import compress_model
+from embpress.compressors.tables.conversion.groups import optimizer_groups
+from embpress.compressors.tables.conversion.linear import linear
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 from embpress.compressors.tables.planning.proportional import plan
 from embpress.compressors.tags import Tags
@@ -39,6 +41,7 @@ __all__ = [
     "broken",
     "compress_model",
     "create",
+    "linear",
     "maintain",
     "method",
     "optimizer_groups",

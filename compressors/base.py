@@ -11,10 +11,12 @@ from torch import Generator, Tensor, nn
 from typing_extensions import Self
 
 from embpress.compressors.bags import as_bags, as_int64, check_form, check_ids
+from embpress.compressors.configuration import Configured
 from embpress.compressors.errors import InputError
 from embpress.compressors.frozen import frozen
 from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import shown
+from embpress.compressors.integers import Constants
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
@@ -47,7 +49,7 @@ class TableOptions(TypedDict, total=False):
     generator: Generator | None
 
 
-class Compressor(nn.Module):
+class Compressor(Configured):
     """One embedding table of `num_embeddings` rows of width `embedding_dim`, held in less memory.
 
     Called like `nn.EmbeddingBag`. A method subclasses it, registers itself and implements `reset_parameters` and either
@@ -58,7 +60,6 @@ class Compressor(nn.Module):
         size_knobs: keywords that fix the size, so that a ratio or a budget has nothing left to decide.
         wiring: keywords that whoever builds several tables sets; no choice of a user's.
         stacked: parameters whose rows a group stacks over all its tables.
-        constants: buffers that a group stacks, one entry a table.
         row_parameters: parameters of one row an id or slot: they have row-wise optimizer state, and sparse gradients.
         lookup_op: the op that answers lookups, if any.
         group: the `TableGroup` that answers for all tables of the method; None for the plain one.
@@ -68,7 +69,6 @@ class Compressor(nn.Module):
     size_knobs: ClassVar[tuple[str, ...]] = ()
     wiring: ClassVar[tuple[str, ...]] = ()
     stacked: ClassVar[tuple[str, ...]] = ()
-    constants: ClassVar[tuple[str, ...]] = ()
     row_parameters: ClassVar[tuple[str, ...]] = ()
     lookup_op: ClassVar[str] = ""
     group: ClassVar[type[TableGroup] | None] = None
@@ -121,6 +121,7 @@ class Compressor(nn.Module):
         self.include_last_offset = include_last_offset
         self.padding_idx = padding_idx
         self.sparse = sparse
+        self.constants = Constants()  # what a method computes with and nobody learns
         # what a group owns: name → this table's part of it, rows or a position; None where all of it is meant
         self._adopted: dict[str, slice | int | None] = {}
 
@@ -207,7 +208,7 @@ class Compressor(nn.Module):
         """
         training = self._weights()
         for name, parameter in self._own_parameters().items():
-            owner = self._owner(name, parameter)
+            owner = self._owner(name)
             if self.tags.fused_update:
                 continue  # no gradient, and its state is among its own tensors
             if parameter.requires_grad:
@@ -235,6 +236,11 @@ class Compressor(nn.Module):
         return cls.fold is not Compressor.fold
 
     # --- sizes by arithmetic ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def unavailable(cls, device: torch.device | str = "cpu") -> str | None:
+        """Why the method cannot be used on a device, in words; None where it can."""
+        return None
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
@@ -286,14 +292,20 @@ class Compressor(nn.Module):
     @property
     def alone(self) -> TableGroup:
         """The group of this one table, by which it answers when it is not asked through another."""
-        made: tuple[Compressor, TableGroup] | None = self.__dict__.get("_alone")
-        if made is None or made[0] is not self:  # a shallow copy makes its own
-            made = self, (self.group or TableGroup)([self], ["the table"], alone=True)
-            self.__dict__["_alone"] = made  # not through nn.Module, to which it would be a child
-        return made[1]
+        group: TableGroup | None = self.__dict__.get("_alone")
+        if group is None or group.first is not self:  # a copy makes its own
+            group = (self.group or TableGroup)([self], ["the table"], alone=True)
+            self.__dict__["_alone"] = group  # not through nn.Module, to which it would be a child
+        return group
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_alone"}
 
     def __getattr__(self, name: str) -> Any:
-        """Parameters and buffers that a group owns are looked up there, so that whatever replaces them is seen."""
+        """Constants, and what a group owns, which is looked up there, so that what replaces it is seen."""
+        constants = self.__dict__.get("constants")
+        if constants is not None and name in constants:
+            return constants[name]
         if name in self.__dict__.get("_adopted", ()):
             group = self.__dict__["_group"]
             for tensors in (group._parameters, group._buffers):  # a module's own access takes longer than a small batch
@@ -348,15 +360,21 @@ class Compressor(nn.Module):
         own: dict[str, Tensor] = dict(self.named_parameters())
         return own | {name: self.own(name) for name in self._adopted if isinstance(getattr(self, name), nn.Parameter)}
 
-    def _owner(self, name: str, tensor: Tensor) -> int | None:
+    def _owner(self, name: str) -> int | None:
         return id(getattr(self, name)) if self.tags.shared_memory and "." not in name else None
 
     def _weights(self) -> list[Entry]:
         named = {**self._own_parameters(), **dict(self.named_buffers())}
         named |= {name: self.own(name) for name in self._adopted if name not in named}
-        return [
-            Entry(name, t.numel() * t.element_size(), self._owner(name, t), t.element_size() * t.is_floating_point())
+        entries = [
+            Entry(name, t.numel() * t.element_size(), self._owner(name), t.element_size() * t.is_floating_point())
             for name, t in named.items()
+        ]
+        shared = [entry.owner for entry in entries if entry.owner is not None]
+        # tables that share an array share the constants that go with it
+        owners = (hash((shared[0], name)) if shared else None for name in self.constants)
+        return entries + [
+            Entry(name, self.constants.nbytes(name), owner) for name, owner in zip(self.constants, owners)
         ]
 
     def _gradient_bytes(self, name: str, parameter: Tensor, batch_size: int | None) -> int:

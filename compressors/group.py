@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from embpress.compressors.bags import check_ids, integers, looks_at, whole_offsets
 from embpress.compressors.frozen import frozen
-from embpress.compressors.integers import Integers
+from embpress.compressors.integers import Constants, Integers
 from embpress.kernels.errors import IdOutOfRange
 from embpress.kernels.reference import pool
 
@@ -18,13 +19,28 @@ if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
 
 
+class _Only(Sequence[Any]):
+    """A table by a reference that does not keep it alive: the table holds the group that holds this."""
+
+    def __init__(self, table: Compressor) -> None:
+        self._table = weakref.ref(table)
+
+    def __getitem__(self, position: Any) -> Any:
+        if position != 0:
+            raise IndexError(position)
+        return self._table()
+
+    def __len__(self) -> int:
+        return 1
+
+
 class TableGroup(nn.Module):
     """Tables of one method, one width and one way of pooling; `forward` answers bags of all of them in one call.
 
-    It owns their storage. Parameters named in the method's `stacked` become one parameter `(Σ rows, …)`, buffers named
-    in `constants` one buffer `(T, …)`; the tables look them up here. A method with an op for many tables overrides
-    `rows`, and `lookups` or `bags`, in a subclass that its class names as `group`; what it must take over besides it
-    says in `_take_over`.
+    It owns their storage. Parameters named in the method's `stacked` become one parameter `(Σ rows, …)`, which the
+    tables look up here, their constants one `(T, …)`. A method with an op for many tables overrides `rows`, and
+    `lookups` or `bags`, in a subclass that its class names as `group`; what it must take over besides it says in
+    `_take_over`.
 
     Args:
         tables: what it answers for, of equal `group_key()`.
@@ -35,30 +51,38 @@ class TableGroup(nn.Module):
         tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
         names: what errors call the tables.
         count: how many tables.
-        first: the first of them.
         checks_ids: the op looks at ids, offsets and padding itself.
         pools_wide: bags of parameters in bfloat16 are summed in float32.
     """
 
     tables: Sequence[Compressor]
-    first: Any
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__()
         members: list[Compressor] = list(tables)
-        self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
         self.count = len(members)
-        self.__dict__["first"] = members[0]  # not through nn.Module, whose own access takes longer than a small batch
+        if alone:
+            self.tables = _Only(members[0])
+        else:
+            self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
+            self.__dict__["_first"] = members[0]  # not through nn.Module, whose access takes longer than a small batch
         self.names = list(names) or [f"table {t}" for t in range(len(members))]
         self.integers = Integers(rows=[table.num_embeddings for table in members])
         padding = [-1 if table.padding_idx is None else table.padding_idx for table in members]
         if max(padding) >= 0:
             self.integers["padding"] = padding
+        self.constants = Constants()
         if not alone:
             self._take_over(members)
         self.integers["row_offsets"] = [table.row_offset_in(name) for table in members for name in table.stacked[:1]]
+
+    @property
+    def first(self) -> Any:
+        """The first of the tables."""
+        first = self.__dict__.get("_first")
+        return self.tables[0] if first is None else first
 
     def _take_over(self, tables: list[Compressor]) -> None:
         """Makes the tables' storage the group's."""
@@ -67,9 +91,10 @@ class TableGroup(nn.Module):
         for name in tables[0].stacked:
             self._stack(name, tables)
         for name in tables[0].constants:
-            self.register_buffer(name, torch.stack([table.own(name) for table in tables]))
-            for t, table in enumerate(tables):
-                table.adopt(self, name, t)
+            stacked = torch.stack([table.constants[name] for table in tables])
+            self.constants.put(name, stacked)
+            for table, part in zip(tables, stacked):  # the same memory: what is loaded into a table shows here
+                table.constants.put(name, part)
 
     def _stack(self, name: str, tables: list[Compressor]) -> None:
         """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
@@ -183,6 +208,12 @@ class TableGroup(nn.Module):
         if self.count == 1:
             return pooled.unsqueeze(1)
         return pooled.view(self.count, pooled.shape[0] // self.count, pooled.shape[1]).transpose(0, 1)
+
+    def _constants(self, device: torch.device) -> dict[str, Tensor]:
+        """Constants of the tables, `(T, …)`."""
+        if self.count == 1:
+            return {name: self.first.constants.on(device, name).unsqueeze(0) for name in self.first.constants}
+        return {name: self.constants.on(device, name) for name in self.constants}
 
     def _in_stack(self, ids: Tensor, offsets: Tensor) -> Tensor:
         """Checked ids `(N,)` as rows of the parameters that the group stacked, int64."""

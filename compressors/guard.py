@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import SupportsIndex
 
 from embpress.compressors.errors import InputError
 
@@ -27,7 +30,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def whole(value: object, name: str, minimum: int = 0, maximum: int = INT64_MAX) -> int:
-    """A whole number from an int or from text in decimal digits, of any length.
+    """A whole number from an integer of any kind, NumPy's too, or from text in decimal digits, of any length.
 
     Args:
         value: what was given.
@@ -37,7 +40,10 @@ def whole(value: object, name: str, minimum: int = 0, maximum: int = INT64_MAX) 
     Raises:
         InputError: no whole number, or out of range.
     """
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    number = None
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        with contextlib.suppress(TypeError):  # such as a tensor that is no single integer
+            number = operator.index(value)
     if isinstance(value, str):
         digits = value.strip().removeprefix("-").removeprefix("+")
         if digits.isascii() and digits.isdigit():
@@ -57,9 +63,11 @@ def path(value: str | Path, name: str) -> Path:
     """A path that a file system and a record can hold; nothing is looked up.
 
     Raises:
-        InputError: a name that is not UTF-8, holds a zero character, or is longer than file systems take.
+        InputError: no name, one that is not UTF-8, holds a zero character, or is longer than file systems take.
     """
     text = str(value)
+    if not text:
+        raise InputError(f"{name} is empty; give a path")
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
@@ -69,3 +77,13 @@ def path(value: str | Path, name: str) -> Path:
     if len(encoded) > 4000 or any(len(part.encode()) > 255 for part in Path(text).parts):
         raise InputError(f"{name} {shown(text)} is too long; a name may have 255 bytes and a path 4,000")
     return Path(text)
+
+
+def counted(count: int, what: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def times(ratio: float) -> str:
+    """A ratio as asked for: `16×`, `2.5×`, `1,000,000,000×`."""
+    return f"{f'{ratio:,.1f}' if ratio >= 1e5 else f'{ratio:,.6g}'}×".replace(".0×", "×")

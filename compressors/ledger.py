@@ -109,7 +109,8 @@ def tensors_of(value: object, seen: set[int]) -> Iterator[Tensor]:
     elif isinstance(value, nn.Module):
         yield from tensors_of(vars(value), seen)
     elif isinstance(value, Integers):
-        yield from tensors_of(value.kept, seen)
+        for tensor in value.held():
+            yield from tensors_of(tensor, seen)
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from tensors_of(item, seen)

@@ -29,17 +29,17 @@ def maintain(model: nn.Module, *optimizers: Optimizer, step: int | None = None) 
     tables = [module for module in model.modules() if isinstance(module, Compressor) and module.tags.maintain]
     # a modifier answers for the table inside, which is a module of the model too
     inside = {id(table.table) for table in tables if isinstance(table, Modifier)}
-    found = replaced([table for table in tables if id(table) not in inside], step)
-    reset_state(found, optimizers)
-    return sum(len(rows) for _, rows in found)
+    replacements = replaced([table for table in tables if id(table) not in inside], step)
+    reset_state(replacements, optimizers)
+    return sum(len(rows) for _, rows in replacements)
 
 
 @torch.no_grad()
 def reset_state(rows: Iterable[tuple[nn.Parameter, Tensor]], optimizers: Iterable[Optimizer]) -> None:
     """Zeroes what optimizers keep for these rows: every tensor of a parameter's state with one entry a row."""
     optimizers = list(optimizers)
-    for parameter, own in rows:
+    for parameter, replaced_rows in rows:
         for optimizer in optimizers:
             for value in optimizer.state.get(parameter, {}).values():
                 if isinstance(value, Tensor) and value.dim() and value.shape[0] == parameter.shape[0]:
-                    value[own] = 0
+                    value[replaced_rows] = 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
@@ -12,6 +10,7 @@ from typing import Generic, TypeVar
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.modifiers.base import Modifier
+from embpress.kernels import found
 
 T = TypeVar("T", bound=Compressor)
 C = TypeVar("C", bound=type[Compressor])
@@ -32,7 +31,6 @@ class Registry(Generic[T]):
         self.kind, self.base, self.package, self.group, self.attribute = kind, base, package, group, attribute
         self.known: dict[str, type[T]] = {}
         self.broken: dict[str, str] = {}
-        self._imported: set[str] = set()
 
     def register(self, name: str) -> Callable[[C], C]:
         """Class decorator: makes a class known as `name` to specs, commands, reports and the conformance suite.
@@ -58,15 +56,8 @@ class Registry(Generic[T]):
         return {point.name: point for point in entry_points(group=self.group)}
 
     def _discover(self) -> None:
-        """Imports every module in the folder once; no list names them."""
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            if module.name not in self._imported:
-                self._imported.add(module.name)
-                try:
-                    importlib.import_module(f"{self.package}.{module.name}")
-                except Exception as error:  # the others go on; its reason is shown where it is asked for
-                    self.broken[module.name] = f"{type(error).__name__}: {error}"
+        """Imports every module in the folder; of one that does not load the reason is shown where it is asked for."""
+        found.modules(self.package, self.broken)
 
     def _load(self, name: str) -> None:
         """Imports the plug-in `name`; one that does not load is remembered as broken."""

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from embpress.compressors.base import REFUSED, Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError, nearest
+from embpress.compressors.guard import counted
 from embpress.compressors.spec import MethodSpec, as_bytes, as_ratio, parse
 
 
@@ -89,7 +90,9 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
     # more bytes before the modifiers never make fewer after them
     low = min_bytes(replace(spec, modifiers=()), n, dim)
     if modified(solved(low)) > size:
-        raise BudgetError(f"{spec} cannot hold {n} rows of width {dim} in {size} bytes", modified(solved(low)))
+        raise BudgetError(
+            f"{spec} cannot hold {counted(n, 'row')} of width {dim} in {size} bytes", modified(solved(low))
+        )
     high, limit = 2 * low, 8 * n * dim  # float64 is the widest type
     while high < limit and modified(solved(high)) <= size:
         low, high = high, 2 * high

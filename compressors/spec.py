@@ -62,6 +62,11 @@ class MethodSpec:
         return self.cls.tags
 
     @property
+    def plain(self) -> bool:
+        """Whether tables of it are plain ones, the baseline of all others."""
+        return self.tags.plain and not self.modifiers
+
+    @property
     def fixes_size(self) -> bool:
         """Whether a knob already decides the size."""
         return any(knob in self.knobs for knob in self.cls.size_knobs)
@@ -86,6 +91,10 @@ class MethodSpec:
         size: dict[str, Any] = {} if self.ratio is None else {"ratio": repr(float(self.ratio)).removesuffix(".0")}
         size |= {} if self.budget is None else {"budget": self.budget}
         return "+".join([_text(self.name, {**self.knobs, **size}), *map(str, self.modifiers)])
+
+
+# tables that stay as they are
+PLAIN = MethodSpec("full")
 
 
 @dataclass(frozen=True)

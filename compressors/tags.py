@@ -18,7 +18,7 @@ class Tags:
         saves_by_width: a ratio makes the whole model narrower, `model_width` says how much.
         for_budget: has `for_budget(n, dim, bytes, **fixed)`, keywords by arithmetic alone.
         from_dense: has `from_dense(weight, **knobs)` → (table, relative error).
-        uncompressed: holds every row as it is: what compressed tables are compared with.
+        uncompressed: holds every row as it is.
         maintain: has `maintain(step)` → rows of parameters that hold something else now.
         dtypes: the only dtypes of the parameters; empty for every floating point type.
     """
@@ -32,6 +32,11 @@ class Tags:
     maintain: bool = False
     uncompressed: bool = False
     dtypes: tuple[torch.dtype, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether tables are what `nn.EmbeddingBag` is: every row as it is, updated by an optimizer; the baseline."""
+        return self.uncompressed and not self.fused_update
 
     def has(self, dtype: torch.dtype) -> bool:
         """Whether parameters may be of this dtype."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TypeVar
+
+from embpress.kernels import found
 
 T = TypeVar("T")
 
@@ -18,8 +18,7 @@ def members(package: str, kind: type[T]) -> dict[str, type[T]]:
         package: such as `embpress.dlrm.models`; all its modules are imported.
         kind: their base class. A subclass that sets no `name` of its own is none of them.
     """
-    path = importlib.import_module(package).__path__
-    modules = [importlib.import_module(f"{package}.{module.name}") for module in pkgutil.iter_modules(path)]
+    modules = found.modules(package).values()
     classes = [(module, value) for module in modules for value in vars(module).values() if isinstance(value, type)]
     named = {
         str(vars(cls)["name"]): cls

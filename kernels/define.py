@@ -7,6 +7,7 @@ and CUDA implementations of the same schema, which the dispatcher then prefers. 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.library import Library
 
 from embpress.kernels import load, reference
@@ -26,6 +27,18 @@ def define(schema: str) -> None:
     _library.define(schema)
     _library.impl(name, plain, "CompositeExplicitAutograd")
     _names.append(name)
+
+
+def room(like: Tensor) -> int:
+    """The size, in a fake kernel, of what a forward leaves for its backward: the implementation's business."""
+    if like.device.type == "meta":
+        return 0  # the meta device knows no sizes that are found out later, and nobody reads what lies there
+    from torch._subclasses.fake_tensor import DynamicOutputShapeException
+
+    try:
+        return torch.library.get_ctx().new_dynamic_size()  # type: ignore[return-value]
+    except DynamicOutputShapeException:  # nor does a FakeTensorMode of its own
+        return 0
 
 
 def names() -> tuple[str, ...]:

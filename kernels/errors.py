@@ -1,4 +1,4 @@
-"""The root of all errors, and what ops find wrong with ids and offsets: the one place that puts it into sentences."""
+"""The root of all errors, and what ops find wrong with their arguments: the one place that puts it into sentences."""
 
 from __future__ import annotations
 
@@ -51,20 +51,50 @@ def offsets_decrease() -> OffsetsError:
     return OffsetsError("offsets must not decrease")
 
 
-# compiled ops can only raise RuntimeError: kernels/common/errors.h writes `embpress:kind field=value …` into it
-_MARK = re.compile(r"embpress:(\w+)((?: \w+=-?\d+)*)")
+class ArgumentError(EmbpressError, ValueError):
+    """An argument of an op that does not fit the others, by its name."""
+
+
+class DtypeError(EmbpressError, TypeError):
+    """An argument of an op that is of another type than it takes, by its name."""
+
+
+class NotDifferentiable(EmbpressError, NotImplementedError):
+    """A derivative that an op does not have: the second one, or forward mode."""
+
+
+def corrupt_cache(table: int = -1) -> ArgumentError:
+    """The index of a cache is not one of its ids."""
+    which = "a cache" if table < 0 else f"the cache of table {table}"
+    return ArgumentError(f"the index of {which} does not belong to its ids: was it loaded, or filled, at all?")
+
+
+def corrupt_counts(used: int, slots: int) -> ArgumentError:
+    """A table of counts that has no free slot, or says that more are taken than it has."""
+    return ArgumentError(
+        f"the table of counts, {used} of {slots} slots taken as it says, holds something else: was it loaded at all?"
+    )
+
+
+# compiled ops can only raise RuntimeError: kernels/common/errors.h writes `embpress: kind (field=value …)` into it
+_MARK = re.compile(r"embpress: ([a-z ]+) \(((?:\w+=-?\d+ ?)*)\)")
 _KINDS: dict[str, Callable[..., Exception]] = {
-    "id_out_of_range": IdOutOfRange,
-    "offsets_start": offsets_start,
-    "offsets_end": offsets_end,
-    "offsets_decrease": offsets_decrease,
+    "id out of range": IdOutOfRange,
+    "offsets start wrong": offsets_start,
+    "offsets end wrong": offsets_end,
+    "offsets decrease": offsets_decrease,
+    "corrupt cache": corrupt_cache,
+    "corrupt counts": corrupt_counts,
 }
+# what else a compiled op refuses: the place in C++, the op's name, the sentence
+_PLACE = re.compile(r"\w+, \S*kernels/(?:common|cpu|cuda)/\S+:\d+, (?:\w+: )?(?!embpress: )(.*)", re.DOTALL)
 
 
-def decoded(error: RuntimeError) -> Exception:
+def decoded(error: Exception) -> Exception:
     """The exception that an error of a compiled op stands for; the error itself where it is none of these."""
     marked = _MARK.search(str(error))
-    if marked is None or marked[1] not in _KINDS:
-        return error
-    fields = (field.split("=") for field in marked[2].split())
-    return _KINDS[marked[1]](**{name: int(value) for name, value in fields})
+    if marked is not None and marked[1] in _KINDS:
+        fields = (field.split("=") for field in marked[2].split())
+        return _KINDS[marked[1]](**{name: int(value) for name, value in fields})
+    refused = _PLACE.match(str(error))
+    return error if refused is None else ArgumentError(refused[1])

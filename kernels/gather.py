@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
 from types import ModuleType
+
+from embpress.kernels import found
 
 
 def gather(package: str) -> None:
     """Imports every module in the package's folder and gives the package their public functions and constants."""
     whole = sys.modules[package]
-    for entry in pkgutil.iter_modules(whole.__path__):
-        module = importlib.import_module(f"{package}.{entry.name}")
+    for module in found.modules(package).values():
         for name, value in vars(module).items():
             imported = isinstance(value, ModuleType) or getattr(value, "__module__", module.__name__) != module.__name__
             if not name.startswith("_") and not imported:

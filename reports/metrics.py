@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from embpress.dlrm.runs.record import of_method
 from embpress.reports import numerals
 
 BATCH_SIZES = (1, 128, 2048)
@@ -22,7 +23,11 @@ class Metric:
     format: Callable[[float], str]
     meaning: str
     decimals: int | None = None
-    of_method: bool = False  # of a method with its knobs, not of a seed: measured once
+
+    @property
+    def of_method(self) -> bool:
+        """Whether it belongs to a method with its knobs, not to a seed: measured once."""
+        return of_method(self.name)
 
 
 def _with_unit(unit: str) -> Callable[[float], str]:
@@ -37,12 +42,12 @@ def _score(name: str, better: Literal["higher", "lower"], title: str, meaning: s
     return Metric(name, "", better, title, numerals.score, meaning, decimals=4)
 
 
-def _timed(name: str, unit: str, title: str, meaning: str, of_method: bool = False) -> Metric:
-    return Metric(name, unit, "lower", title, _with_unit(unit), meaning, of_method=of_method)
+def _timed(name: str, unit: str, title: str, meaning: str) -> Metric:
+    return Metric(name, unit, "lower", title, _with_unit(unit), meaning)
 
 
-def _rate(name: str, title: str, meaning: str, of_method: bool = False) -> Metric:
-    return Metric(name, "1/s", "higher", title, _with_unit("/s"), meaning, of_method=of_method)
+def _rate(name: str, title: str, meaning: str) -> Metric:
+    return Metric(name, "1/s", "higher", title, _with_unit("/s"), meaning)
 
 
 def _count(name: str, title: str, meaning: str) -> Metric:
@@ -61,7 +66,6 @@ def _latency(part: str, what: str) -> list[Metric]:
             f"{part.capitalize()} p{percent}, batch {batch}",
             f"Microseconds for one {what}, batch of {batch}; {percent} % of the calls take at most this long. On CUDA "
             "each call is waited for and timed by events on the device. Measured once for a method with its knobs.",
-            of_method=True,
         )
         for batch in BATCH_SIZES
         for percent in (50, 95, 99)
@@ -121,8 +125,8 @@ _ALL = [
     ),
     *_latency("lookup", "call that looks up all tables at once"),
     *_latency("model", "call of the whole model"),
-    _timed("fold_seconds", "s", "Folding", "Seconds to bring trained tables into the form that is served.", True),
-    _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model.", True),
+    _timed("fold_seconds", "s", "Folding", "Seconds to bring trained tables into the form that is served."),
+    _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model."),
 ]
 
 # what is measured of a run, of its data, of each of its tables, and at each point of its learning curve

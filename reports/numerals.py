@@ -18,7 +18,7 @@ def size(value: float) -> str:
 
 def ratio(value: float) -> str:
     """A compression ratio: 16.0×."""
-    return f"{value:.1f}×"
+    return f"{value:,.1f}×"
 
 
 def score(value: float) -> str:

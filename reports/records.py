@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from embpress.compressors.guard import times
 from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
 
@@ -26,7 +27,7 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
 
 def asked_text(ratio: float | None, budget: float | None) -> str:
     """The size that was asked for: `64×`, `1.5 MB`, or nothing."""
-    return f"{ratio:g}×" if ratio is not None else numerals.size(budget) if budget is not None else ""
+    return times(ratio) if ratio is not None else numerals.size(budget) if budget is not None else ""
 
 
 def lost_text(run: Run) -> str:
@@ -37,4 +38,4 @@ def lost_text(run: Run) -> str:
     if run.smallest is None:
         return f"{text}: {run.reason}" if run.reason else text
     by_ratio = run.asked.ratio is not None
-    return f"{text}, smallest {f'{run.smallest.ratio:g}×' if by_ratio else numerals.size(run.smallest.bytes)}"
+    return f"{text}, smallest {times(run.smallest.ratio) if by_ratio else numerals.size(run.smallest.bytes)}"

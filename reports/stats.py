@@ -34,22 +34,22 @@ class Difference(Stat):
 
 def stat(values: Iterable[float]) -> Stat | None:
     """Mean and spread of the values, None where there are none."""
-    found = list(values)
-    n = len(found)
+    numbers = list(values)
+    n = len(numbers)
     if not n:
         return None
-    mean = statistics.fmean(found)
-    return Stat(mean, statistics.stdev(found, mean) if n > 1 else None, n)
+    mean = statistics.fmean(numbers)
+    return Stat(mean, statistics.stdev(numbers, mean) if n > 1 else None, n)
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
     """Values minus reference over the seeds that both have, None where they share none."""
-    found = stat(values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys()))
-    if found is None:
+    gap = stat(values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys()))
+    if gap is None:
         return None
-    if found.sd is None:
-        return Difference(found.mean, None, found.n, None, None)
+    if gap.sd is None:
+        return Difference(gap.mean, None, gap.n, None, None)
     from scipy.stats import t  # slow to import, and one seed needs none
 
-    half = float(t.ppf((1 + CONFIDENCE) / 2, found.n - 1)) * found.sd / math.sqrt(found.n)
-    return Difference(found.mean, found.sd, found.n, found.mean - half, found.mean + half)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, gap.n - 1)) * gap.sd / math.sqrt(gap.n)
+    return Difference(gap.mean, gap.sd, gap.n, gap.mean - half, gap.mean + half)

@@ -40,6 +40,11 @@ class Summary:
         return records.asked_text(self.asked_ratio, self.asked_budget)
 
     @property
+    def threads_waited(self) -> bool:
+        """Whether in one of its runs threads waited for each other: its times are then too long."""
+        return any(run.threads_waited for run in self.runs)
+
+    @property
     def n(self) -> int:
         """How many seeds ended well."""
         return len(self.runs)
@@ -92,13 +97,13 @@ def _groups(runs: Iterable[Run]) -> list[list[Run]]:
     for run in runs:
         kin = groups.setdefault((run.method, run.plan, _asked(run), protocol_key(run)), {})
         kin.setdefault((run.backend, run.device) if run.ok else None, []).append(run)
-    found = []
+    by_machine = []
     for kin in groups.values():
         lost = kin.pop(None, [])
         split = list(kin.values()) or [[]]
         split[0].extend(lost)  # a run that failed early may not know its backend
-        found.extend(split)
-    return found
+        by_machine.extend(split)
+    return by_machine
 
 
 def _asked(run: Run) -> Asked:
@@ -115,7 +120,7 @@ def _row(group: list[Run]) -> Summary:
     runs = [run for run in by_seed.values() if run.ok]
     first = (runs or list(by_seed.values()))[0]
     asked = _asked(first)
-    found = {name: stat(_values(runs, metric)) for name, metric in METRICS.items()}
+    stats = {name: stat(_values(runs, metric)) for name, metric in METRICS.items()}
     return Summary(
         method=first.method,
         name=first.name,
@@ -129,7 +134,7 @@ def _row(group: list[Run]) -> Summary:
         protocol=protocol_key(first),
         runs=runs,
         lost=[run for run in by_seed.values() if not run.ok],
-        stats={name: value for name, value in found.items() if value is not None},
+        stats={name: value for name, value in stats.items() if value is not None},
         auc_by_seed={run.seed: run.metrics["auc"] for run in runs if "auc" in run.metrics},
     )
 
@@ -154,8 +159,8 @@ def _labels(rows: Sequence[Summary]) -> list[str]:
     """The method's spec; where rows share it, also the size asked for, then the backend, then a number."""
     labels = [row.method for row in rows]
     asked = [f" @{row.asked}" if row.asked else "" for row in rows]
-    places = [f" [{row.backend} {row.device}]" for row in rows]
-    for extras in (asked, places):
+    machines = [f" [{row.backend} {row.device}]" for row in rows]
+    for extras in (asked, machines):
         shared = [label for label in labels if labels.count(label) > 1]
         labels = [label + extra if label in shared else label for label, extra in zip(labels, extras)]
     seen: dict[str, int] = {}

@@ -6,7 +6,7 @@ import sys
 import textwrap
 import types
 
-from places import ROOT
+from paths import ROOT
 
 
 def test_plug_in():

@@ -6,7 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 LAYERS = ("kernels", "compressors", "dlrm", "reports", "cli")  # each may import those before it
 LONGEST = {**dict.fromkeys(LAYERS, 400), "tests": 500}  # lines
@@ -74,8 +74,8 @@ def circles(root):
         for name, tree in trees.items():
             for each in imports(name, nodes(tree, later)):
                 module = each.rpartition(".")[0]  # where the last part is no module but a name in one
-                places = (each, f"{each}.__init__", module, f"{module}.__init__")
-                graph[name].update([place for place in places if place in trees][:1])
+                candidates = (each, f"{each}.__init__", module, f"{module}.__init__")
+                graph[name].update([candidate for candidate in candidates if candidate in trees][:1])
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
@@ -97,9 +97,9 @@ def prints_and_exits(root):
 
 
 def long_files(root):
-    for folder, most in LONGEST.items():
+    for folder, maximum in LONGEST.items():
         lines = {path: len(text.splitlines()) for path, text in files(root, folder, SOURCES).items()}
-        yield from (f"{path}: {count} lines, at most {most}" for path, count in lines.items() if count > most)
+        yield from (f"{path}: {count} lines, at most {maximum}" for path, count in lines.items() if count > maximum)
 
 
 BROKEN = [

@@ -6,7 +6,7 @@ import sys
 import sysconfig
 
 import pytest
-from places import ROOT
+from paths import ROOT
 
 FOLDERS = ("compressors", "kernels", "dlrm", "reports", "cli")
 PROBE = """

@@ -25,27 +25,20 @@ class _CompositionalGroup(TableGroup):
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
-        return self.first.rows_of(ids, row_offsets, rows, self._constants())
+        return self.first.rows_of(ids, row_offsets, rows, self._constants(ids.device))
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
-        constants = {name: value[tables] for name, value in self._constants().items()}
+        constants = {name: value[tables] for name, value in self._constants(ids.device).items()}
         return self.first.gathered(ids, row_offsets, constants)
-
-    def _constants(self) -> dict[str, Tensor]:
-        """Constants of the tables `(T, …)`."""
-        table = self.first
-        if self.count == 1:
-            return {name: table.own(name).unsqueeze(0) for name in table.constants}
-        return {name: getattr(table, name) for name in table.constants}
 
 
 class Compositional(Compressor):
     """A row is put together, per id, from one row of each of `parts` part tables held in `weight (Σ k_j, width)`.
 
-    A subclass says which rows (`part_rows`) by constants `(parts,)` int64 that it registers as buffers and names in
-    `constants`; the same computation serves one table and, with constants `(T, parts)`, all tables of a model. What
-    `ops.compositional_lookup` needs of them it says in `op_constants`.
+    A subclass says which rows (`part_rows`) by `constants` `(parts,)`; the same computation serves one table and, with
+    constants `(T, parts)`, all tables of a model. What `ops.compositional_lookup` needs of them it says in
+    `op_constants`.
     """
 
     tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True)

@@ -58,6 +58,9 @@ class Full(Compressor):
     stacked: ClassVar[tuple[str, ...]] = ("weight",)
     row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
     group = _FullGroup
+    # a full table's state dict is that of `nn.EmbeddingBag`
+    get_extra_state = nn.Module.get_extra_state
+    set_extra_state = nn.Module.set_extra_state
 
     def __init__(self, num_embeddings: int, embedding_dim: int, **options: Unpack[TableOptions]) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)

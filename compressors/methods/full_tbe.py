@@ -167,6 +167,8 @@ class FullTBE(Compressor):
 
     tags: ClassVar[Tags] = Tags(fused_update=True, uncompressed=True, dtypes=(torch.float32,))
     group = _TBEGroup
+    get_extra_state = nn.Module.get_extra_state  # it has nothing but rows
+    set_extra_state = nn.Module.set_extra_state
     kernel: _TBE
 
     def __init__(
@@ -246,6 +248,11 @@ class FullTBE(Compressor):
                 Entry(f"{self.optimizer} state of weight", state.numel() * state.element_size() * size // whole)
             )
         return [*entries, Entry("TBE bookkeeping", self.kernel.bookkeeping_bytes(), owner=id(self.kernel))]
+
+    @classmethod
+    def unavailable(cls, device: torch.device | str = "cpu") -> str | None:
+        """Why FBGEMM cannot be used on a device, or None where it can."""
+        return available(device)
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import ClassVar
 
@@ -17,14 +18,17 @@ from embpress.compressors.registry import register
 from embpress.kernels.reference import ROBE_PRIME, part_hash
 
 
-def draw_coefficients(
-    shape: tuple[int, ...], generator: Generator | None, device: torch.device | str | None = None
-) -> Tensor:
-    """Coefficients of universal hashes, int64 in `1 … P - 1`; from the CPU, so that a seed is the same everywhere."""
-    if torch.device(device or "cpu").type == "meta":
-        return torch.empty(shape, dtype=torch.int64, device="meta")
-    source = generator if generator is None or generator.device.type == "cpu" else None
-    return torch.randint(1, ROBE_PRIME, shape, generator=source).to(device or "cpu")
+def draw_coefficients(shape: tuple[int, ...], generator: Generator | None, *table: int) -> Tensor:
+    """Coefficients of universal hashes, int64 in `1 … P - 1`, on the CPU, so that a seed is the same everywhere.
+
+    Without a generator they follow from the table's own numbers: processes that were seeded differently agree.
+    """
+    if generator is None or generator.device.type != "cpu":
+        seed = functools.reduce(lambda seed, number: (seed * 1_000_003 + number) % 2**62, table, 0)
+        if generator is not None:
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        generator = Generator().manual_seed(seed)
+    return torch.randint(1, ROBE_PRIME, shape, generator=generator)
 
 
 @register("hash")
@@ -43,7 +47,6 @@ class HashingTrick(Compositional):
     """
 
     size_knobs: ClassVar[tuple[str, ...]] = ("k",)
-    constants: ClassVar[tuple[str, ...]] = ("coefficients", "base", "slots")
 
     def __init__(
         self,
@@ -59,11 +62,11 @@ class HashingTrick(Compositional):
             raise InputError(f"hash: k={k}, at least one row is needed")
         super().__init__(num_embeddings, embedding_dim, k * parts, parts, "concat", **options)
         self.k = k
-        device, generator = options.get("device"), options.get("generator")
-        self.register_buffer("coefficients", draw_coefficients((4, parts), generator, device))
-        self.register_buffer("base", torch.arange(parts, device=device) * k)
-        self.register_buffer("slots", torch.full((1,), k, dtype=torch.int64, device=device))
-        self.reset_parameters(generator)
+        generator = None if self.weight.is_meta else options.get("generator")  # on meta nothing is drawn
+        self.constants.put("coefficients", draw_coefficients((4, parts), generator, num_embeddings, embedding_dim))
+        self.constants.put("base", torch.arange(parts, device="cpu") * k)
+        self.constants.put("slots", torch.full((1,), k, dtype=torch.int64, device="cpu"))
+        self.reset_parameters(options.get("generator"))
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:

@@ -63,6 +63,7 @@ class MLET(Compressor):
     tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True)
     stacked: ClassVar[tuple[str, ...]] = ("table", "projection")
     row_parameters: ClassVar[tuple[str, ...]] = ("table",)
+    training_knobs: ClassVar[tuple[str, ...]] = ("init", "force")
     lookup_op: ClassVar[str] = "mlet_lookup"
     group = _MLETGroup
 

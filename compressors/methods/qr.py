@@ -41,7 +41,6 @@ class QuotientRemainder(Compositional):
     """
 
     size_knobs: ClassVar[tuple[str, ...]] = ("c",)
-    constants: ClassVar[tuple[str, ...]] = ("stride", "base", "sizes")
 
     def __init__(
         self,
@@ -57,11 +56,9 @@ class QuotientRemainder(Compositional):
         sizes = partition_sizes(num_embeddings, c, parts)
         super().__init__(num_embeddings, embedding_dim, sum(sizes), parts, op, **options)
         self.c = c
-        constants = torch.tensor(
-            [[c**j for j in range(parts)], [sum(sizes[:j]) for j in range(parts)], sizes], dtype=torch.int64
-        ).to(options.get("device") or "cpu")
-        for name, value in zip(self.constants, constants):
-            self.register_buffer(name, value.clone())
+        stride, base = [c**j for j in range(parts)], [sum(sizes[:j]) for j in range(parts)]
+        for name, value in (("stride", stride), ("base", base), ("sizes", sizes)):
+            self.constants.put(name, torch.tensor(value, dtype=torch.int64, device="cpu"))
         self.part_sizes = sizes
         self.reset_parameters(options.get("generator"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
+from embpress.compressors.integers import Later
 from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
@@ -36,10 +38,8 @@ class _RobeGroup(TableGroup):
 
     def _take_over(self, tables: list[Compressor]) -> None:
         self.memory = self.first.memory
-        self.register_buffer("coefficients", self.first.coefficients)
         for table in tables:
             table.adopt(self, "memory", None)
-            table.adopt(self, "coefficients", None)
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
@@ -79,6 +79,7 @@ class Robe(Compressor):
     wiring: ClassVar[tuple[str, ...]] = ("memory", "coefficients", "row_ranges", "row_offset")
     lookup_op: ClassVar[str] = "robe_lookup"
     group = _RobeGroup
+    training_knobs: ClassVar[tuple[str, ...]] = ("atomics", "row_ranges")
     coefficients: Tensor
 
     def __init__(
@@ -91,7 +92,7 @@ class Robe(Compressor):
         sign: bool = False,
         row_offset: int = 0,
         memory: nn.Parameter | None = None,
-        coefficients: Tensor | None = None,
+        coefficients: Tensor | Later | None = None,
         row_ranges: Sequence[tuple[int, int]] | None = None,
         atomics: bool = False,
         **options: Unpack[TableOptions],
@@ -109,8 +110,14 @@ class Robe(Compressor):
         self.size, self.sign, self.row_offset, self.atomics = size, sign, row_offset, atomics
         device, generator = options.get("device"), options.get("generator")
         if coefficients is None:
-            coefficients = _draw(row_ranges or [(0, num_embeddings)], size, z, sign, generator, device)
-        self.register_buffer("coefficients", coefficients)
+            meta = torch.device(device or "cpu").type == "meta"  # there nothing is drawn, and size is what is asked for
+            ranges = tuple(row_ranges or [(0, num_embeddings)])
+            drawn = draw_coefficients(
+                (_DRAWS, 6 if sign else 3), None if meta else generator, num_embeddings, embedding_dim
+            )
+            choose = functools.partial(_best, drawn, ranges, size, z)
+            coefficients = Later(drawn.shape[1], choose) if meta else choose()
+        self.constants.put("coefficients", coefficients)
         if memory is not None:
             self.memory = memory
             return
@@ -125,7 +132,7 @@ class Robe(Compressor):
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one array and one way to cut rows from it."""
-        return *super().group_key(), self._owner("memory", self.memory), self.z, self.sign, self.atomics
+        return *super().group_key(), self._owner("memory"), self.z, self.sign, self.atomics
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of checked ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`.
@@ -135,7 +142,7 @@ class Robe(Compressor):
         return ops.robe_lookup(
             self.memory,
             ids,
-            self.coefficients,
+            self.constants.on(ids.device, "coefficients"),
             row_offsets=row_offsets,
             rows=rows,
             z=self.z,
@@ -176,33 +183,23 @@ class Robe(Compressor):
         return {"size": elements}
 
 
-def _draw(
-    row_ranges: Sequence[tuple[int, int]],
-    size: int,
-    z: int,
-    sign: bool,
-    generator: Generator | None,
-    device: torch.device | str | None,
-) -> Tensor:
-    """`R1, R2, R3`, and three more for the sign's hash.
+def _best(drawn: Tensor, row_ranges: Sequence[tuple[int, int]], size: int, z: int) -> Tensor:
+    """Of drawn `R1, R2, R3`, and three more for the sign's hash, `(draws, 3 or 6)`, the best.
 
     The published hash turns consecutive ids into an arithmetic progression modulo P, which for some R3 piles them up in
     a small part of the array, and a bad draw costs several points of AUC. Of the draws that spread over the array the
     one is taken whose first chunks overlap least, an id of rank r weighing 1/r: ids are commonly numbered by falling
     frequency.
     """
-    drawn = draw_coefficients((_DRAWS, 6 if sign else 3), generator, device)
-    if drawn.device.type == "meta":
-        return drawn[0]
     counts = [min(n, _SAMPLE // len(row_ranges) + 1) for _, n in row_ranges]
     ids = torch.cat([torch.arange(start, start + count) for (start, _), count in zip(row_ranges, counts)])
     weight = torch.cat([1 / torch.arange(1, count + 1, dtype=torch.float64) for count in counts])
 
-    places = (size - z) // z + 1
-    expected = places * (1 - (1 - 1 / places) ** len(ids))
+    cells_in_all = (size - z) // z + 1
+    expected = cells_in_all * (1 - (1 - 1 / cells_in_all) ** len(ids))
 
     def quality(coefficients: Tensor) -> tuple[bool, float]:
-        begin = robe_hash(ids, 0, coefficients.cpu(), size - z + 1)
+        begin = robe_hash(ids, 0, coefficients, size - z + 1)
         # a chunk lies across two cells of z elements: its weight is split between them
         cell, beyond = begin // z, (begin % z) / z
         spread = len(torch.unique(cell)) >= 0.9 * expected  # as many cells as a random function would reach

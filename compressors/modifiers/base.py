@@ -18,8 +18,6 @@ class ModifierGroup(TableGroup):
 
     tables: Sequence[Modifier]
 
-    inner: TableGroup
-
     def __init__(
         self,
         tables: Iterable[Compressor],
@@ -29,15 +27,19 @@ class ModifierGroup(TableGroup):
         alone: bool = False,
     ) -> None:
         super().__init__(tables, names, alone=alone)
-        inside = [table.table for table in self.tables]
-        if alone:
-            self.inner = inside[0].alone
-        else:
-            self.inner = inner or group_of(inside, names)
+        if not alone:
+            inside = [table.table for table in self.tables]
+            self._modules["inner"] = inner or group_of(inside, names)
             for table, own in zip(self.tables, inside):  # they are children of the group inside
                 table._modules.pop("table", None)
                 table.__dict__["table"] = own
         self.checks_ids = self.inner.checks_ids  # type: ignore[misc]
+
+    @property
+    def inner(self) -> TableGroup:
+        """The group of the tables inside."""
+        inner: Any = self._modules.get("inner")
+        return self.first.table.alone if inner is None else inner
 
     def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """See `TableGroup.forward`."""
@@ -72,6 +74,8 @@ class Modifier(Compressor):
 
     served_error: ClassVar[float] = 0.0
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
+    get_extra_state = nn.Module.get_extra_state  # the table inside has one
+    set_extra_state = nn.Module.set_extra_state
     table: Compressor
 
     def __init__(self, table: Compressor) -> None:

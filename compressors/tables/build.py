@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.methods.full import Full
-from embpress.compressors.tables.planning.plan import Plan
+from embpress.compressors.tables.planning.plan import Plan, TablePlan
 
-# gradients of plain tables are sparse where all rows of a method together are more than this
+# gradients are sparse where the rows that a method's tables hold are together more than this
 SPARSE_ROWS = 100_000
 
 
@@ -37,14 +36,24 @@ def build_tables(
 
 
 def sparse_tables(plan: Plan, sparse: bool | None) -> list[bool]:
-    """Which tables take sparse gradients: as asked, by default those of a method with over 100,000 rows in all."""
+    """Which tables take sparse gradients: as asked, by default where a method's parameters have over 100,000 rows.
+
+    A hashed table of few rows has dense gradients, however many ids it answers for.
+    """
     wanted = [False] * len(plan.tables)
     for members in _alike(plan):
-        rows = sum(plan.tables[t].config.num_embeddings for t in members)
-        can = plan.tables[members[0]].method.tags.sparse_gradients
-        for t in members:
-            wanted[t] = can and (rows > SPARSE_ROWS if sparse is None else sparse)
+        if plan.tables[members[0]].method.tags.sparse_gradients:
+            many = sum(_rows(plan.tables[t]) for t in members) > SPARSE_ROWS if sparse is None else sparse
+            for t in members:
+                wanted[t] = many
     return wanted
+
+
+def _rows(table: TablePlan) -> int:
+    """Rows of the parameters that have one an id or slot."""
+    cls = table.method.cls
+    made = cls(table.config.num_embeddings, table.embedding_dim, device="meta", **table.method.knobs)
+    return sum(p.shape[0] for name, p in made.parameters_by_name().items() if name in cls.row_parameters)
 
 
 def _alike(plan: Plan) -> Sequence[list[int]]:
@@ -54,5 +63,5 @@ def _alike(plan: Plan) -> Sequence[list[int]]:
         method = table.method
         key = str(method) if method.tags.shared_memory else "+".join([method.name, *map(str, method.modifiers)])
         by_key.setdefault(key, []).append(t)
-    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.cls is Full and "+" not in key]
+    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.plain]
     return [by_key[key] for key in (*(key for key in by_key if key not in plain), *plain)]

@@ -18,6 +18,7 @@ from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
+from embpress.compressors.tables.sharing import divided
 from embpress.kernels.errors import offsets_start
 
 BagInput = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
@@ -87,7 +88,8 @@ class TableCollection(nn.Module):
             budget: serving bytes of all tables together.
             min_rows: smaller tables stay full, and count.
             largest: compress only so many tables, the largest.
-            sparse: sparse gradients where the method has them; default: where its tables have over 100,000 rows in all.
+            sparse: sparse gradients where the method has them; default: where its parameters have over 100,000
+                rows in all.
             update: `optimizer` and `learning_rate` of methods that update themselves, where a spec names none.
             device, dtype, generator: as in `Compressor`.
 
@@ -202,18 +204,7 @@ class TableCollection(nn.Module):
 
     def table_bytes(self) -> list[int]:
         """Serving bytes of each table; memory that tables share is divided in proportion to n·D, rounded."""
-        ledgers = [table.ledger().serving for table in self.tables]
-        users: dict[int, int] = {}
-        size = [table.num_embeddings * table.embedding_dim for table in self.tables]
-        for own, entries in zip(size, ledgers):
-            for entry in entries:
-                if entry.owner is not None:
-                    users[entry.owner] = users.get(entry.owner, 0) + own
-
-        def share(entry: Entry, own: int) -> float:
-            return entry.bytes if entry.owner is None else entry.bytes * own / users[entry.owner]
-
-        return [round(sum(share(entry, own) for entry in entries)) for own, entries in zip(size, ledgers)]
+        return divided(self.tables)
 
     def fold(self) -> TableCollection:
         """The collection to serve: equal lookups, no gradients, sharing memory with this one where it can."""

@@ -81,6 +81,14 @@ def check_ledger(subject: Subject) -> None:
         "adam": lambda: torch.optim.Adam(trained, 0.1),
     }
     assert set(makers) <= set(OPTIMIZERS)
+    by_name = table.parameters_by_name()
+    wanted = {  # one number a row of a table of rows, one an element of all else
+        name: p.element_size() * (p.shape[0] if name in subject.cls.row_parameters else p.numel())
+        for name, p in by_name.items()
+        if p.requires_grad
+    }
+    said = table.ledger("rowwise_adagrad").training_bytes - ledger.training_bytes
+    assert said == sum(wanted.values()), f"rowwise_adagrad state: the ledger says {said}, not {wanted}"
     for name, maker in makers.items():
         optimizer = maker()
         optimizer.step()
@@ -97,13 +105,13 @@ def check_ledger(subject: Subject) -> None:
 def check_activations(subject: Subject) -> None:
     """What a forward keeps for its backward is in the ledger, within a factor of four."""
     table = subject.make(1009, 32)
-    own = {t.untyped_storage().data_ptr() for t in tensors_of(table, set())}
+    known = {t.untyped_storage().data_ptr() for t in tensors_of(table, set())}
     ids = torch.arange(512, device=subject.device).view(-1, 1)
-    own.add(ids.untyped_storage().data_ptr())  # the caller's
+    known.add(ids.untyped_storage().data_ptr())  # the caller's
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
+        if tensor.untyped_storage().data_ptr() not in known:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
@@ -128,13 +136,13 @@ def check_tags(subject: Subject) -> None:
     tags = subject.cls.tags
     for name, declared in (("for_budget", tags.for_budget), ("from_dense", tags.from_dense)):
         assert hasattr(subject.cls, name) == declared, f"tags.{name} is {declared}, which the class is not"
-    own = subject.cls.maintain is not Compressor.maintain
-    assert own == tags.maintain, f"tags.maintain is {tags.maintain}, which the class is not"
+    overridden = subject.cls.maintain is not Compressor.maintain
+    assert overridden == tags.maintain, f"tags.maintain is {tags.maintain}, which the class is not"
     assert (subject.cls.model_width(2, 2.0) != 2) == tags.saves_by_width, "tags.saves_by_width and model_width disagree"
     table = subject.make()
     known = table.parameters_by_name()
     assert table.backend, "nothing is said to answer lookups"
-    for name in (*subject.cls.stacked, *subject.cls.constants):
+    for name in subject.cls.stacked:
         assert isinstance(getattr(subject.cls(N, D, **subject.knobs), name, None), Tensor), (
             f"there is no {name} to stack"
         )

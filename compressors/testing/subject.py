@@ -43,7 +43,7 @@ class Subject:
 
     @property
     def served_error(self) -> float:
-        """The most that folding may change an element, relative to the largest."""
+        """By how much folding may change an element, relative to the largest."""
         return sum(one.cls.served_error for one in self.modifiers)
 
     def ids(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
@@ -108,8 +108,8 @@ def touch(values: Tensor, target: Tensor) -> None:
 
 def gradients(table: Compressor) -> dict[str, Tensor]:
     """Gradients by parameter, written out where they are sparse."""
-    found = {}
+    grads = {}
     for name, parameter in table.named_parameters():
         if parameter.grad is not None:
-            found[name] = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
-    return found
+            grads[name] = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+    return grads

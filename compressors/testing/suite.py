@@ -16,20 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from embpress.compressors.base import Compressor
-from embpress.compressors.testing import lookup as checks_lookup
-from embpress.compressors.testing import pooling as checks_pooling
-from embpress.compressors.testing import serving as checks_serving
-from embpress.compressors.testing import tables as checks_tables
-from embpress.compressors.testing import training as checks_training
 from embpress.compressors.testing.subject import Subject, subject_of
+from embpress.kernels import found
 
 __all__ = ["CHECKS", "Subject", "parametrize_with_checks", "subject_of"]
 
 CHECKS: tuple[Callable[[Subject], None], ...] = tuple(
     check
-    for module in (checks_lookup, checks_pooling, checks_training, checks_serving, checks_tables)
+    for module in found.modules(__package__ or "").values()
     for name, check in vars(module).items()
-    if name.startswith("check_")
+    if name.startswith("check_") and check.__module__ == module.__name__
 )
 
 

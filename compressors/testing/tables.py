@@ -19,9 +19,9 @@ from embpress.compressors.testing.subject import D, N, Subject, close, rejects
 def _tables(subject: Subject, sizes: Sequence[int], dtype: torch.dtype | None = None, seed: int = 0) -> TableCollection:
     options = TableOptions(device=subject.device, generator=Generator().manual_seed(seed), dtype=dtype)
     shapes = [(n, D) for n in sizes]
-    made = subject.cls.build_tables(shapes, [subject.knobs] * len(sizes), [options] * len(sizes))
+    tables = subject.cls.build_tables(shapes, [subject.knobs] * len(sizes), [options] * len(sizes))
     configs = [TableConfig(n, D, f"table {t}") for t, n in enumerate(sizes)]
-    return TableCollection(configs, [subject.wrap(table) for table in made], sum(4 * n * D for n in sizes))
+    return TableCollection(configs, [subject.wrap(table) for table in tables], sum(4 * n * D for n in sizes))
 
 
 def check_collection(subject: Subject) -> None:
@@ -54,9 +54,9 @@ def check_collection_bags(subject: Subject) -> None:
     offsets = [subject.ids(values) for values in ([0, 0, 3], [0, 1, 2], [0, 4, 4])]
     weights = torch.linspace(-1, 2, 5, dtype=subject.double.get("dtype", torch.float32), device=subject.device)
     got = tables([(ids[0], offsets[0]), (ids[1], offsets[1]), (ids[2], offsets[2], weights)]).detach()
-    for t, own in enumerate((None, None, weights)):
+    for t, weighted_by in enumerate((None, None, weights)):
         want = tables.tables[t].lookup(ids[t]).detach()
-        want = want if own is None else want * own.unsqueeze(1)
+        want = want if weighted_by is None else want * weighted_by.unsqueeze(1)
         ends = [*offsets[t].tolist()[1:], len(ids[t])]
         for b, (start, end) in enumerate(zip(offsets[t].tolist(), ends)):
             close(got[b, t], want[start:end].sum(0), f"bag {b} of table {t}")

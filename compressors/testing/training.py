@@ -34,14 +34,14 @@ def check_repeated_ids(subject: Subject) -> None:
     """An id three times in a batch gets three times the gradient, whether in one bag or in three."""
     if subject.cls.tags.fused_update:
         return  # declared: no .grad to compare
-    found = []
+    by_bags = []
     for ids in ([[3, 3, 3]], [[3], [3], [3]], [[3]]):
         table = subject.make(**subject.double)
         table(subject.ids(ids)).sum().backward()
-        found.append(gradients(table))
-    one = found[2]
+        by_bags.append(gradients(table))
+    one = by_bags[2]
     assert one, "no parameter got a gradient"
-    for several in found[:2]:
+    for several in by_bags[:2]:
         for name, grad in several.items():
             close(grad, 3 * one[name], f"gradient of {name}")
 

@@ -71,7 +71,7 @@ def bench_model(sizes: Sequence[int], spec: MethodSpec, settings: Settings, gene
         device=settings.device,
         generator=generator,
     )
-    return DLRM(_DENSE, tables, settings.bottom, settings.top, generator, settings.amp)
+    return DLRM(_DENSE, tables, generator=generator, amp=settings.amp, **settings.options)
 
 
 def training_step(model: ClickModel, settings: Settings, inputs: Sequence[Part]) -> Callable[[int], object]:

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
-import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from fnmatch import fnmatchcase
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from embpress.kernels import found
 
 if TYPE_CHECKING:
     from embpress.dlrm.bench.case import Case, Context, Row
@@ -31,14 +30,12 @@ _FOLDER = "embpress.dlrm.bench.suites"
 
 def names() -> list[str]:
     """The suites, by what lies in the folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(_FOLDER).__path__))
+    return found.names(_FOLDER)
 
 
 def about(name: str) -> str:
     """The first line of a suite's docstring, read without importing it: it may import torch."""
-    spec = importlib.util.find_spec(f"{_FOLDER}.{name}")
-    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-    return (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
+    return (ast.get_docstring(found.tree(_FOLDER, name)) or name).splitlines()[0]
 
 
 def load(name: str) -> ModuleType:

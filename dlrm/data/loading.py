@@ -11,8 +11,9 @@ from embpress.compressors.guard import shown, whole
 from embpress.dlrm.data.assemble import assemble
 from embpress.dlrm.data.base import ClickData
 from embpress.dlrm.data.formats import formats
-from embpress.dlrm.data.formats.base import Format, Option
+from embpress.dlrm.data.formats.base import Format
 from embpress.dlrm.data.readers.files import Paths, check_file, first_line, refusals
+from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
 MAX_ROWS = 10**15  # to read; of what is made fewer fit the memory
@@ -59,7 +60,7 @@ def load(
         raise InputError(f"{reader.name} data are made, not read, so {first} does not belong here; give its format")
     if not paths and not reader.made:
         raise InputError(f"format {reader.name} needs at least one data file; only synthetic data need none")
-    values = _values(reader, {name: value for name, value in options.items() if value is not None}, known)
+    values = values_of("format", reader.name, options, {name: one.options for name, one in known.items()})
     if not reader.made:
         require("polars", f"reading {paths[0]}")
     with refusals((*paths, *test)):
@@ -74,32 +75,6 @@ def load(
 def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> ClickData:
     """Synthetic data; see `load` for the options that all data have and `readers.synthetic.make` for the others."""
     return load(format="synthetic", rows=rows, scale=scale, **options)
-
-
-def _values(reader: type[Format], options: dict[str, Any], known: dict[str, type[Format]]) -> dict[str, Any]:
-    """The options' values as their kinds say, text included."""
-    known_options = {option.name: option for option in reader.options}
-    for name in options:
-        if name not in known_options:
-            homes = [other.name for other in known.values() if name in [option.name for option in other.options]]
-            hint = f"; it belongs to {', '.join(homes)}" if homes else nearest(name, known_options)
-            raise InputError(f"format {reader.name} has no option {name!r}{hint}")
-    return {name: _value(known_options[name], value) for name, value in options.items()}
-
-
-def _value(option: Option, value: Any) -> Any:
-    if option.kind is list:
-        if not isinstance(value, (str, Sequence)) or not all(isinstance(name, str) for name in value):
-            raise InputError(f"{option.name} is {shown(value)}, but it must be a list of column names")
-        return value.split(",") if isinstance(value, str) else list(value)
-    if option.kind is int:
-        return whole(value, option.name)
-    if option.kind is float:
-        try:
-            return value if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{option.name} is {shown(value)}, but it must be a number") from None
-    return value
 
 
 def _as_list(paths: Paths | str | Path) -> list[str | Path]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import counted
 
 Index = NDArray[np.int64]
 
@@ -36,8 +37,7 @@ def split_rows(rows: int, test_rows: int | None, how: str, seed: int) -> tuple[I
         training, test = everything[: rows - test_rows], everything[rows - test_rows :]
     train, valid = cut(training, max(1, len(training) // 10))
     if min(len(train), len(valid), len(test)) < 1:
-        what = f"{len(training)} training and {len(test)} test" if test_rows is not None else str(rows)
-        raise InputError(
-            f"the data have {what} rows, too few for a train, a validation and a test part of one row each"
-        )
+        parts = f"{len(training)} training and {counted(len(test), 'test row')}"
+        what = counted(rows, "row") if test_rows is None else parts
+        raise InputError(f"the data have {what}, too few for a train, a validation and a test part of one row each")
     return train, valid, test

@@ -43,25 +43,21 @@ def program_of(served: Served, inputs: Inputs) -> ExportedProgram:
         except Exception as error:
             raise InputError(f"torch.export cannot trace the model: {_first_line(error)}") from error
         ours = _ours(program)
-        if ours:
-            try:
-                program = program.run_decompositions({op: portable.form(_name(op)) for op in ours})
-            except Exception as error:
-                names = ", ".join(sorted(map(_name, ours)))
-                raise InputError(f"no program in torch's own ops for {names}: {_first_line(error)}") from error
-    left = _ours(program)
-    if left:
-        raise InputError(f"no program in torch's own ops for {', '.join(sorted(map(_name, left)))}")
-    return program
+        forms = {op: getattr(portable, name, None) for name, op in ours.items()}
+        missing = [name for name, op in ours.items() if forms[op] is None]
+        if missing:
+            raise InputError(f"no program in torch's own ops: {', '.join(missing)} has no portable form")
+        try:
+            return program.run_decompositions(forms) if forms else program
+        except Exception as error:
+            raise InputError(f"no program in torch's own ops for {', '.join(ours)}: {_first_line(error)}") from error
 
 
-def _ours(program: ExportedProgram) -> set[OpOverload]:
-    targets = {node.target for node in program.graph.nodes if isinstance(node.target, OpOverload)}
-    return {target for target in targets if target.namespace == NAMESPACE}
-
-
-def _name(op: OpOverload) -> str:
-    return op._schema.name.partition("::")[2]
+def _ours(program: ExportedProgram) -> dict[str, OpOverload]:
+    """Our ops in a program, by name."""
+    targets = [node.target for node in program.graph.nodes if isinstance(node.target, OpOverload)]
+    ours = {op._schema.name.partition("::")[2]: op for op in targets if op.namespace == NAMESPACE}
+    return dict(sorted(ours.items()))
 
 
 def _first_line(error: BaseException) -> str:

@@ -46,22 +46,20 @@ def percentiles(call: Callable[[int], object], seconds: float, clock: Clock) -> 
 
 
 def _calls(
-    model: ClickModel, tables: TableCollection, ids: Sequence[Tensor], dense: Tensor
+    model: ClickModel | None, tables: TableCollection, ids: Sequence[Tensor], dense: Tensor
 ) -> dict[str, Callable[[int], object]]:
     """What is timed, on the inputs in turn."""
-    return {
-        "lookup": lambda i: tables(ids[i % len(ids)]),
-        "model": lambda i: model.score(dense, tables(ids[i % len(ids)])),
-    }
+    lookup = {"lookup": lambda i: tables(ids[i % len(ids)])}
+    return lookup if model is None else {**lookup, "model": lambda i: model.score(dense, tables(ids[i % len(ids)]))}
 
 
-def measure(model: ClickModel, tables: TableCollection, num_dense: int, seconds: float) -> dict[str, float]:
+def measure(model: ClickModel | None, tables: TableCollection, num_dense: int, seconds: float) -> dict[str, float]:
     """Latency metrics of the folded tables and of the model that uses them, on the tables' device.
 
     The ids and dense features are there already: what is timed is the answer, not the way to the device and back.
 
     Args:
-        model: its dense layers.
+        model: its dense layers; None measures the tables alone.
         tables: the folded tables.
         num_dense: dense features.
         seconds: time for each measurement.
@@ -74,19 +72,21 @@ def measure(model: ClickModel, tables: TableCollection, num_dense: int, seconds:
     clock = Clock(device)
     sizes = [config.num_embeddings for config in tables.configs]
     latencies: dict[str, float] = {}
-    was = model.training
-    model.eval()
+    was = model is not None and model.training
+    if model is not None:
+        model.eval()
     with torch.inference_mode():
         for batch in BATCHES:
             # several inputs in turn, so that not one set of rows stays in the cache
             ids = [zipf_ids(sizes, batch, generator).to(device) for _ in range(16)]
             dense = torch.rand(batch, num_dense, generator=generator).to(device)
             for name, call in _calls(model, tables, ids, dense).items():
-                if name == "model" and batch * model.sample_bytes() > SCORED_BYTES:
+                if name == "model" and model is not None and batch * model.sample_bytes() > SCORED_BYTES:
                     continue
                 for at, value in percentiles(call, seconds, clock).items():
                     latencies[f"{name}_{at}_us_b{batch}"] = value
-    model.train(was)
+    if model is not None:
+        model.train(was)
     if f"model_p50_us_b{BATCHES[-1]}" in latencies:
         latencies["inference_samples_per_s"] = BATCHES[-1] / latencies[f"model_p50_us_b{BATCHES[-1]}"] * 1e6
     return latencies

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,46 +12,31 @@ from embpress.compressors import InputError, TableCollection
 from embpress.compressors.errors import nearest
 from embpress.compressors.tables.collection import BagInput
 from embpress.dlrm.members import members
+from embpress.dlrm.option import Option
 
 SCORED_BYTES = 1 << 30  # what scoring a batch may take: with hundreds of tables fewer samples are scored at once
-
-
-class Sizes(Protocol):
-    """What settings and presets say of every click model: the width of the tables and hidden widths."""
-
-    @property
-    def width(self) -> int: ...  # noqa: D102
-
-    @property
-    def bottom(self) -> tuple[int, ...]: ...  # noqa: D102
-
-    @property
-    def top(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 class ClickModel(nn.Module):
     """Click logits from dense features and one embedding a categorical feature.
 
-    A model is a file of this folder with a subclass that sets `name`, says its `configuration` and implements
-    `_score`. Its constructor takes `(num_dense, tables, generator, amp)` and the configuration as keywords, draws from
-    the generator alone, on the CPU, so that a seed means the same on every device, and ends on the tables' device.
+    A model is a file of this folder with a subclass that sets `name`, says its `options` and implements `_score`. Its
+    constructor takes `(num_dense, tables, generator, amp)` and the options as keywords, draws from the generator alone,
+    on the CPU, so that a seed means the same on every device, and ends on the tables' device.
 
     Attributes:
         name: what `--model` calls it.
+        options: its own, written out: options of the command line, keywords of `resolve`, and part of every record.
         tables: the embedding tables.
         amp: the dense layers compute in bfloat16, by autocast; parameters, tables and logits stay float32.
     """
 
     name: ClassVar[str]
+    options: ClassVar[tuple[Option, ...]] = ()
 
     def __init__(self, num_dense: int, tables: TableCollection, amp: bool = False) -> None:
         super().__init__()
         self.num_dense, self.tables, self.amp = num_dense, tables, amp
-
-    @classmethod
-    def configuration(cls, sizes: Sizes) -> dict[str, Any]:
-        """Keywords of the constructor, JSON-able: what a record says of the model, known before it is built."""
-        return {}
 
     @property
     def device(self) -> torch.device:
@@ -84,13 +69,18 @@ class ClickModel(nn.Module):
         return 8 * len(self.tables.configs) * self.tables.embedding_dim  # rows, and once more where they are joined
 
 
+def models() -> dict[str, type[ClickModel]]:
+    """The click models of this folder by name."""
+    return members("embpress.dlrm.models", ClickModel)
+
+
 def model_class(name: str) -> type[ClickModel]:
     """The click model of this name.
 
     Raises:
         InputError: there is none; names the nearest.
     """
-    known = members("embpress.dlrm.models", ClickModel)
+    known = models()
     if name not in known:
         raise InputError(f"no model {name!r}{nearest(name, known)}")
     return known[name]

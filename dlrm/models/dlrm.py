@@ -9,8 +9,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embpress.compressors import TableCollection
-from embpress.dlrm.models.base import ClickModel, Sizes
+from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.models.mlp import mlp
+from embpress.dlrm.option import Option
 
 
 def pair_indices(count: int) -> tuple[Tensor, Tensor]:
@@ -61,6 +62,10 @@ class DLRM(ClickModel):
     """
 
     name = "dlrm"
+    options = (
+        Option("bottom", tuple, "hidden widths of the MLP before the interaction.", default=(64,)),
+        Option("top", tuple, "hidden widths of the MLP after it.", default=(128, 64)),
+    )
 
     def __init__(
         self,
@@ -79,11 +84,6 @@ class DLRM(ClickModel):
             part.to(self.device)
         for name, positions in zip(("_below", "_of_entry"), pair_indices(vectors)):
             self.register_buffer(name, positions.to(self.device), persistent=False)
-
-    @classmethod
-    def configuration(cls, sizes: Sizes) -> dict[str, Any]:
-        """Hidden widths of the two MLPs."""
-        return {"bottom": list(sizes.bottom), "top": list(sizes.top)}
 
     def _score(self, dense: Tensor, rows: Tensor) -> Tensor:
         bottom = self.bottom(dense)

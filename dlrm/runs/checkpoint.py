@@ -113,7 +113,7 @@ def checkpoint_of(
         name=settings.model,
         num_dense=data.train.dense.shape[1],
         amp=settings.amp,
-        configuration=model_class(settings.model).configuration(settings),
+        configuration=dict(settings.options),
     )
     return Checkpoint(run, plan, model, weights, sample, torch.from_numpy(predictions[: len(sample)].copy()))
 

@@ -41,6 +41,6 @@ def difference(one: Run, other: Run) -> str:
 def check_comparable(runs: Sequence[Run], folder: Path) -> None:
     """Raises InputError unless all runs are of one data set and one way of training."""
     for other in runs[1:]:
-        found = difference(runs[0], other)
-        if found:
-            raise InputError(f"{folder} holds runs {found}: give each comparison a folder of its own with --out")
+        reason = difference(runs[0], other)
+        if reason:
+            raise InputError(f"{folder} holds runs {reason}: give each comparison a folder of its own with --out")

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from embpress.compressors import MethodSpec
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
@@ -17,6 +19,8 @@ from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tabl
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
+
+Done = tuple[Run, np.ndarray | None]  # a run and its test probabilities
 
 
 class Step(NamedTuple):
@@ -51,46 +55,70 @@ def compare(
     Raises:
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
     """
-    total = len(methods) * len(seeds)
-    store.clean(folder / "records", folder / "weights")
-    runs: dict[str, Run] = {}
-    paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
-    for path in store.record_paths(folder):
-        found = store.read(path)
-        paths.setdefault(found.id, []).append(path)
-        if found.ok or found.id not in runs:
-            runs[found.id] = found
     described = describe_data(data)
     todo = [
         (spec, seed, describe_run(data, spec, settings, seed, command, described)) for seed in seeds for spec in methods
     ]
-    check_comparable([*runs.values(), todo[0][2]], folder)
-    hot: dict[str, Any] | None = None
-    for number, (spec, seed, about) in enumerate(todo, 1):
-        done = runs.get(about.id)
-        if done is not None and done.ok and not (keep_weights and not checkpoint_path(folder, done).exists()):
-            yield Step(done, True, number, total)
-            continue
-        callback = progress(number, total, f"{spec} · seed {seed}") if progress else None
-        if hot is None:  # once for all runs: it depends on the data alone
-            if callback:
-                callback(0, 0, "counting hot rows")
-            hot = hot_rows(data)
+    hot: dict[str, Any] = {}
+
+    def execute(spec: MethodSpec, seed: int, progress: Progress | None, measured: Run | None) -> Done:
+        if not hot:  # once for all runs: it depends on the data alone
+            if progress:
+                progress(0, 0, "counting hot rows")
+            hot.update(hot_rows(data))
         keeper = Keeper() if keep_weights else None
         keep = None if keeper is None else keeper.take
-        measured = measured_before(about, runs.values())
-        made, predictions = run(data, spec, settings, seed, command, callback, measured, keep)
+        made, predictions = run(data, spec, settings, seed, command, progress, measured, keep)
         made = replace(made, data=replace(made.data, hot_rows=hot))
         if keeper is not None and predictions is not None:
             tables = plan_tables(data, spec, settings)
             kept = checkpoint_of(made, tables, settings, data, keeper.weights, predictions)
             checkpoint.save(checkpoint_path(folder, made), kept)
-        written = store.save(folder, made, predictions)
-        for path in paths.pop(made.id, []):
+        return made, predictions
+
+    def stands(done: Run) -> bool:
+        return done.ok and (not keep_weights or checkpoint_path(folder, done).exists())
+
+    yield from finish(todo, execute, folder, progress, stands)
+
+
+def finish(
+    todo: Sequence[tuple[MethodSpec, int, Run]],
+    execute: Callable[[MethodSpec, int, Progress | None, Run | None], Done],
+    folder: Path,
+    progress: Callable[[int, int, str], Progress] | None = None,
+    stands: Callable[[Run], bool] = lambda done: done.ok,
+) -> Iterator[Step]:
+    """Executes the runs that a folder does not hold yet, and saves each: see `compare`.
+
+    Args:
+        todo: method, seed, and what is known of the run before it.
+        execute: a method with a seed; the last argument is a run whose latency stands for this one too.
+        stands: whether a run of before need not be done again.
+    """
+    total = len(todo)
+    store.clean(folder / "records", folder / "weights")
+    runs: dict[str, Run] = {}
+    paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
+    for path in store.record_paths(folder):
+        kept = store.read(path)
+        paths.setdefault(kept.id, []).append(path)
+        if kept.ok or kept.id not in runs:
+            runs[kept.id] = kept
+    check_comparable([*runs.values(), todo[0][2]], folder)
+    for number, (spec, seed, about) in enumerate(todo, 1):
+        done = runs.get(about.id)
+        if done is not None and stands(done):
+            yield Step(done, True, number, total)
+            continue
+        callback = progress(number, total, f"{spec} · seed {seed}") if progress else None
+        result, predictions = execute(spec, seed, callback, measured_before(about, runs.values()))
+        written = store.save(folder, result, predictions)
+        for path in paths.pop(result.id, []):
             if path != written:
                 path.unlink(missing_ok=True)
-        runs[made.id] = made
-        yield Step(made, False, number, total)
+        runs[result.id] = result
+        yield Step(result, False, number, total)
 
 
 def measured_before(about: Run, runs: Iterable[Run]) -> Run | None:

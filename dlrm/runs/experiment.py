@@ -32,7 +32,7 @@ from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import Progress, RunFailed, train
-from embpress.dlrm.training.model import build, describe
+from embpress.dlrm.training.model import build, describe, describe_training
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
 
@@ -70,8 +70,13 @@ def build_tables(
         plan_tables(data, spec, settings),
         update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
         device=device or settings.device,
-        generator=Generator().manual_seed(seed * 1_000_003 + _METHOD_STREAM),
+        generator=method_generator(seed),
     )
+
+
+def method_generator(seed: int) -> Generator:
+    """The source of a method's own draws."""
+    return Generator().manual_seed(seed * 1_000_003 + _METHOD_STREAM)
 
 
 def build_model(data: ClickData, tables: TableCollection, settings: Settings, seed: int) -> ClickModel:
@@ -118,18 +123,13 @@ def describe_run(
         name=spec.name,
         knobs=dict(spec.knobs),
         modifiers=tuple(map(str, spec.modifiers)),
+        is_full=spec.plain,
         plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
         data=described or describe_data(data),
         model=describe(settings),
-        training={
-            "optimizer": settings.optimizer,
-            "learning_rate": settings.learning_rate,
-            "batch_size": settings.batch_size,
-            "epochs": settings.epochs,
-            **({"amp": "bfloat16"} if settings.amp else {}),
-        },
+        training=describe_training(settings),
         environment=environment(settings.device),
         backend="torch",
         device=settings.device,
@@ -173,16 +173,34 @@ def run(
         raise.
     """
     about = describe_run(data, spec, settings, seed, command)
-    found: dict[str, Any] = {}  # what a run that fails half way knows, its record holds
+    full_bytes = sum(4 * n * settings.width for n in data.num_embeddings)
+    return attempt(about, full_bytes, lambda found: _run(found, data, spec, settings, seed, progress, measured, keep))
+
+
+def attempt(
+    about: Run,
+    full_bytes: int,
+    work: Callable[[dict[str, Any]], np.ndarray],
+    failures: tuple[type[Exception], ...] = (MemoryError, RuntimeError),
+) -> tuple[Run, np.ndarray | None]:
+    """Does the work of a run and says how it ended.
+
+    Args:
+        about: what is known before.
+        full_bytes: of all tables.
+        work: fills in fields of the run as they become known, so that one that fails half way holds them, and gives the
+            test probabilities.
+        failures: what makes a failed run, besides what this program itself refuses.
+    """
+    found: dict[str, Any] = {}
     try:
-        predictions = _run(found, data, spec, settings, seed, progress, measured, keep)
+        predictions = work(found)
     except BudgetError as error:
-        full = sum(4 * n * settings.width for n in data.num_embeddings)
-        smallest = Smallest.of(error.smallest, full)
+        smallest = Smallest.of(error.smallest, full_bytes)
         return replace(about, status="cannot reach", reason=str(error), smallest=smallest), None
     except (RunFailed, InputError) as error:
         return replace(about, **found, reason=str(error)), None
-    except (MemoryError, RuntimeError, torch.OutOfMemoryError) as error:
+    except failures as error:
         text = str(error).strip().splitlines() or [type(error).__name__]
         reason = "out of memory" if isinstance(error, MemoryError) or "alloc" in text[0].lower() else text[0]
         return replace(about, **found, reason=reason), None
@@ -208,16 +226,17 @@ def _run(
             num_embeddings=config.num_embeddings,
             embedding_dim=table.embedding_dim,
             method=table.spec_name,
-            knobs=_knobs(table),
+            knobs=knobs_of(table),
             modifiers=tuple(table.modifiers),
             serving_bytes=size,
             full_bytes=4 * config.num_embeddings * settings.width,
             row0_share=float(share),
+            is_full=table.tags.plain and not table.modifiers,
         )
         for config, table, size, share in zip(tables.configs, tables.tables, tables.table_bytes(), data.row0_share)
     )
     largest = max(tables.tables, key=lambda table: (table.spec_name == spec.name, table.num_embeddings))
-    found["knobs"] = _knobs(largest)
+    found["knobs"] = knobs_of(largest)
     ledger = tables.ledger(settings.optimizer, settings.batch_size)
     metrics: dict[str, float] = {
         "serving_bytes": ledger.serving_bytes,
@@ -278,7 +297,7 @@ def peak_memory(model: ClickModel, data: ClickData, settings: Settings) -> int:
     return resident_bytes(model, optimizers) + peak_bytes(step, model.device)
 
 
-def _knobs(table: Compressor) -> dict[str, Any]:
+def knobs_of(table: Compressor) -> dict[str, Any]:
     """Knobs as JSON scalars; shapes as `200x220x250`."""
     knobs = table.knobs().items()
     return {key: "x".join(map(str, value)) if isinstance(value, (tuple, list)) else value for key, value in knobs}

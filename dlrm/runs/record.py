@@ -13,10 +13,9 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from embpress.compressors.errors import reachable_ratio
+from embpress.dlrm.training import waiting
 
 SCHEMA = "embpress-run/2"
-# what belongs to a method with its knobs, not to a seed: one seed measures it, the others take it over
-_LATENCY = ("fold_", "lookup_", "model_", "inference_")
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class TableRecord:
     knobs: dict[str, Any] = field(default_factory=dict)
     modifiers: tuple[str, ...] = ()
     row0_share: float | None = None  # of the test lookups
+    is_full: bool = False  # a plain table, every row as it is
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Run:
     """A method with one seed on one data set.
 
     Attributes:
-        method: the method as the user gave it; `name`, `knobs` and `modifiers` are its parts, the knobs those of its
+        method: the method as the user wrote it; `name`, `knobs` and `modifiers` are its parts, the knobs those of its
             largest table.
         status: `ok`, `failed` or `cannot reach`; `reason` says why, `smallest` what could be reached.
         model: name, preset, table width and the click model's own configuration.
@@ -114,6 +114,7 @@ class Run:
     asked: Asked = Asked()
     knobs: dict[str, Any] = field(default_factory=dict)
     modifiers: tuple[str, ...] = ()
+    is_full: bool = False  # plain tables, the baseline of all others
     plan: str | None = None  # a hash of the plan that the method names
     status: str = "failed"
     reason: str | None = None
@@ -135,14 +136,19 @@ class Run:
         return self.status == "ok"
 
     @property
-    def is_full(self) -> bool:
-        """Whether this is a run with uncompressed tables, the reference of all others."""
-        return self.name == "full" and not self.modifiers
+    def threads_waited(self) -> bool:
+        """Whether the threads of this run waited for each other, as on a busy machine: its times are then too long."""
+        if not self.ok or self.device != "cpu" or self.environment.get("threads") == 1 or not self.learning_curve:
+            return False
+        median, total = self.metrics.get("step_ms"), self.metrics.get("train_seconds")
+        if median is None or total is None:
+            return False
+        return waiting.threads_wait(median / 1e3, total, self.learning_curve[-1].step)
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
-        """What runs must share to be compared: see `comparable`."""
-        return {"data": self.data.fingerprint, "model": self.model, "training": self.training}
+        """What runs must share to be compared."""
+        return protocol(self.data.fingerprint, self.model, self.training)
 
     @cached_property
     def without_seed(self) -> str:
@@ -160,7 +166,7 @@ class Run:
     @property
     def latency(self) -> dict[str, float]:
         """The metrics that all seeds of the method share."""
-        return {name: value for name, value in self.metrics.items() if name.startswith(_LATENCY)}
+        return {name: value for name, value in self.metrics.items() if of_method(name)}
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON takes it, with schema and id."""
@@ -175,6 +181,16 @@ class Run:
         """
         found: Run = typed(cls, value)
         return found
+
+
+def protocol(data: str, model: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    """What runs must share to be compared: the fingerprint of their data, model and training; see `comparable`."""
+    return {"data": data, "model": model, "training": training}
+
+
+def of_method(metric: str) -> bool:
+    """Whether a metric belongs to a method with its knobs, not to a seed: one seed measures it for all."""
+    return metric.startswith(("fold_", "lookup_", "model_", "inference_"))
 
 
 def fingerprint(value: Any) -> str:
@@ -199,6 +215,7 @@ _HELD: dict[Any, tuple[Any, str]] = {
     dict: (dict, "an object"),
     tuple: ((list, tuple), "a list"),
     str: (str, "text"),
+    bool: (bool, "true or false"),
     int: (int, "a whole number"),
     float: ((int, float), "a number"),
 }
@@ -217,7 +234,7 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
         return None if value is None else typed(parts[0], value, place)
     is_record = is_dataclass(base)
     held, name = _HELD[dict if is_record else base]
-    if not isinstance(value, held) or isinstance(value, bool):
+    if not isinstance(value, held) or (isinstance(value, bool) and base is not bool):
         raise ValueError(f"{place or 'it'} is not {name}")
     if is_record:
         needed = [f.name for f in fields(base) if f.default is MISSING and f.default_factory is MISSING]

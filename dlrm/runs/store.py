@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ import numpy as np
 
 from embpress.compressors import InputError
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.record import SCHEMA, Run, plain
+from embpress.dlrm.runs.record import SCHEMA, Run, fingerprint, plain
 from embpress.dlrm.runs.upgrade import upgraded
 
 _WRITING = ".writing-"
@@ -76,6 +77,12 @@ def _alive(process: str) -> bool:
     return int(process) != os.getpid()
 
 
+def default_folder(name: str, shared: dict[str, Any]) -> Path:
+    """`runs/<name>-<hash>`, after what its runs share, so that the same command finds it again."""
+    readable = re.sub(r"[/\\:\s]+", "-", name)
+    return Path("runs") / f"{readable}-{fingerprint(shared)[:6]}"
+
+
 def check_writable(folder: Path) -> None:
     """Tries to write into a run folder and leaves nothing behind, not even the folder.
 
@@ -83,9 +90,9 @@ def check_writable(folder: Path) -> None:
         InputError: it cannot be written.
     """
     records = folder / "records"
-    made: list[Path] = []
+    new: list[Path] = []
     try:
-        made = [part for part in (records, *records.parents) if not part.exists()]  # the deepest first
+        new = [part for part in (records, *records.parents) if not part.exists()]  # the deepest first
         blocked = next((part for part in (records, *records.parents) if part.exists() and not part.is_dir()), None)
         if blocked is not None:
             raise InputError(f"--out {folder}: {blocked} is a file, a folder is needed")
@@ -97,7 +104,7 @@ def check_writable(folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write into {folder}: {getattr(error, 'strerror', None) or error}") from None
     finally:
-        for part in made:
+        for part in new:
             with suppress(OSError, ValueError):
                 part.rmdir()
 

@@ -11,6 +11,8 @@ _KNOBS = {
     "robe": {"start": "row_offset"},
 }
 
+_FULL = "full"
+
 
 def _renamed(name: str, knobs: dict[str, Any]) -> dict[str, Any]:
     return {_KNOBS.get(name, {}).get(knob, knob): value for knob, value in knobs.items()}
@@ -25,6 +27,7 @@ def _from_1(old: dict[str, Any]) -> dict[str, Any]:
     measured = any(metric.startswith("lookup_") for metric in metrics)
     return {
         **old,
+        "schema": SCHEMA,
         "method": ":".join([old["method"].split(":")[0], *knobs]),
         "knobs": _renamed(name, old["knobs"]),
         "tables": [{**table, "knobs": _renamed(table["method"], table["knobs"])} for table in old["tables"]],
@@ -40,16 +43,28 @@ def _from_1(old: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _with_full(record: dict[str, Any]) -> dict[str, Any]:
+    """With what tells plain tables, which the first records of schema 2 left to the method's name."""
+    if "is_full" in record or "name" not in record:
+        return record
+    tables = [
+        {**table, "is_full": table.get("method") == _FULL and not table.get("modifiers")}
+        for table in record.get("tables", [])
+    ]
+    return {**record, "is_full": record["name"] == _FULL and not record.get("modifiers"), "tables": tables}
+
+
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:
     """A record of any schema that this program has had, in the present one; of others as it is.
 
     Raises:
         ValueError: the record lacks what its schema asks for.
     """
-    if record.get("schema") != "embpress-run/1":
+    schema = record.get("schema")
+    if schema not in ("embpress-run/1", SCHEMA):
         return record
     try:
-        return {**_from_1(record), "schema": SCHEMA}
+        return _with_full(_from_1(record) if schema == "embpress-run/1" else record)
     except KeyError as error:
         raise ValueError(f"it lacks {error.args[0]}") from None
     except (AttributeError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Training a click model: epochs, learning curve, the epoch that counts."""
+"""Training: epochs, learning curve, the epoch that counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -50,6 +52,61 @@ def batches(part: Part, size: int) -> Iterator[Part]:
         yield part.slice(start, min(start + size, len(part)))
 
 
+class Work(Protocol):
+    """A model with its data, to be trained.
+
+    Attributes:
+        device: of the model.
+        rows, steps: samples and batches of an epoch; 0 where nobody knows.
+    """
+
+    device: torch.device
+    rows: int
+    steps: int
+
+    def batches(self, epoch: int) -> Iterator[tuple[Any, int]]:
+        """The batches of an epoch, on the device, and how many samples each has (0 where nobody knows)."""
+        ...
+
+    def step(self, batch: Any, number: int) -> Tensor:
+        """One training step, the `number`-th from 0: the mean loss before it, a scalar on the device."""
+        ...
+
+    def valid(self) -> dict[str, float]:
+        """Scores of the validation part: see `evaluate.scores`."""
+        ...
+
+    def test(self) -> tuple[Tensor, dict[str, float]]:
+        """Logits `(N,)` of the test part, and its scores."""
+        ...
+
+
+class _ClickWork:
+    """A click model with click data; the seed alone fixes the order of the samples."""
+
+    def __init__(self, model: ClickModel, data: ClickData, settings: Settings, seed: int) -> None:
+        self.model, self.data, self.size, self.device = model, data, settings.batch_size, model.device
+        self.order = Generator().manual_seed(seed)
+        self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
+        self.rows = len(data.train)
+        self.steps = -(-self.rows // self.size)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Part, int]]:
+        shuffled = self.data.train.take(torch.randperm(self.rows, generator=self.order))
+        for part in batches(shuffled, self.size):
+            yield part.to(self.device), len(part)
+
+    def step(self, batch: Part, number: int) -> Tensor:
+        return train_step(self.model, self.optimizers, batch, number)
+
+    def valid(self) -> dict[str, float]:
+        return scores(predict(self.model, self.data.valid), self.data.valid.labels)
+
+    def test(self) -> tuple[Tensor, dict[str, float]]:
+        logits = predict(self.model, self.data.test)
+        return logits, scores(logits, self.data.test.labels)
+
+
 def train(
     model: ClickModel,
     data: ClickData,
@@ -58,74 +115,77 @@ def train(
     progress: Progress | None = None,
     keep: Callable[[ClickModel], None] | None = None,
 ) -> Trained:
+    """Trains and scores a click model: see `fit`; `keep` is given the model."""
+    model.train()
+    work = _ClickWork(model, data, settings, seed)
+    return fit(work, settings.epochs, progress, None if keep is None else partial(keep, model))
+
+
+def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callable[[], None] | None = None) -> Trained:
     """Trains and scores a model.
 
-    The seed alone fixes the order of the samples. Validation AUC chooses the epoch whose test scores are reported; the
-    test part decides nothing.
+    Validation AUC chooses the epoch whose test scores are reported; the test part decides nothing.
 
     Args:
-        keep: called with the model after each epoch that is the best so far, before anything changes it.
+        keep: called after each epoch that is the best so far, before anything changes the model.
 
     Raises:
-        RunFailed: the loss is no finite number.
+        RunFailed: the loss is no finite number, or there is nothing to train on.
     """
-    order = Generator().manual_seed(seed)
-    device, clock = model.device, Clock(model.device)
-    optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
-    rows, steps_an_epoch = len(data.train), -(-len(data.train) // settings.batch_size)
-    points = {max(1, round(steps_an_epoch * (k + 1) / POINTS)) for k in range(POINTS)}
+    clock = Clock(work.device)
+    points = {max(1, round(work.steps * (k + 1) / POINTS)) for k in range(POINTS)} if work.steps else set()
     result = Trained({})
     best = -1.0
     times: list[float] = []
     running: list[Callable[[], float]] = []  # steps whose time is not asked for yet: that would wait for the device
-    step, seconds, loss_sum, loss_steps = 0, 0.0, torch.zeros((), device=device), 0
-    model.train()
-    for epoch in range(settings.epochs):
+    step, seen, seconds, loss_steps = 0, 0, 0.0, 0
+    loss_sum = torch.zeros((), device=work.device)
+    for epoch in range(epochs):
+        valid: dict[str, float] = {}
         start = time.perf_counter()
-        shuffled = data.train.take(torch.randperm(rows, generator=order))
-        for index, part in enumerate(batches(shuffled, settings.batch_size), 1):
-            batch = part.to(device)
-            loss, taken = clock.start(partial(train_step, model, optimizers, batch, step))
-            running.append(taken)
-            step, loss_sum, loss_steps = step + 1, loss_sum + loss, loss_steps + 1
-            if progress:
-                progress(epoch * rows + index * settings.batch_size, settings.epochs * rows, "training")
-            if index not in points:
-                continue
+        for index, item in enumerate(chain(work.batches(epoch), [None]), 1):
+            if item is not None:
+                batch, size = item
+                loss, taken = clock.start(partial(work.step, batch, step))
+                running.append(taken)
+                step, seen, loss_sum, loss_steps = step + 1, seen + size, loss_sum + loss, loss_steps + 1
+                if progress:
+                    progress(seen, epochs * work.rows, "training")
+            if not loss_steps or (item is not None and index not in points):
+                continue  # no point of the curve, or at the end of the epoch one that is there already
             clock.wait()
             seconds += time.perf_counter() - start
             times += [taken() for taken in running]
             running.clear()
             if not torch.isfinite(loss_sum):
                 raise RunFailed(f"the loss is {float(loss_sum)} by step {step}; a smaller learning rate may help")
-            valid = scores(predict(model, data.valid), data.valid.labels)
+            valid = work.valid()
             result.curve.append(
                 {
                     "step": step,
-                    "epoch": epoch + index / steps_an_epoch,
+                    "epoch": epoch + (1 if item is None else index / work.steps),
                     "train_loss": float(loss_sum) / loss_steps,
                     "valid_auc": valid["auc"],
                     "valid_log_loss": valid["log_loss"],
                 }
             )
-            loss_sum, loss_steps = torch.zeros((), device=device), 0
+            loss_sum, loss_steps = torch.zeros((), device=work.device), 0
             start = time.perf_counter()
+        if not valid:
+            raise RunFailed(f"epoch {epoch + 1} had no batch to train on")
         # NaN, where validation has one class only, chooses nothing: the last epoch then counts
-        improved, last = not valid["auc"] <= best, epoch == settings.epochs - 1
+        improved, last = not valid["auc"] <= best, epoch == epochs - 1
         if improved or last:
-            logits = predict(model, data.test)
-            test = scores(logits, data.test.labels)
+            logits, test = work.test()
         if improved:
             best = valid["auc"]
             result.test_logits = logits
             result.metrics |= {**test, "valid_auc": best, "best_epoch": epoch + 1}
             if keep is not None:
-                keep(model)
+                keep()
         if last:
             result.metrics["auc_last"] = test["auc"]
-    result.metrics |= {
-        "step_ms": 1e3 * statistics.median(times),
-        "train_seconds": seconds,
-        "train_samples_per_s": settings.epochs * rows / seconds,
-    }
+    result.metrics |= {"step_ms": 1e3 * statistics.median(times), "train_seconds": seconds}
+    if seen:
+        result.metrics["train_samples_per_s"] = seen / seconds
     return result

@@ -15,16 +15,28 @@ def build(num_dense: int, tables: TableCollection, settings: Settings, seed: int
     """The settings' model around the tables; what it draws depends on the seed alone (and on the tables' width)."""
     cls: Any = model_class(settings.model)
     generator = Generator().manual_seed(seed)
-    return cls(num_dense, tables, generator=generator, amp=settings.amp, **cls.configuration(settings))
+    return cls(num_dense, tables, generator=generator, amp=settings.amp, **settings.options)
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """The model's part of a record: its name, its configuration, and which tables are compressed."""
+    """The model's part of a record: its name, its options, and which tables are compressed."""
     return {
         "name": settings.model,
         "preset": settings.preset,
         "width": settings.width,
-        **model_class(settings.model).configuration(settings),
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in settings.options.items()},
         "min_rows": settings.min_rows,
         "largest": settings.largest,
+    }
+
+
+def describe_training(settings: Settings) -> dict[str, Any]:
+    """The training's part of a record."""
+    return {
+        "optimizer": settings.optimizer,
+        "learning_rate": settings.learning_rate,
+        "batch_size": settings.batch_size,
+        "epochs": settings.epochs,
+        # plain float32 is not named, so that its runs stay those that they were before there was a choice
+        **({"amp": "bfloat16"} if settings.amp else {}),
     }

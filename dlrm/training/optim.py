@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adagrad, Optimizer
+from torch.optim import SGD, Adagrad, Adam, Optimizer, SparseAdam
 
 from embpress.compressors import optimizer_groups
 
@@ -62,17 +63,18 @@ class TableAdagrad(Optimizer):
 
 
 def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[Optimizer]:
-    """The optimizers of a model: `sgd`, `adagrad` or `rowwise_adagrad`, one learning rate.
+    """The optimizers of a model, one of `settings.OPTIMIZERS`, one learning rate.
 
     Row-wise Adagrad is for tables of rows; other parameters get Adagrad. Fused tables update themselves.
     """
     groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
     sparse, rows = groups.get("sparse", []), groups.get("rows", [])
-    other = rows + groups.get("tables", []) + groups.get("dense", [])
-    if name == "sgd":
-        optimizers: list[Optimizer] = [SGD(sparse, learning_rate)] if sparse else []
-        return [*optimizers, SGD(other, learning_rate, foreach=True)]
+    other = groups.get("tables", []) + groups.get("dense", [])
     rowwise = name == "rowwise_adagrad"
-    by_row = sparse + (rows if rowwise else [])
-    optimizers = [TableAdagrad(by_row, learning_rate, rowwise)] if by_row else []
-    return [*optimizers, Adagrad(other[len(rows) :] if rowwise else other, learning_rate, foreach=True)]
+    by_row, rest = (sparse + rows, other) if rowwise else (sparse, rows + other)
+    kinds: dict[str, tuple[Any, Any]] = {
+        "sgd": (SGD, partial(SGD, foreach=True)),
+        "adam": (SparseAdam, partial(Adam, foreach=True)),
+    }
+    own, common = kinds.get(name, (partial(TableAdagrad, rowwise=rowwise), partial(Adagrad, foreach=True)))
+    return [make(params, lr=learning_rate) for make, params in ((own, by_row), (common, rest)) if params]

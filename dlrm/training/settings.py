@@ -1,31 +1,28 @@
-"""How a run is set up: model, training, size; the defaults that depend on the data."""
+"""How a run is set up: model, training, size; the defaults that depend on the data.
+
+Help names what is in here, so it is imported without torch.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from embpress.compressors import InputError
-from embpress.compressors.errors import nearest
-from embpress.compressors.guard import INT64_MAX, whole
-from embpress.dlrm.measure.device import resolve_device
-from embpress.dlrm.models.base import model_class
-from embpress.dlrm.training.presets import PRESETS
+from embpress.dlrm.training.presets import presets
 
 # below this many rows small batches train better and the steps are cheap
 LARGE = 1_000_000
-OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad")
+OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad", "adam")
 # what a whole number may be; a batch of 0 is the default one
 RANGES = {
     "width": (1, 65_536),
     "epochs": (1, 1_000_000),
     "batch_size": (0, 1 << 24),
-    "min_rows": (0, INT64_MAX),
-    "largest": (1, INT64_MAX),
+    "min_rows": (0, 2**63 - 1),
+    "largest": (1, 2**63 - 1),
 }
-SEEDS = 1_000  # of one comparison
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,9 @@ class Settings:
 
     Attributes:
         model: the click model, a file of `dlrm/models`.
-        preset: where the other values came from, a name of `PRESETS`.
+        preset: where the other values came from, a file of `dlrm/training/presets`.
         width: width D of the tables.
-        bottom, top: hidden widths of the MLPs before and after the interaction.
+        options: those of the click model, by name.
         optimizer: one of `OPTIMIZERS`, for tables and MLPs alike.
         learning_rate: its learning rate.
         batch_size: samples a step.
@@ -53,8 +50,7 @@ class Settings:
     model: str = "dlrm"
     preset: str = "default"
     width: int = 16
-    bottom: tuple[int, ...] = (64,)
-    top: tuple[int, ...] = (128, 64)
+    options: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "adagrad"
     learning_rate: float = 0.02
     batch_size: int = 0
@@ -68,15 +64,6 @@ class Settings:
     threads: int = 0
     latency_seconds: float = 0.3
 
-    def protocol(self) -> dict[str, Any]:
-        """What runs must share to stand in one comparison: all but the size asked for and the measuring."""
-        shared = asdict(self)
-        for name in ("ratio", "budget", "latency_seconds", "threads"):
-            del shared[name]
-        if not self.amp:
-            del shared["amp"]  # so that runs in plain float32 stay those that they were before there was a choice
-        return shared
-
 
 def max_threads() -> int:
     """As many threads as may be asked for: more than four a processor only wait for each other."""
@@ -88,18 +75,30 @@ def resolve(rows: int, **options: Any) -> Settings:
 
     Args:
         rows: rows of the data, which decide the default batch size: 256 below a million, else 2048.
-        **options: fields of `Settings`.
+        **options: fields of `Settings`, and options of the click model.
 
     Raises:
-        InputError: an unknown preset, model or optimizer, a value out of range, or a device that is not here.
+        InputError: an unknown preset, model, optimizer or option, a value out of range, or a device that is not here.
     """
-    values = {name: value for name, value in options.items() if value is not None}
-    preset = values.get("preset", "default")
-    if preset not in PRESETS:
-        raise InputError(f"no preset {preset!r}{nearest(preset, PRESETS)}")
-    settings = Settings(**{**PRESETS[preset], **values})
+    from embpress.compressors.errors import InputError, nearest
+    from embpress.compressors.guard import whole
+    from embpress.dlrm.measure.device import resolve_device
+    from embpress.dlrm.models.base import model_class, models
+    from embpress.dlrm.option import values_of
+
+    own = {one.name for one in fields(Settings)} - {"options"}
+    values = {name: value for name, value in options.items() if value is not None and name in own}
+    preset, model = values.get("preset", Settings.preset), values.get("model", Settings.model)
+    known = presets()
+    if preset not in known:
+        raise InputError(f"no preset {preset!r}{nearest(preset, known)}")
+    said = known[preset]
+    of_model = {o.name: o.presets.get(preset, said.get(o.name, o.default)) for o in model_class(model).options}
+    given = {name: value for name, value in options.items() if name not in own}
+    of_model |= values_of("model", model, given, {name: cls.options for name, cls in models().items()})
+    values = {**{name: value for name, value in said.items() if name in own}, **values}
+    settings = Settings(**values, options=of_model)
     settings = replace(settings, device=resolve_device(settings.device))
-    model_class(settings.model)
     if settings.optimizer not in OPTIMIZERS:
         raise InputError(f"no optimizer {settings.optimizer!r}{nearest(settings.optimizer, OPTIMIZERS)}")
     for name, (minimum, maximum) in RANGES.items():

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "../common/errors.h"
 #include "../common/id_arguments.h"
 #include "common/id_table.h"
 
@@ -16,7 +17,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 Tensor cache_index(Tensor ids, int64_t slots) {
-  const int64_t* id = longs(ids, "ids");
+  const int64_t* id = list_of_longs(ids, "ids");
   const int64_t rows = ids.numel();
   STD_TORCH_CHECK(rows < slots, "cache_index: ", rows, " rows need more than ", slots, " slots");
   const uint64_t mask = mask_of(slots);
@@ -34,21 +35,27 @@ Tensor cache_index(Tensor ids, int64_t slots) {
 
 Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
-  const CacheIndex cache{index.const_data_ptr<int32_t>(), mask_of(index.numel()), longs(ids, "ids")};
+  const CacheIndex cache{index.const_data_ptr<int32_t>(), mask_of(index.numel()), list_of_longs(ids, "ids"),
+                         ids.numel()};
   const Tensor flat = in_one_piece(wanted);
   const int64_t* id = longs(flat, "wanted");
   Tensor rows = torch::stable::new_empty(flat, flat.sizes(), ScalarType::Int);
   int32_t* to = rows.mutable_data_ptr<int32_t>();
-  for (int64_t i = 0; i < flat.numel(); ++i) to[i] = cache.find(id[i]);
+  for (int64_t i = 0; i < flat.numel(); ++i)
+    if ((to[i] = cache.find(id[i])) == CacheIndex::kCorrupt) refuse_cache(-1);
   return rows;
 }
 
+// Returns how many slots were taken, or -1 where a search meets no free one: one in eight is free in a sound table.
 template <class I>
-int64_t count(int64_t* key, int64_t* number, uint64_t mask, int64_t room, const I* id, int64_t ids) {
+int64_t count(int64_t* key, uint64_t* number, uint64_t mask, int64_t room, const I* id, int64_t ids) {
   int64_t added = 0;
   for (int64_t i = 0; i < ids; ++i) {
-    uint64_t at = first_slot(id[i], mask);
-    while (key[at] >= 0 && key[at] != id[i]) at = (at + 1) & mask;
+    uint64_t at = first_slot(id[i], mask), probes = 0;
+    while (key[at] >= 0 && key[at] != id[i]) {
+      at = (at + 1) & mask;
+      if (++probes > mask) return -1;
+    }
     if (key[at] < 0) {
       if (added == room || id[i] < 0) continue;
       key[at] = id[i];
@@ -63,13 +70,16 @@ void count_ids(Tensor keys, Tensor counts, Tensor used, Tensor ids) {
   const uint64_t mask = check_counts(keys, counts, used);
   const Tensor flat = in_one_piece(ids);
   int64_t* taken = used.mutable_data_ptr<int64_t>();
-  const int64_t room = std::max<int64_t>(0, max_taken(keys.numel()) - *taken);
+  const int64_t slots = keys.numel();
+  if (*taken < 0 || *taken > slots) refuse_counts(*taken, slots);
+  const int64_t room = std::max<int64_t>(0, max_taken(slots) - *taken);
   int64_t* key = keys.mutable_data_ptr<int64_t>();
-  int64_t* number = counts.mutable_data_ptr<int64_t>();
-  if (flat.scalar_type() == ScalarType::Int)
-    *taken += count(key, number, mask, room, flat.const_data_ptr<int32_t>(), flat.numel());
-  else
-    *taken += count(key, number, mask, room, longs(flat, "ids"), flat.numel());
+  uint64_t* number = reinterpret_cast<uint64_t*>(counts.mutable_data_ptr<int64_t>());
+  const int64_t added = flat.scalar_type() == ScalarType::Int
+                            ? count(key, number, mask, room, flat.const_data_ptr<int32_t>(), flat.numel())
+                            : count(key, number, mask, room, longs(flat, "ids"), flat.numel());
+  if (added < 0) refuse_counts(*taken, slots);
+  *taken += added;
 }
 
 }  // namespace

@@ -19,13 +19,39 @@
 namespace embpress {
 namespace {
 
+ScalarType type_of(const Arguments& a) {
+  STD_TORCH_CHECK(!a.cores.empty(), "tt_embedding_bag: no tables");
+  return a.cores[0].scalar_type();
+}
+
+void same_type(const Tensor& t, ScalarType type) {
+  STD_TORCH_CHECK(t.scalar_type() == type, "tt_embedding_bag: cores, values and weights must have one dtype");
+}
+
+// Calls f(zero of the type to compute in). float16 and bfloat16 are widened in `a`, whole cores at a time.
 template <class F>
-auto by_dtype(const std::vector<Tensor>& cores, F f) {
-  STD_TORCH_CHECK(!cores.empty(), "tt_embedding_bag: no tables");
-  const ScalarType type = cores[0].scalar_type();
+auto by_dtype(Arguments& a, F f) {
+  const ScalarType type = type_of(a);
+  if (type == ScalarType::Half || type == ScalarType::BFloat16) {
+    for (const Tensor& core : a.cores) same_type(core, type);
+    for (Tensor& core : a.cores) core = torch::stable::to(core, ScalarType::Float);
+    for (size_t i = 2; i < a.caches.size(); i += 3) {
+      same_type(a.caches[i], type);
+      a.caches[i] = torch::stable::to(a.caches[i], ScalarType::Float);
+    }
+    if (a.weights) {
+      same_type(*a.weights, type);
+      a.weights = torch::stable::to(*a.weights, ScalarType::Float);
+    }
+    return f(float{});
+  }
   STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
-                  "tt_embedding_bag: the cores must be float32 or float64");
+                  "tt_embedding_bag: the cores must be float16, bfloat16, float32 or float64");
   return type == ScalarType::Float ? f(float{}) : f(double{});
+}
+
+Tensor narrow(const Tensor& made, ScalarType type) {
+  return made.scalar_type() == type ? made : torch::stable::to(made, type);
 }
 
 using Ints = std::vector<int64_t>;
@@ -35,9 +61,10 @@ using Ints = std::vector<int64_t>;
 Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices,
                         std::optional<Tensor> offsets, std::optional<Tensor> weights, Ints num_embeddings,
                         Ints padding_idx, int64_t num_cores, bool mean, bool include_last_offset, int64_t) {
-  const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
-                    std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
-  return by_dtype(a.cores, [&](auto zero) { return forward<decltype(zero)>(a, false, nullptr); });
+  Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
+              std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
+  const ScalarType type = type_of(a);
+  return narrow(by_dtype(a, [&](auto zero) { return forward<decltype(zero)>(a, false, nullptr); }), type);
 }
 
 std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> cores, std::vector<Tensor> caches,
@@ -45,13 +72,14 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
                                                           std::optional<Tensor> weights, Ints num_embeddings,
                                                           Ints padding_idx, int64_t num_cores, bool mean,
                                                           bool include_last_offset, bool store, int64_t) {
-  const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
-                    std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
-  return by_dtype(a.cores, [&](auto zero) {
+  Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
+              std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
+  const ScalarType type = type_of(a);
+  return by_dtype(a, [&](auto zero) {
     Kept kept;
     Tensor out = forward<decltype(zero)>(a, store, &kept);
     if (!kept.partials) kept.partials = torch::stable::new_empty(out, {0});
-    return std::make_tuple(out, *kept.plan, *kept.partials);
+    return std::make_tuple(narrow(out, type), *kept.plan, *kept.partials);
   });
 }
 
@@ -59,15 +87,19 @@ std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_ba
     Tensor grad, std::vector<Tensor> cores, std::vector<Tensor> caches, Tensor indices, std::optional<Tensor> offsets,
     std::optional<Tensor> weights, Tensor plan, Tensor partials, Ints num_embeddings, Ints padding_idx,
     int64_t num_cores, bool mean, bool include_last_offset, int64_t) {
-  const Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
-                    std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
+  Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
+              std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
+  const ScalarType type = type_of(a);
   std::vector<Tensor> grads, cache_grads;
   Tensor weight_grad = torch::stable::new_empty(a.cores[0], {0});
-  by_dtype(a.cores, [&](auto zero) {
-    backward<decltype(zero)>(a, grad, plan, partials, grads, weight_grad, cache_grads);
+  by_dtype(a, [&](auto zero) {
+    backward<decltype(zero)>(a, narrow(grad, a.cores[0].scalar_type()), plan, partials, grads, weight_grad,
+                             cache_grads);
     return 0;
   });
-  return {grads, weight_grad, cache_grads};
+  for (std::vector<Tensor>* made : {&grads, &cache_grads})
+    for (Tensor& one : *made) one = narrow(one, type);
+  return {grads, narrow(weight_grad, type), cache_grads};
 }
 
 int64_t scratch_bytes() { return Scratch::held() + Pool::one().held(); }

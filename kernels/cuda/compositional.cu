@@ -6,6 +6,7 @@
 
 #include "compositional.cuh"
 #include "common/segment_sum.h"
+#include "common/wrong_id.cuh"
 
 namespace embpress::cuda {
 namespace {
@@ -22,6 +23,8 @@ Parts parts_of(const Tensor& weight, const Lookups& lookups, const Tensor& coeff
   const int64_t parts = base.size(1);
   STD_TORCH_CHECK(coefficients.dim() == 3 && (coefficients.size(1) == 1 || coefficients.size(1) == 4),
                   "compositional_lookup: coefficients must be (T, 1, parts) or (T, 4, parts)");
+  STD_TORCH_CHECK(sizes.dim() == 2, "compositional_lookup: sizes must be (T, parts) or (T, 1), got ", sizes.dim(),
+                  " dimensions");
   STD_TORCH_CHECK(combine >= 0 && combine <= 2, "compositional_lookup: combine must be 0, 1 or 2, got ", combine);
   const bool hashed = coefficients.size(1) == 4, one_size = sizes.numel() == tables;
   const int64_t width = weight.size(1), dim = combine == 0 ? width * parts : width;
@@ -44,6 +47,7 @@ Tensor compositional_lookup(Tensor weight, Tensor ids, Tensor row_offsets, Tenso
   device.check_here({ids, row_offsets, rows, coefficients, base, sizes});
   const Tensor flat = in_one_piece(ids), table = in_one_piece(weight);
   const Parts parts = parts_of(table, lookups_of(flat, row_offsets, rows, kOp), coefficients, base, sizes, combine);
+  check_ids(device, parts.lookups);
   Tensor out = device.empty({ids.size(0), ids.size(1), parts.dim}, weight.scalar_type());
   if (out.numel() == 0) return out;
   by_type(weight.scalar_type(), kOp, [&](auto type) {

@@ -5,6 +5,7 @@
 
 #include "mlet.cuh"
 #include "common/segment_sum.h"
+#include "common/wrong_id.cuh"
 
 namespace embpress::cuda {
 namespace {
@@ -99,6 +100,7 @@ Tensor mlet_lookup(Tensor table, Tensor projections, Tensor ids, Tensor row_offs
   const Tensor flat = in_one_piece(ids), inner = in_one_piece(table), factors = in_one_piece(projections);
   const Lookups lookups = lookups_of(flat, row_offsets, rows, kOp);
   const Shapes s = shapes_of(inner, factors, lookups);
+  check_ids(device, lookups);
   Tensor out = device.empty({ids.size(0), ids.size(1), s.dim}, table.scalar_type());
   if (out.numel() == 0) return out;
   by_type(table.scalar_type(), kOp, [&](auto type) {

@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/arguments.h"
+#include "common/wrong_id.cuh"
 #include "robe.cuh"
 
 namespace embpress::cuda {
@@ -33,6 +34,7 @@ Tensor robe_lookup(Tensor memory, Tensor ids, Tensor row_offsets, Tensor rows, T
   device.check_here({ids, row_offsets, rows, coefficients});
   const Tensor flat = in_one_piece(ids), array = in_one_piece(memory);
   const Lookups lookups = lookups_of(flat, row_offsets, rows, kOp);
+  check_ids(device, lookups);
   Tensor out = device.empty({ids.size(0), ids.size(1), dim}, memory.scalar_type());
   if (lookups.count == 0) return out;
   by_type(memory.scalar_type(), kOp, [&](auto type) {

@@ -9,7 +9,7 @@ namespace embpress::cuda {
 namespace {
 
 Tensor cache_index(Tensor ids, int64_t slots) {
-  const int64_t* id = longs(ids, "ids");
+  const int64_t* id = list_of_longs(ids, "ids");
   const int64_t rows = ids.numel();
   STD_TORCH_CHECK(rows < slots, "cache_index: ", rows, " rows need more than ", slots, " slots");
   const uint64_t mask = mask_of(slots);
@@ -25,7 +25,8 @@ Tensor cache_find(Tensor index, Tensor ids, Tensor wanted) {
   STD_TORCH_CHECK(index.scalar_type() == ScalarType::Int && index.is_contiguous(), "index must be contiguous int32");
   Device device(wanted);
   device.check_here({index, ids});
-  const CacheIndex cache{index.const_data_ptr<int32_t>(), longs(ids, "ids"), mask_of(index.numel())};
+  const CacheIndex cache{index.const_data_ptr<int32_t>(), list_of_longs(ids, "ids"), mask_of(index.numel()),
+                         ids.numel()};
   const Tensor flat = in_one_piece(wanted);
   Tensor rows = device.empty(flat.sizes(), ScalarType::Int);
   device.launch_for(flat.numel(), cache_find_kernel, cache, longs(flat, "wanted"), flat.numel(),

@@ -32,7 +32,8 @@ static __global__ void count_ids_kernel(unsigned long long* keys, unsigned long 
   const int64_t id = ids[i];
   if (id < 0) return;
   const auto key = static_cast<unsigned long long>(id);
-  for (uint64_t at = first_slot(id, mask);;) {
+  uint64_t at = first_slot(id, mask);
+  for (uint64_t passed = 0; passed <= mask;) {  // a table without a free slot is no sound one: not counted
     const unsigned long long there = *static_cast<volatile unsigned long long*>(keys + at);
     if (there == key) {
       atomicAdd(counts + at, 1ull);
@@ -40,6 +41,7 @@ static __global__ void count_ids_kernel(unsigned long long* keys, unsigned long 
     }
     if (there != kFree) {
       at = (at + 1) & mask;
+      ++passed;
       continue;
     }
     if (atomicAdd(used, 1ull) >= max_used) {  // one slot in eight stays free, so that searches end soon

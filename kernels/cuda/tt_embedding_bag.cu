@@ -197,7 +197,8 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
   return by_dtype(a.cores, [&](auto zero) {
     std::optional<Tensor> plan;
     Tensor out = forward<decltype(zero)>(a, math, &plan);
-    return std::make_tuple(out, *plan, torch::stable::new_empty(out, {0}));
+    const ScalarType sums = out.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    return std::make_tuple(out, *plan, torch::stable::new_empty(out, {0}, sums));
   });
 }
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import register_autograd, register_fake
+from torch.library import register_fake
 
-from embpress.kernels.define import define
-from embpress.kernels.reference.compositional import COMBINE
+from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
+from embpress.kernels.define import define, room
+from embpress.kernels.errors import ArgumentError
+from embpress.kernels.reference.compositional import COMBINE, check_compositional
 
 _LOOKUP = "Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, Tensor base, Tensor sizes, int combine"
 define(f"compositional_lookup(Tensor weight, {_LOOKUP}) -> Tensor")
@@ -36,8 +38,7 @@ def compositional_lookup(
 
     Args:
         weight: `(k, width)`, the part tables of all tables.
-        ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
-            gradient of an id that is not. Hashed ones are below 2^31.
+        ids: `(N, T)` int32 or int64. Hashed ones are below 2^31.
         row_offsets: `(T,)` int64, where the rows of a table start in `weight`.
         rows: `(T,)` int64, the rows that a table stands for.
         coefficients: int64, `(T, 1, l)` for digits, `(T, 4, l)` for hashes.
@@ -46,29 +47,38 @@ def compositional_lookup(
         combine: `mult`, `add` (then `D = width`) or `concat` (`D = l width`).
 
     Returns:
-        `(N, T, D)`, differentiable in `weight` with a dense gradient, on every device in a fixed order; where no
-        gradient is wanted, no autograd is involved.
+        `(N, T, D)` of the weight's dtype, differentiable once in `weight` with a dense gradient, on every device in a
+        fixed order; where no gradient is wanted, no autograd is involved. Sums and products are made in float32 at
+        least.
+
+    Raises:
+        IdOutOfRange: an IndexError with the id and the table's number. On CUDA ids are only looked at with the
+            environment variable `EMBPRESS_CHECK=1`, which waits for the GPU; without it an id out of range is a row of
+            zeros without gradient. DtypeError, ArgumentError: types and shapes, an unknown `combine`.
+            NotDifferentiable: a second derivative.
     """
-    how = COMBINE.index(combine)
-    if torch.is_grad_enabled() and weight.requires_grad:
-        out, _ = torch.ops.embpress.compositional_lookup_train.default(
-            weight, ids, row_offsets, rows, coefficients, base, sizes, how
-        )
-        return out
-    return torch.ops.embpress.compositional_lookup.default(
-        weight, ids, row_offsets, rows, coefficients, base, sizes, how
-    )
+    if combine not in COMBINE:
+        raise ArgumentError(f"combine={combine!r} is not one of {', '.join(COMBINE)}")
+    arguments = (weight, ids, row_offsets, rows, coefficients, base, sizes, COMBINE.index(combine))
+    try:
+        if wants_gradient((weight,)):
+            return torch.ops.embpress.compositional_lookup_train.default(*arguments)[0]  # type: ignore[no-any-return]
+        return torch.ops.embpress.compositional_lookup.default(*arguments)  # type: ignore[no-any-return]
+    except Exception as error:
+        problem = error
+    return again(problem, _TRAIN, arguments, check_compositional, arguments)[0]  # type: ignore[no-any-return]
 
 
 def _out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
     parts = base.shape[1] if COMBINE[combine] == "concat" else 1
-    return weight.new_empty(*ids.shape, parts * weight.shape[1])
+    return weight.new_empty(*ids.shape, parts * weight.shape[1])  # type: ignore[no-any-return]
 
 
 @register_fake("embpress::compositional_lookup")
 def _(
     weight: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
 ) -> Tensor:
+    check_compositional(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
     return _out(weight, ids, base, combine)
 
 
@@ -76,9 +86,8 @@ def _(
 def _(
     weight: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
 ) -> tuple[Tensor, Tensor]:
-    # what the forward leaves for the backward is the implementation's business
-    index = base.new_empty(torch.library.get_ctx().new_dynamic_size())
-    return _out(weight, ids, base, combine), index
+    check_compositional(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
+    return _out(weight, ids, base, combine), base.new_empty(room(base))
 
 
 @register_fake("embpress::compositional_lookup_backward")
@@ -98,8 +107,8 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
     if grad is None:
         return (None,) * 8
     index, weight, *others = ctx.saved_tensors
-    weight_grad = torch.ops.embpress.compositional_lookup_backward.default(grad, weight, index, *others, ctx.combine)
-    return weight_grad, *(None,) * 7
+    return _gradient(grad, weight, index, *others, ctx.combine), *(None,) * 7
 
 
-register_autograd("embpress::compositional_lookup_train", _backward, setup_context=_setup)
+_gradient = backward_op("compositional_lookup_backward")
+_TRAIN = differentiable("compositional_lookup_train", _setup, _backward)

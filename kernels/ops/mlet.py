@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import register_autograd, register_fake
+from torch.library import register_fake
 
-from embpress.kernels.define import define
+from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
+from embpress.kernels.define import define, room
+from embpress.kernels.reference.mlet import check_mlet
 
 _LOOKUP = "Tensor table, Tensor projections, Tensor ids, Tensor row_offsets, Tensor rows"
 define(f"mlet_lookup({_LOOKUP}) -> Tensor")
@@ -22,30 +24,40 @@ def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, *, row_offsets:
     Args:
         table: `(Σ rows, k)`, the inner tables.
         projections: `(T, k, D)`, of the same dtype.
-        ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
-            gradient of an id that is not.
+        ids: `(N, T)` int32 or int64.
         row_offsets: `(T,)` int64, where the rows of a table start; in ascending order.
         rows: `(T,)` int64, the rows of each table.
 
     Returns:
-        `(N, T, D)`, differentiable in `table` and `projections` with dense gradients, on every device in a fixed order;
-        where no gradient is wanted, no autograd is involved.
+        `(N, T, D)` of the table's dtype, differentiable once in `table` and `projections` with dense gradients, on
+        every device in a fixed order; where no gradient is wanted, no autograd is involved. Products are summed in
+        float32 at least.
+
+    Raises:
+        IdOutOfRange: an IndexError with the id and the table's number. On CUDA ids are only looked at with the
+            environment variable `EMBPRESS_CHECK=1`, which waits for the GPU; without it an id out of range is a row of
+            zeros without gradient. DtypeError, ArgumentError: types and shapes. NotDifferentiable: a second derivative.
     """
-    if torch.is_grad_enabled() and (table.requires_grad or projections.requires_grad):
-        out, _ = torch.ops.embpress.mlet_lookup_train.default(table, projections, ids, row_offsets, rows)
-        return out
-    return torch.ops.embpress.mlet_lookup.default(table, projections, ids, row_offsets, rows)
+    arguments = (table, projections, ids, row_offsets, rows)
+    try:
+        if wants_gradient((table, projections)):
+            return torch.ops.embpress.mlet_lookup_train.default(*arguments)[0]  # type: ignore[no-any-return]
+        return torch.ops.embpress.mlet_lookup.default(*arguments)  # type: ignore[no-any-return]
+    except Exception as error:
+        problem = error
+    return again(problem, _TRAIN, arguments, check_mlet, arguments)[0]  # type: ignore[no-any-return]
 
 
 @register_fake("embpress::mlet_lookup")
 def _(table: Any, projections: Any, ids: Any, row_offsets: Any, rows: Any) -> Tensor:
+    check_mlet(table, projections, ids, row_offsets, rows)
     return table.new_empty(*ids.shape, projections.shape[2])
 
 
 @register_fake("embpress::mlet_lookup_train")
 def _(table: Any, projections: Any, ids: Any, row_offsets: Any, rows: Any) -> tuple[Tensor, Tensor]:
-    inner = table.new_empty(torch.library.get_ctx().new_dynamic_size())
-    return table.new_empty(*ids.shape, projections.shape[2]), inner
+    check_mlet(table, projections, ids, row_offsets, rows)
+    return table.new_empty(*ids.shape, projections.shape[2]), table.new_empty(room(table))
 
 
 @register_fake("embpress::mlet_lookup_backward")
@@ -66,8 +78,8 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
     if grad is None:
         return (None,) * 5
-    table_grad, projection_grad = torch.ops.embpress.mlet_lookup_backward.default(grad, *ctx.saved_tensors)
-    return table_grad, projection_grad, None, None, None
+    return *_gradient(grad, *ctx.saved_tensors), None, None, None
 
 
-register_autograd("embpress::mlet_lookup_train", _backward, setup_context=_setup)
+_gradient = backward_op("mlet_lookup_backward")
+_TRAIN = differentiable("mlet_lookup_train", _setup, _backward)

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import register_autograd, register_fake
+from torch.library import register_fake
 
+from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
 from embpress.kernels.define import define
+from embpress.kernels.reference.robe import check_robe
 
 _LOOKUP = "Tensor memory, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, int z, int dim"
 define(f"robe_lookup({_LOOKUP}) -> Tensor")
@@ -38,8 +40,7 @@ def robe_lookup(
 
     Args:
         memory: `(size,)`, `size >= z`.
-        ids: `(N, T)` int32 or int64, in range: the compressors check them. A CUDA kernel makes a row of zeros without
-            gradient of an id that is not.
+        ids: `(N, T)` int32 or int64.
         coefficients: `(3,)` int64 `R1, R2, R3`, or `(6,)` where three more hash a random sign for every element.
         row_offsets: `(T,)` int64, the rows of the tables before; `row_offsets + rows` at most P = 2038074743.
         rows: `(T,)` int64, the rows of each table.
@@ -49,22 +50,33 @@ def robe_lookup(
             a fixed order, so that equal inputs give equal bits. The CPU's order is always fixed.
 
     Returns:
-        `(N, T, D)`, differentiable in `memory`; where no gradient is wanted, no autograd is involved.
+        `(N, T, D)` of the memory's dtype, differentiable once in `memory`; where no gradient is wanted, no autograd is
+        involved. The gradient is summed in float32 at least.
+
+    Raises:
+        IdOutOfRange: an IndexError with the id and the table's number. On CUDA ids are only looked at with the
+            environment variable `EMBPRESS_CHECK=1`, which waits for the GPU; without it an id out of range is a row of
+            zeros without gradient. DtypeError, ArgumentError: types and shapes. NotDifferentiable: a second derivative.
     """
-    if torch.is_grad_enabled() and memory.requires_grad:
-        return torch.ops.embpress.robe_lookup_train.default(
-            memory, ids, row_offsets, rows, coefficients, z, dim, atomics
-        )
-    return torch.ops.embpress.robe_lookup.default(memory, ids, row_offsets, rows, coefficients, z, dim)
+    arguments = (memory, ids, row_offsets, rows, coefficients, z, dim)
+    try:
+        if wants_gradient((memory,)):
+            return torch.ops.embpress.robe_lookup_train.default(*arguments, atomics)  # type: ignore[no-any-return]
+        return torch.ops.embpress.robe_lookup.default(*arguments)  # type: ignore[no-any-return]
+    except Exception as error:
+        problem = error
+    return again(problem, _TRAIN, (*arguments, atomics), check_robe, arguments)  # type: ignore[no-any-return]
 
 
 @register_fake("embpress::robe_lookup")
 def _(memory: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, z: int, dim: int) -> Tensor:
+    check_robe(memory, ids, row_offsets, rows, coefficients, z, dim)
     return memory.new_empty(*ids.shape, dim)
 
 
 @register_fake("embpress::robe_lookup_train")
 def _(memory: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, z: int, dim: int, atomics: bool) -> Tensor:
+    check_robe(memory, ids, row_offsets, rows, coefficients, z, dim)
     return memory.new_empty(*ids.shape, dim)
 
 
@@ -80,10 +92,8 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> Any:
-    memory_grad = torch.ops.embpress.robe_lookup_backward.default(
-        grad, *ctx.saved_tensors, ctx.size, ctx.z, ctx.atomics
-    )
-    return memory_grad, *(None,) * 7
+    return _gradient(grad, *ctx.saved_tensors, ctx.size, ctx.z, ctx.atomics), *(None,) * 7
 
 
-register_autograd("embpress::robe_lookup_train", _backward, setup_context=_setup)
+_gradient = backward_op("robe_lookup_backward")
+_TRAIN = differentiable("robe_lookup_train", _setup, _backward)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
+from embpress.kernels.autograd import again
 from embpress.kernels.define import define
+from embpress.kernels.reference.row_cache import check_cache_find, check_cache_index, check_count_ids
 
 define("cache_index(Tensor ids, int slots) -> Tensor")
 define("cache_find(Tensor index, Tensor ids, Tensor wanted) -> Tensor")
@@ -24,13 +26,29 @@ def cache_index(ids: Tensor, slots: int) -> Tensor:
 
     Returns:
         `(slots,)` int32: in the slot of an id (its hash, or the next free one) its position in `ids`, else -1.
+
+    Raises:
+        DtypeError, ArgumentError: types and shapes.
     """
-    return torch.ops.embpress.cache_index.default(ids, slots)
+    try:
+        return torch.ops.embpress.cache_index.default(ids, slots)  # type: ignore[no-any-return]
+    except Exception as error:
+        problem = error
+    return again(problem, None, (), check_cache_index, (ids, slots))  # type: ignore[no-any-return]
 
 
 def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
-    """Where the cache holds `wanted`, int64 of any shape: int32 positions in `ids`, -1 where it does not."""
-    return torch.ops.embpress.cache_find.default(index, ids, wanted)
+    """Where the cache holds `wanted`, int64 of any shape: int32 positions in `ids`, -1 where it does not.
+
+    Raises:
+        DtypeError, ArgumentError: types and shapes, and on the CPU an index that was not made of these ids, as far as
+        the search meets it; elsewhere the search ends and finds nothing.
+    """
+    try:
+        return torch.ops.embpress.cache_find.default(index, ids, wanted)  # type: ignore[no-any-return]
+    except Exception as error:
+        problem = error
+    return again(problem, None, (), check_cache_find, (index, ids, wanted))  # type: ignore[no-any-return]
 
 
 def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:
@@ -41,20 +59,31 @@ def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:
         counts: `(slots,)` int64.
         used: int64, one element: slots that are taken. New ids are not counted once seven of eight are.
         ids: any shape; each occurrence counts.
+
+    Raises:
+        DtypeError, ArgumentError: types and shapes, and on the CPU a table without a free slot; elsewhere it counts no
+        new ids.
     """
-    torch.ops.embpress.count_ids.default(keys, counts, used, ids)
+    try:
+        torch.ops.embpress.count_ids.default(keys, counts, used, ids)
+        return
+    except Exception as error:
+        problem = error
+    again(problem, None, (), check_count_ids, (keys, counts, used, ids))
 
 
 @register_fake("embpress::cache_index")
 def _(ids: Any, slots: int) -> Tensor:
+    check_cache_index(ids, slots)
     return ids.new_empty(slots, dtype=torch.int32)
 
 
 @register_fake("embpress::cache_find")
 def _(index: Any, ids: Any, wanted: Any) -> Tensor:
+    check_cache_find(index, ids, wanted)
     return wanted.new_empty(wanted.shape, dtype=torch.int32)
 
 
 @register_fake("embpress::count_ids")
 def _(keys: Any, counts: Any, used: Any, ids: Any) -> None:
-    return None
+    check_count_ids(keys, counts, used, ids)

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.library import register_autograd, register_fake
+from torch.library import register_fake
 
-from embpress.kernels.define import define
-from embpress.kernels.errors import decoded
+from embpress.kernels.arguments import compute_dtype
+from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
+from embpress.kernels.define import define, room
+from embpress.kernels.errors import ArgumentError
+from embpress.kernels.reference.tt_embedding_bag import check_tt
 
 _BAGS = "int[] num_embeddings, int[] padding_idx, int num_cores, bool mean, bool include_last_offset"  # of every tt op
 define(
@@ -50,7 +53,8 @@ def tt_embedding_bag(
     Args:
         cores: `T * num_cores` tensors, table after table; core k of a table is `(p_k, R_{k-1}, q_k, R_k)`, i.e. the
             paper's `G_k` with the row digit first, so that a digit's slice is contiguous. The tables' shapes may
-            differ, their width `D = prod q_k` may not. float32 or float64; on CUDA also bfloat16, with sums in float32.
+            differ, their width `D = prod q_k` may not. float32, float64, or bfloat16 with sums in float32; on the CPU
+            also float16. The CPU widens narrow cores anew in each call.
         indices: int32 or int64. Without offsets `(B, T * L)`: the bags of table t are the columns `t L` to
             `(t + 1) L`. With offsets `(N,)`, table after table.
         offsets: int32 or int64, `(T * B + 1,)`: bag b of table t is
@@ -69,17 +73,18 @@ def tt_embedding_bag(
             `split-tf32`, three such products for nearly all of float32's bits. Sums are float32. The CPU takes `fp32`.
 
     Returns:
-        `(B, T, D)`, differentiable in the cores, the weights and the caches' values; where no gradient is wanted, no
-        autograd is involved.
+        `(B, T, D)` of the cores' dtype, differentiable once in the cores, the weights and the caches' values; where no
+        gradient is wanted, no autograd is involved.
 
     Raises:
         IdOutOfRange: an IndexError with the id and the table's number. OffsetsError: a ValueError; offsets that do not
-            start at 0, decrease or end elsewhere than the indices. ValueError: an unknown `math`. RuntimeError: shapes
-            that do not fit together. On CUDA ids and offsets are only checked with the environment variable
-            `EMBPRESS_CHECK=1`, which waits for the GPU; without it an id out of range is left out of its bag.
+            start at 0, decrease or end elsewhere than the indices. DtypeError, ArgumentError: types and shapes, an
+            unknown `math`, on the CPU a cache whose index was not made of its ids. NotDifferentiable: a second
+            derivative. On CUDA ids and offsets are only checked with the environment variable `EMBPRESS_CHECK=1`, which
+            waits for the GPU; without it an id out of range is left out of its bag.
     """
     if math not in MATH:
-        raise ValueError(f"math={math!r} is not one of {', '.join(MATH)}")
+        raise ArgumentError(f"math={math!r} is not one of {', '.join(MATH)}")
     arguments = (
         cores,
         caches,
@@ -92,17 +97,14 @@ def tt_embedding_bag(
         mean,
         include_last_offset,
     )
+    how = MATH.index(math)
     try:
-        if torch.is_grad_enabled() and (
-            cores[0].requires_grad
-            or (per_sample_weights is not None and per_sample_weights.requires_grad)
-            or any(tensor.requires_grad for tensors in (cores, caches) for tensor in tensors)
-        ):
-            out, _, _ = torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, MATH.index(math))
-            return out
-        return torch.ops.embpress.tt_embedding_bag.default(*arguments, MATH.index(math))
-    except RuntimeError as error:  # compiled ops can raise no other kind
-        raise decoded(error) from None
+        if wants_gradient(cores, caches, () if per_sample_weights is None else (per_sample_weights,)):
+            return torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, how)[0]  # type: ignore[no-any-return]
+        return torch.ops.embpress.tt_embedding_bag.default(*arguments, how)  # type: ignore[no-any-return]
+    except Exception as error:
+        problem = error
+    return again(problem, _TRAIN, (*arguments, store, how), check_tt, arguments)[0]  # type: ignore[no-any-return]
 
 
 def _out(cores: Any, indices: Any, offsets: Any, num_embeddings: Any, num_cores: int, include_last: bool) -> Tensor:
@@ -128,6 +130,7 @@ def _(
     last: bool,
     math: int = 0,
 ) -> Tensor:
+    check_tt(cores, caches, indices, offsets, weights, rows, padding, num_cores, mean, last)
     return _out(cores, indices, offsets, rows, num_cores, last)
 
 
@@ -146,14 +149,10 @@ def _(
     store: bool,
     math: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    # what the forward leaves for the backward is the implementation's business, its size too
-    context = torch.library.get_ctx()
-    plan = cores[0].new_empty(context.new_dynamic_size(), dtype=torch.int32)
-    return (
-        _out(cores, indices, offsets, rows, num_cores, last),
-        plan,
-        cores[0].new_empty(context.new_dynamic_size()),
-    )
+    check_tt(cores, caches, indices, offsets, weights, rows, padding, num_cores, mean, last)
+    plan = cores[0].new_empty(room(cores[0]), dtype=torch.int32)
+    partials = cores[0].new_empty(room(cores[0]), dtype=compute_dtype(cores[0].dtype))
+    return _out(cores, indices, offsets, rows, num_cores, last), plan, partials
 
 
 @register_fake("embpress::tt_embedding_bag_backward")
@@ -185,10 +184,11 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> Any:
     cache_grads: list[Tensor | None] = [None] * len(caches)
     if grad is None:
         return [None] * len(cores), cache_grads, None, None, None, None, no_padding, *(None,) * 5
-    core_grads, weight_grad, cache_grads[2::3] = torch.ops.embpress.tt_embedding_bag_backward.default(
+    core_grads, weight_grad, cache_grads[2::3] = _gradient(
         grad, cores, caches, indices, offsets, weights, plan, partials, *ctx.others, ctx.math
     )
     return core_grads, cache_grads, None, None, None if weights is None else weight_grad, None, no_padding, *(None,) * 5
 
 
-register_autograd("embpress::tt_embedding_bag_train", _backward, setup_context=_setup)
+_gradient = backward_op("tt_embedding_bag_backward")
+_TRAIN = differentiable("tt_embedding_bag_train", _setup, _backward)

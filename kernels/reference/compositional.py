@@ -9,10 +9,36 @@ import operator
 import torch
 from torch import Tensor
 
+from embpress.kernels.arguments import compute_dtype, floats, longs, lookups, shaped, whole
+from embpress.kernels.errors import ArgumentError
+from embpress.kernels.reference.checks import checked
 from embpress.kernels.reference.hashing import part_hash
+from embpress.kernels.reference.pooling import no_view
 
 # ways to put a row together from parts, in the numbering of the op
 COMBINE = ("concat", "add", "mult")
+
+
+def check_compositional(
+    weight: Tensor,
+    ids: Tensor,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> None:
+    """Raises for types and shapes that `ops.compositional_lookup` does not take."""
+    shaped("weight", floats("weight", weight), "k", "width")
+    tables = lookups(ids, row_offsets, rows)
+    parts = longs("base", base, tables, "parts").shape[1]
+    longs("coefficients", coefficients, tables, "1 or 4", parts)
+    longs("sizes", sizes, tables, "parts or 1")
+    if parts < 1 or coefficients.shape[1] not in (1, 4) or sizes.shape[1] not in (1, parts):
+        shapes = ", ".join(str(tuple(each.shape)) for each in (coefficients, base, sizes))
+        raise ArgumentError(f"coefficients, base and sizes must be those of one number of parts, got {shapes}")
+    whole("combine", combine, 0, len(COMBINE) - 1)
 
 
 def combine_parts(rows: Tensor, how: str) -> Tensor:
@@ -48,10 +74,17 @@ def compositional_lookup_train(
     combine: int,
 ) -> tuple[Tensor, Tensor]:
     """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
-    x = ids.long().unsqueeze(-1)
+    # what would go through in silence; all else is refused on the way
+    fits = base.dim() == 2 and base.shape[0] == ids.shape[1] == sizes.shape[0] and weight.is_floating_point()
+    if not fits:
+        check_compositional(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
+    x = checked(ids, rows).unsqueeze(-1)
     numbers = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
     index = numbers % sizes + (base + row_offsets.unsqueeze(1))
-    return combine_parts(torch.nn.functional.embedding(index, weight), COMBINE[combine]), index.flatten()
+    parts, how, wide = torch.nn.functional.embedding(index, weight), COMBINE[combine], compute_dtype(weight.dtype)
+    if wide == weight.dtype:
+        return no_view(combine_parts(parts, how)), index.flatten()
+    return combine_parts(parts.to(wide), how).to(weight.dtype), index.flatten()
 
 
 def compositional_lookup_backward(
@@ -68,14 +101,15 @@ def compositional_lookup_backward(
 ) -> Tensor:
     """Dense gradient of `compositional_lookup` in the weight."""
     width, how = weight.shape[1], COMBINE[combine]
+    grad = grad.to(compute_dtype(weight.dtype))
     index = index.view(*ids.shape, base.shape[1])
     if how == "concat":
         flow = grad.reshape(*index.shape, width)
     elif how == "add":
         flow = grad.unsqueeze(-2).expand(*index.shape, width)
     else:
-        flow = _product_backward(grad, torch.nn.functional.embedding(index, weight))
-    return torch.ops.aten.embedding_dense_backward(flow, index, weight.shape[0], -1, False)
+        flow = _product_backward(grad, torch.nn.functional.embedding(index, weight).to(grad.dtype))
+    return torch.ops.aten.embedding_dense_backward(flow, index, weight.shape[0], -1, False).to(weight.dtype)
 
 
 def _product_backward(grad: Tensor, rows: Tensor) -> Tensor:

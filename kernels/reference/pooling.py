@@ -1,11 +1,9 @@
-"""Rows into bags, and the offsets that say where bags lie."""
+"""Rows into bags."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from embpress.kernels.errors import offsets_decrease, offsets_end, offsets_start
 
 
 def pool(rows: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, mean: bool) -> Tensor:
@@ -23,7 +21,9 @@ def pool(rows: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None
     if offsets is None:
         return rows if per_sample_weights is None else rows * per_sample_weights.unsqueeze(-1)
     if rows.shape[0] == 0:
-        nothing = offsets.new_zeros(0)  # keeps the rows in the graph: their gradient is zero, not missing
+        nothing = offsets.new_zeros(0)  # keeps rows and weights in the graph: gradients are zero, not missing
+        if per_sample_weights is not None:
+            rows = rows * per_sample_weights.unsqueeze(-1)
         return rows.new_zeros(offsets.shape[0] - 1, rows.shape[1]).index_add(0, nothing, rows)
     index = torch.arange(rows.shape[0], device=rows.device)
     return torch.nn.functional.embedding_bag(
@@ -50,12 +50,6 @@ def pool_backward(
     return grad * weights.unsqueeze(-1), (grad * rows).sum(-1)
 
 
-def check_offsets(offsets: Tensor, size: int) -> None:
-    """Raises ValueError for offsets, the last one included, that do not run from 0 to `size` without decreasing."""
-    first, last = int(offsets[0]), int(offsets[-1])
-    if first != 0:
-        raise offsets_start(first)
-    if last != size:
-        raise offsets_end(size, last)
-    if bool((offsets[1:] < offsets[:-1]).any()):
-        raise offsets_decrease()
+def no_view(out: Tensor) -> Tensor:
+    """The same elements in a tensor that is no view of another: what an op returns may be changed in place."""
+    return torch.ops.aten._unsafe_view.default(out, out.shape) if out._is_view() else out

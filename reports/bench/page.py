@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from embpress.compressors.errors import installed
+from embpress.compressors.guard import counted
 from embpress.dlrm.runs.store import write_atomic
+from embpress.kernels import found
 from embpress.reports import numerals
 from embpress.reports.bench.cells import BASELINE, OURS, QUARTILES, RATIO, REPEATS, Row, Section, section
 from embpress.reports.text import bullets, code, escape, table
@@ -20,8 +21,7 @@ _FOLDER = "embpress.reports.bench.pages"
 def page_of(record: Mapping[str, Any]) -> Page:
     """The page of the record's suite: its own where the folder `pages` has one of its name, else the general one."""
     name = record["suite"]
-    folder = importlib.import_module(_FOLDER)
-    if name in {module.name for module in pkgutil.iter_modules(folder.__path__)}:
+    if name in found.names(_FOLDER):
         page: Page = importlib.import_module(f"{_FOLDER}.{name}").Page(record)
         return page
     return Page(record)
@@ -53,7 +53,7 @@ class Page:
         """What was measured on what, in one line."""
         where = self.record["environment"]
         quick = "QUICK: small sizes, few repeats, the numbers mean nothing; " if self.record["quick"] else ""
-        threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
+        threads = counted(where["threads"], "thread")
         device = f"{where['gpu']}, " if where.get("gpu") else ""
         replay = "; times by replay of CUDA graphs where not said else" if self.record["device"] != "cpu" else ""
         answering = " and ".join(sorted(set(self.record["backend"].values())))

@@ -70,10 +70,10 @@ def _most_auc(groups: list[list[Summary]], full: Summary | None) -> str:
     if len(groups) == 1:
         row = groups[0][0]
         where = f"{show('ratio', row.mean('ratio'))} ({show('serving_bytes', row.mean('serving_bytes'))})"
-        found = f"{_auc(row)}{_to_full(row)}{unknown}"
+        auc = f"{_auc(row)}{_to_full(row)}{unknown}"
         if len(groups[0]) > 1:
-            return f"Of the tables made smaller, {row.label} keeps the most test AUC at {where}: {found}"
-        return f"With tables made smaller, {row.label} at {where} reaches a test AUC of {found}"
+            return f"Of the tables made smaller, {row.label} keeps the most test AUC at {where}: {auc}"
+        return f"With tables made smaller, {row.label} at {where} reaches a test AUC of {auc}"
     parts = [
         f"at {_range(group)} {group[0].label} {'keeps the most test AUC' if len(group) > 1 else 'stands alone'} "
         f"({_auc(group[0])}{_to_full(group[0])})"
@@ -89,8 +89,8 @@ def _range(group: list[Summary]) -> str:
 
 
 def _auc(row: Summary) -> str:
-    found = row.stats["auc"]
-    return numerals.score(found.mean) + ("" if found.sd is None else f" ± {numerals.score(found.sd)}")
+    auc = row.stats["auc"]
+    return numerals.score(auc.mean) + ("" if auc.sd is None else f" ± {numerals.score(auc.sd)}")
 
 
 def _gap(difference: Difference) -> str:
@@ -170,6 +170,11 @@ def _fastest(ranked: Sequence[Summary], full: Summary | None) -> str:
     timed = [row for row in ranked if LOOKUP in row.stats and row.device == ranked[0].device]
     if not timed:
         return ""
+    if full is not None and LOOKUP in full.stats and full.device == ranked[0].device:
+        timed.append(full)
+    if any(row.threads_waited for row in timed):
+        return "threads waited for each other on a busy machine, so which method looks up fastest is unknown"
+    timed = [row for row in timed if not row.is_full]
     row = min(timed, key=lambda row: row.mean(LOOKUP) or 0)
     time = show(LOOKUP, row.mean(LOOKUP))
     if full is None or LOOKUP not in full.stats or full.device != row.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from embpress.compressors.guard import counted
 from embpress.dlrm.runs.comparable import protocol_key
 from embpress.dlrm.runs.record import DataRecord, Run
 from embpress.reports import numerals, records
@@ -50,15 +51,15 @@ def data_and_protocol(runs: Sequence[Run]) -> str:
     """Data, split, vocabulary, model and training."""
     data = runs[0].data
     about = data.about
-    vocabulary = [f"{sum(data.num_embeddings):,} rows in {len(data.num_embeddings)} tables"]
+    vocabulary = [f"{counted(sum(data.num_embeddings), 'row')} in {counted(len(data.num_embeddings), 'table')}"]
     if data.min_count is not None and data.min_count > 1:
-        vocabulary.append(f"ids seen fewer than {data.min_count} times in the rows trained on share row 0")
+        vocabulary.append(f"ids seen fewer than {counted(data.min_count, 'time')} in the rows trained on share row 0")
     pairs = [
         ("Data", f"{data.name}, {data.format}"),
         ("Fingerprint", data.fingerprint),
         ("Examples", ", ".join(f"{n:,} {part}" for part, n in data.rows.items())),
         ("Clicked", numerals.percent(data.label_mean) if data.label_mean is not None else ""),
-        ("Features", f"{len(data.features)} categorical, {len(data.dense)} numeric"),
+        ("Features", f"{len(data.features)} categorical" + (f", {len(data.dense)} numeric" if data.dense else "")),
         ("Split", _split(data)),
         ("Vocabulary", "; ".join(vocabulary)),
         ("Files", ", ".join(map(str, about.get("files") or ()))),
@@ -79,24 +80,24 @@ def environment(runs: Sequence[Run]) -> str:
     values = [(name, sorted({_value(env, name) for env in known} - {""})) for name in _ENVIRONMENT]
     packages = sorted({f"{name} {version}" for env in known for name, version in (env.get("packages") or {}).items()})
     times = sorted(run.created for run in runs if run.created)
-    pairs = [(_ENVIRONMENT[name], "; ".join(found)) for name, found in values]
+    pairs = [(_ENVIRONMENT[name], "; ".join(texts)) for name, texts in values]
     pairs += [("Packages", ", ".join(packages))]
     pairs += [(title, ", ".join(_distinct(runs, title.lower()))) for title in ("Backend", "Device")]
     pairs += [("Run", " to ".join(dict.fromkeys([times[0], times[-1]])) if times else "")]
-    mixed = any(len(found) > 1 for _, found in values)
+    mixed = any(len(texts) > 1 for _, texts in values)
     note = "\n\nNot all runs were made in one environment; compare their times with care." if mixed else ""
     return bullets(pairs) + note
 
 
 def command(runs: Sequence[Run]) -> str:
     """The command that makes these runs again."""
-    found = _distinct(runs, "command")
-    return code("\n".join(found)) if found else ""
+    commands = _distinct(runs, "command")
+    return code("\n".join(commands)) if commands else ""
 
 
 def _value(env: Mapping[str, Any], name: str) -> str:
-    found = env.get(name)
-    return "" if found is None else numerals.size(found) if name.endswith("_bytes") else str(found)
+    value = env.get(name)
+    return "" if value is None else numerals.size(value) if name.endswith("_bytes") else str(value)
 
 
 def _split(data: DataRecord) -> str:
@@ -123,9 +124,9 @@ def _columns(columns: Mapping[str, Any]) -> str:
     return "; ".join(shown)
 
 
-def _settings(found: Mapping[str, Any]) -> str:
+def _settings(settings: Mapping[str, Any]) -> str:
     """What is set, in one line; tables of numbers stay in the record."""
-    shown = {k: v for k, v in found.items() if v is not None and not isinstance(v, dict)}
+    shown = {k: v for k, v in settings.items() if v is not None and not isinstance(v, dict)}
     pairs = [(str(name).replace("_", " "), records.scalar_text(value)) for name, value in shown.items()]
     return ", ".join(value if name == "name" else f"{name} {value}" for name, value in pairs)
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from embpress.compressors.errors import InputError, installed
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.runs.store import clean, write_text
+from embpress.kernels import found
 from embpress.reports import pages as page_folder
-from embpress.reports.comparison import plots as plot_folder
 from embpress.reports.comparison import protocol as setting
 from embpress.reports.comparison import results as sections
 from embpress.reports.comparison.headline import headline
-from embpress.reports.found import members
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
 
@@ -53,7 +52,7 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> str:
         return "Left out: matplotlib, which draws them, is not installed where this report was written."
     from embpress.reports.plotting.save import save_all  # matplotlib is slow to import and the terminal needs none
 
-    plots = {f"{name}.png": plot for name, plot in members(plot_folder).items()}
+    plots = {f"{name}.png": plot for name, plot in found.modules("embpress.reports.comparison.plots").items()}
     drawn = save_all(folder, {name: partial(plot.draw, rows) for name, plot in plots.items()})
     return "\n\n".join(f"![{plots[name].TITLE}](plots/{name})\n\n{plots[name].CAPTION}" for name in drawn)
 

@@ -40,31 +40,49 @@ def main_table(rows: Sequence[Summary]) -> str:
         ]
         for row in rows
     ]
+    waited = waits(rows)
     asked = {row.asked for row in rows if row.asked}
     size = f"Asked size: {asked.pop()}. " if len(asked) == 1 else ""
     best = _best_auc(rows)
     reach = f" The data is synthetic; the best reachable test AUC on it is {best:.4f}." if best else ""
-    return (
-        f"{table(headers, body)}\n\n{size}Mean ± standard deviation over the seeds (sample, n − 1); one seed has no "
-        "spread. **Bold** differences are distinguishable from zero: the 95 % t interval over the paired seeds "
-        "excludes zero. No correction is made for many comparisons: about one in twenty excludes zero by chance."
-        f"{reach}"
+    spread = (
+        "Mean ± standard deviation over the seeds (sample, n − 1); one seed has no spread. **Bold** differences are "
+        "distinguishable from zero: the 95 % t interval over the paired seeds excludes zero. No correction is made for "
+        "many comparisons: about one in twenty excludes zero by chance."
+        if any(row.n > 1 for row in rows)
+        else "One seed was run, so there is no spread, and which differences are more than chance is unknown."
     )
+    return f"{table(headers, body)}\n\n{size}{spread}{reach}{f' {waited}.' if waited else ''}"
+
+
+def waits(rows: Sequence[Summary]) -> str:
+    """Whose times are too long, and why; empty where nothing waited."""
+    late = [row.label for row in rows if row.threads_waited]
+    if not late:
+        return ""
+    named = escape(", ".join(late))
+    return f"While these ran, threads waited for each other on a busy machine, and their times are too long: {named}"
 
 
 def meanings(rows: Sequence[Summary]) -> str:
     """What each column of the main table says, and which way is better."""
     better = {"higher": "higher is better", "lower": "lower is better", None: ""}
-    found = [METRICS[name] for name in _COLUMNS if any(name in row.stats for row in rows)]
-    lines = [(f"{m.title}, {better[m.better]}" if m.better else m.title, m.meaning) for m in found]
+    metrics = [METRICS[name] for name in _COLUMNS if any(name in row.stats for row in rows)]
+    lines = [(f"{m.title}, {better[m.better]}" if m.better else m.title, m.meaning) for m in metrics]
     lines.append(_DIFFERENCE)
     lines.append(("Seeds", "Runs that ended well; each has its own data order and initial weights."))
-    extra = (
-        "Row 0 of each table stands for ids that are missing, unseen in training or too rare for a row of their own. "
-        "Lookups are timed with the tables in the form that is served (folded), with ids drawn from a Zipf "
-        "distribution, and one call looks up all tables."
-    )
-    return f"{bullets(lines)}\n\n{extra}"
+    extra = []
+    if any(run.data.row0_share for row in rows for run in (*row.runs, *row.lost)):
+        extra.append(
+            "Row 0 of each table stands for ids that are missing, unseen in training, or too rare for a row of their "
+            "own."
+        )
+    if any(name.startswith("lookup_") for row in rows for name in row.stats):
+        extra.append(
+            "Lookups are timed with the tables in the form that is served (folded), with ids drawn from a Zipf "
+            "distribution, and one call looks up all tables."
+        )
+    return "\n\n".join(part for part in (bullets(lines), " ".join(extra)) if part)
 
 
 def table_sizes(rows: Sequence[Summary]) -> str:
@@ -83,7 +101,7 @@ def table_sizes(rows: Sequence[Summary]) -> str:
         sizes = []
         for row, tables in zip(shown, by_method):
             table_ = tables.get(feature)
-            mark = "" if row.is_full or table_ is None or table_.method != "full" else " †"
+            mark = "" if row.is_full or table_ is None or not table_.is_full else " †"
             left_full = left_full or bool(mark)
             sizes.append(show("serving_bytes", None if table_ is None else table_.serving_bytes) + mark)
         shape = features[feature].num_embeddings, features[feature].embedding_dim
@@ -94,7 +112,7 @@ def table_sizes(rows: Sequence[Summary]) -> str:
         sums = [sum(tables[f].serving_bytes for f in rest if f in tables) for tables in by_method]
         body.append([f"{len(rest)} smaller tables", f"{count:,}", numerals.MISSING, *map(numerals.size, sums)])
     whole = [sum(table.serving_bytes for table in tables.values()) for tables in by_method]
-    count = sum(found.num_embeddings for found in features.values())
+    count = sum(record.num_embeddings for record in features.values())
     body.append(["**All**", f"{count:,}", numerals.MISSING, *map(numerals.size, whole)])
     headers = ["Feature", "Rows", "Width", *(escape(row.label) for row in shown)]
     notes = ["Bytes to serve, first seed. Memory that tables share is divided among them in proportion to their size."]
@@ -129,17 +147,17 @@ def cell(row: Summary, name: str) -> str:
             return numerals.MISSING
         text = numerals.signed(difference.mean) + _spread(difference, 4)
         return f"**{text}**" if difference.distinguishable else text
-    found, metric = row.stats.get(name), METRICS[name]
-    if found is None:
+    stat, metric = row.stats.get(name), METRICS[name]
+    if stat is None:
         return numerals.MISSING
     if metric.unit in ("bytes", "×"):
-        return metric.format(found.mean)
-    decimals = numerals.decimals_of(found.mean) if metric.decimals is None else metric.decimals
-    return numerals.plain(found.mean, decimals) + _spread(found, decimals)
+        return metric.format(stat.mean)
+    decimals = numerals.decimals_of(stat.mean) if metric.decimals is None else metric.decimals
+    return numerals.plain(stat.mean, decimals) + _spread(stat, decimals)
 
 
-def _spread(found: Stat, decimals: int) -> str:
-    return "" if found.sd is None else f" ± {numerals.plain(found.sd, decimals)}"
+def _spread(stat: Stat, decimals: int) -> str:
+    return "" if stat.sd is None else f" ± {numerals.plain(stat.sd, decimals)}"
 
 
 def _best_auc(rows: Sequence[Summary]) -> float | None:

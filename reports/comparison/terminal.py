@@ -58,12 +58,12 @@ def _cells(row: Summary) -> list[str]:
     ]
 
 
-def _tight(found: Stat | None) -> str:
+def _tight(auc: Stat | None) -> str:
     """`0.7421 ±.0010`: the spread without its leading zero, as the columns are few."""
-    if found is None:
+    if auc is None:
         return numerals.MISSING
-    spread = "" if found.sd is None else " ±" + numerals.score(found.sd).removeprefix("0")
-    return numerals.score(found.mean) + spread
+    spread = "" if auc.sd is None else " ±" + numerals.score(auc.sd).removeprefix("0")
+    return numerals.score(auc.mean) + spread
 
 
 def _bare(name: str, row: Summary) -> str:
@@ -78,5 +78,10 @@ def _notes(rows: list[Summary]) -> list[str]:
         star = "; * its 95 % interval excludes zero" if known else "; one seed, so chance is not ruled out"
         notes.append(f"Δ full: test AUC minus that of the full tables, mean over the shared seeds{star}")
     if any(LOOKUP in row.stats for row in rows):
-        notes.append(f"µs: {METRICS[LOOKUP].title.lower()}, all tables at once; AUC ± standard deviation over seeds")
+        notes.append(f"µs: {METRICS[LOOKUP].title.lower()}, all tables at once")
+    if any(stat.sd is not None for row in rows if (stat := row.stats.get("auc"))):
+        notes.append("AUC ± standard deviation over the seeds")
+    if any(row.threads_waited for row in rows):
+        late = ", ".join(row.label for row in rows if row.threads_waited)
+        notes.append(f"threads waited for each other on a busy machine, and times are too long: {late}")
     return notes

@@ -7,14 +7,13 @@ there would be nothing on it (empty where there is something). A page's name is 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from embpress.compressors.errors import InputError, nearest, require
-from embpress.reports.found import member_names
+from embpress.kernels import found
 
 if TYPE_CHECKING:
     from embpress.dlrm.runs.record import Run
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def page_names() -> list[str]:
     """Names of the pages that a report may have besides itself."""
-    return [name.replace("_", "-") for name in member_names(sys.modules[__name__])]
+    return [name.replace("_", "-") for name in found.names(__name__)]
 
 
 def about(name: str) -> tuple[str, str]:

@@ -127,12 +127,12 @@ def _spread(heights: Sequence[float], step: float, low: float, high: float) -> l
             start = (before * n + (start - n * step) * count) / (n + count)
             count += n
         blocks.append((start, count))
-    places = [start + k * step for start, count in blocks for k in range(count)]
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], high - (len(places) - 1 - i) * step)
-    for i in range(len(places)):
-        places[i] = max(places[i], low + i * step)
-    return places
+    moved = [start + k * step for start, count in blocks for k in range(count)]
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], high - (len(moved) - 1 - i) * step)
+    for i in range(len(moved)):
+        moved[i] = max(moved[i], low + i * step)
+    return moved
 
 
 def _overlap(a: Bbox, b: Bbox) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,9 @@ DPI = 100
 TEXT = "#222222"
 FAINT = "#8a8a8a"
 FULL = "#222222"
-# Okabe and Ito, without the yellow that vanishes on white.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+# Okabe and Ito, without the yellow that vanishes on white, then two of Paul Tol's
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933"]
+_SALT = 500  # so that the built-in methods' names give different colours
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 _LINES = ["-", "--", ":", "-."]
 
@@ -33,18 +35,37 @@ class Look:
 
 
 def looks(rows: Sequence[Summary], width: int = 30) -> dict[str, Look]:
-    """A look for each row by its label; colour, marker and line together never repeat among 36 methods."""
+    """A look for each row by its label; colour and line together, and colour and marker, do not repeat among 32 rows.
+
+    A method has the colour that its name gives it, whatever else is drawn, unless another one of the set has it already
+    by its name: then the next that is free. Further rows of a method follow in the colours that are left.
+    """
     names = dict(zip((row.label for row in rows), short_labels([row.label for row in rows], width)))
-    found = {row.label: Look(names[row.label], FULL, "*", "-") for row in rows if row.is_full}
-    for i, row in enumerate(row for row in rows if not row.is_full):
-        found[row.label] = look(i, names[row.label])
-    return found
+    styles = {row.label: Look(names[row.label], FULL, "*", "-") for row in rows if row.is_full}
+    others = sorted((row for row in rows if not row.is_full), key=lambda row: (row.name, len(row.label), row.label))
+    first = {row.name: row.label for row in reversed(others)}  # the shortest label of each method
+    used = [0] * len(_COLOURS)
+    for row in sorted(others, key=lambda row: first[row.name] != row.label):
+        start = _colour_of(row.name)
+        colour = min(range(len(used)), key=lambda c: (used[c], (c - start) % len(used)))
+        styles[row.label] = _look(colour, used[colour], names[row.label])
+        used[colour] += 1
+    return styles
 
 
 def look(i: int, label: str) -> Look:
     """The look of the i-th thing of a plot."""
-    line = _LINES[i // len(_COLOURS) % len(_LINES)]
-    return Look(label, _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], line)
+    return _look(i % len(_COLOURS), i // len(_COLOURS), label)
+
+
+def _look(colour: int, time: int, label: str) -> Look:
+    """The look of what has a colour for the first time (0), the second, …"""
+    return Look(label, _COLOURS[colour], _MARKERS[(colour + time) % len(_MARKERS)], _LINES[time % len(_LINES)])
+
+
+def _colour_of(name: str) -> int:
+    """A method's own colour, by its name alone."""
+    return hashlib.sha256(f"{_SALT}{name}".encode()).digest()[0] % len(_COLOURS)
 
 
 def figure(height: float, width: float = 9.0) -> Figure:

@@ -25,6 +25,15 @@ def saved(tmp_path):
     return tmp_path / "plan.json"
 
 
+def test_a_saved_plan_is_not_written_over_unasked(saved):
+    before = saved.read_text()
+    done = call("plan", "--method", "hash", "--ratio", "4", "--save", saved)
+    assert (done.exit_code, saved.read_text()) == (2, before)
+    assert "is there already" in done.stderr
+    assert call("plan", "--method", "hash", "--ratio", "4", "--save", saved, "--force").exit_code == 0
+    assert "hash" in saved.read_text()
+
+
 def test_a_plan_of_one_method_gives_that_methods_numbers(saved, tmp_path):
     done = call("compare", "--methods", f"robe:z=4:ratio=8,plan:{saved}", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output

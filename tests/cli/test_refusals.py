@@ -1,6 +1,7 @@
 """Options far out of range, paths that can be none, an output that is full: one sentence, exit status 2."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,9 @@ HUGE = "9" * 5000
                          "--largest", "--split-seed", "--min-count")),
         ("--scale", "many", ["scale", "'many'", "number"]),
         ("--dense", HUGE, ["dense", "whole number"]),
+        ("--seeds", "0", ["--seeds", "between 1 and 1,000"]),
+        ("--top", "3,,4", ["top", "''", "whole number"]),
+        ("--out", "", ["--out", "empty"]),
         ("--out", "a" * 5000, ["--out", "too long"]),
         ("--out", "a" * 300, ["--out", "too long"]),
         ("--out", "a\udcff", ["--out", "UTF-8"]),
@@ -75,6 +79,35 @@ def test_a_full_output(arguments, tmp_path):
     assert done.stderr.splitlines() == [
         "Error: standard output cannot be written: No space left on device; send it elsewhere"
     ]
+
+
+def test_ctrl_c_is_one_sentence_and_the_same_command_goes_on(tmp_path):
+    run = [sys.executable, "-m", "embpress.cli.main", "compare", "--rows", "3000", "--scale", "0.001", "--methods"]
+    run += ["full,hash:k=9,qr:c=4,robe:z=4:ratio=9", "--threads", "1", "--seeds", "9", "--out", str(tmp_path)]
+    process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not list(tmp_path.glob("records/*.json")) and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown.splitlines()[-1].startswith("Interrupted: runs that ended are saved in ")
+    assert "Traceback" not in shown
+    assert not list(tmp_path.glob("records/.writing-*"))
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "words"),
+    [
+        ("click;ad;age", [], ["line 1", "no comma but ';'", "commas between its columns"]),
+        ("click\tad", [], ["no comma but '\\t'"]),
+        ('click,"ad,id"', ["--sparse", "ad,id"], ["no column 'ad'", "'ad,id' has a comma in its name"]),
+    ],
+)
+def test_separators_of_columns(header, options, words, tmp_path):
+    (tmp_path / "clicks.csv").write_text(header + "\n" + "0;1,2\n" * 9)
+    message = refused("compare", tmp_path / "clicks.csv", *options, "--out", tmp_path / "run")
+    assert all(word in message for word in words), message
 
 
 def test_a_reader_that_goes_away_is_no_mistake():

@@ -72,7 +72,6 @@ def dropped(tmp_path, monkeypatch):
         package = importlib.import_module(registry.package)
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
         monkeypatch.setattr(registry, "known", dict(registry.known))
-        monkeypatch.setattr(registry, "_imported", set(registry._imported))
     yield
     for registry, name in ((METHODS, "scaled"), (MODIFIERS, "negated")):
         sys.modules.pop(f"{registry.package}.{name}", None)

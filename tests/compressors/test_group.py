@@ -1,5 +1,10 @@
 """A group answers for all its tables as each of them does alone, and owns what they learn in."""
 
+import copy
+import gc
+import pickle
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -60,9 +65,32 @@ def test_a_table_alone_keeps_its_own_parameters(method):
     assert [name for name, _ in table.named_modules() if "alone" in name] == []
 
 
-def test_a_shallow_copy_has_a_group_of_its_own():
-    import copy
+@pytest.mark.parametrize("method", METHODS)
+def test_a_table_that_is_let_go_of_frees_its_memory_at_once(method):
+    table = create(method, 50, 8)
+    table(torch.tensor([[1], [2]])).sum().backward()
+    freed = [weakref.ref(parameter) for parameter in table.parameters()]
+    gc.disable()
+    try:
+        del table
+        assert not any(parameter() is not None for parameter in freed)
+    finally:
+        gc.enable()
 
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda table: pickle.loads(pickle.dumps(table))])
+def test_a_copy_answers_from_its_own_parameters(copied):
+    table = create("tt", 50, 8)
+    ids = torch.tensor([[1], [2]])
+    before = table(ids)
+    twin = copied(table)
+    with torch.no_grad():
+        for parameter in table.parameters():
+            parameter.zero_()
+    assert torch.equal(twin(ids), before)
+
+
+def test_a_shallow_copy_has_a_group_of_its_own():
     table = Full(10, 4)
     table(torch.tensor([[1]]))
     twin = copy.copy(table)

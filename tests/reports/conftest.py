@@ -45,6 +45,7 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Run:
     found = {
         "method": method,
         "name": name,
+        "is_full": name == "full",
         "knobs": dict(part.split("=") for part in re.split("[:,]", spec) if "=" in part),
         "seed": seed,
         "status": "ok",
@@ -56,6 +57,7 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Run:
                 "num_embeddings": rows,
                 "embedding_dim": 16,
                 "method": "full" if rows < 300 else name,
+                "is_full": rows < 300 or name == "full",
                 "serving_bytes": rows * 64 if rows < 300 else round(rows * 64 / ratio),
                 "full_bytes": rows * 64,
                 "row0_share": 0.3,

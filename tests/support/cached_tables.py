@@ -23,7 +23,7 @@ def held(table):
     return set(table.cache.ids[table.cache.ids >= 0].tolist())
 
 
-def place(table, i):
+def slot(table, i):
     return table.cache.ids.tolist().index(i)
 
 

@@ -121,7 +121,7 @@ class PlainCall:
 
 
 def plain_calls(seed: int) -> Iterator[PlainCall]:
-    """The ops of caches."""
+    """The ops on integers."""
     generator = Generator().manual_seed(seed)
     ids = torch.randperm(10**6, generator=generator)[: 1 + seed % 900] * 7919
     wanted = torch.cat([ids, ids + 1])
@@ -139,6 +139,14 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
         order = keys.argsort()  # which slot an id gets may depend on the order of threads
         return [keys[order].cpu(), counts[order].cpu(), used.cpu()]
 
+    rows = torch.tensor([10**6, 10**7])
+
+    def checked(device: str) -> list[Tensor]:
+        pairs, bounds = wanted[: len(wanted) // 2 * 2].view(-1, 2) % 10**6, torch.arange(0, len(ids) + 1, 1)
+        found = ops.check_ids(pairs.to(device), rows.to(device), row_offsets=rows.to(device))
+        return [found.cpu(), ops.check_offsets(bounds.to(device), len(ids)).cpu()]
+
+    yield PlainCall("check_ids and check_offsets", checked)
     yield PlainCall("cache_index and cache_find", indexed)
     yield PlainCall("count_ids", counted)
 

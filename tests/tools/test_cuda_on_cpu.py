@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from places import TOOLS
+from paths import TOOLS
 
 HERE = TOOLS / "cuda_on_cpu"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from places import ROOT, TOOLS
+from paths import ROOT, TOOLS
 
 CHECK = TOOLS / "gpu_check"
 

@@ -49,11 +49,11 @@ class RowCache(nn.Module):
     Ids are counted in training only, in an open-addressing hash table of 16 slots a cached row. Where it is three
     quarters full, the counts of all but its most frequent quarter are forgotten (lossy counting). After `warmup`
     training steps, and every `refresh` steps from then on, the most counted ids enter. A row that stays keeps its
-    place, its learned value and with them its optimizer state; a row that enters starts from the cores.
+    slot, its learned value and with them its optimizer state; a row that enters starts from the cores.
 
     Attributes:
         values: `(C, D)`, a parameter.
-        ids: `(C,)` int64, the row that each place holds, -1 for none.
+        ids: `(C,)` int64, the row that each slot holds, -1 for none.
         index: hash table over `ids`.
         keys, counts: ids seen in training and how often; None in a folded table.
         used: slots of `keys` that are taken.
@@ -92,6 +92,18 @@ class RowCache(nn.Module):
         self._blind = 0  # steps since `used` was looked at
         self._entered: list[Tensor] = []
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Empties the cache and forgets what has been counted."""
+        self.values.zero_()
+        self.ids, self.index = torch.full_like(self.ids, -1), torch.full_like(self.index, -1)
+        if self.keys is not None and self.counts is not None:
+            self.keys.fill_(-1)
+            self.filled.fill_(-1)
+            for count in (self.counts, self.used, self.steps):
+                count.zero_()
+        self._blind, self._entered = 0, []
+
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         # steps and filled are read at each step: on the CPU nobody waits for a device
         steps, filled = self.steps, self.filled
@@ -102,7 +114,7 @@ class RowCache(nn.Module):
     def tensors(self, weighted: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """What the op takes: index, ids, values.
 
-        Rows may change places before the backward (two forwards, then one backward): gradients of those that have left
+        Rows may change slots before the backward (two forwards, then one backward): gradients of those that have left
         are dropped. `weighted`: the backward also reads the values, for the weights' gradient, so they are copied.
         """
         values, ids = self.values, self.ids
@@ -187,26 +199,26 @@ class RowCache(nn.Module):
         entering = wanted[~self.holds(wanted)]
         free = (self.ids < 0).nonzero().flatten()
         leaving = ((self.ids >= 0) & ~torch.isin(self.ids, wanted)).nonzero().flatten()
-        places = torch.cat([free, leaving])[: len(entering)]
-        evicted = places[self.ids[places] >= 0]
+        slots = torch.cat([free, leaving])[: len(entering)]
+        evicted = slots[self.ids[slots] >= 0]
         # a graph may still wait for its backward: it keeps its ids and does not read these values (see `tensors`)
         values = self.values.data
         if write_back is not None and len(evicted):
             write_back(self.ids[evicted], values[evicted])
-        self.ids = self.ids.index_copy(0, places, entering)
+        self.ids = self.ids.index_copy(0, slots, entering)
         self.index = ops.cache_index(self.ids, self.index.shape[0])
-        values[places] = lookup(entering)
+        values[slots] = lookup(entering)
         if self.values.grad is not None:
-            self.values.grad[places] = 0
-        self._entered.append(places)
+            self.values.grad[slots] = 0
+        self._entered.append(slots)
 
     def entered(self) -> Tensor | None:
-        """Places whose row is another one since the last call, `(E,)` int64, or None."""
-        found, self._entered = self._entered, []
-        return torch.cat(found).unique() if found else None
+        """Slots whose row is another one since the last call, `(E,)` int64, or None."""
+        entered, self._entered = self._entered, []
+        return torch.cat(entered).unique() if entered else None
 
     def drop_counts(self) -> None:
-        """Leaves what serving needs, in memory of its own: rows of the trained table go on changing places."""
+        """Leaves what serving needs, in memory of its own: rows of the trained table go on changing slots."""
         self.values = nn.Parameter(self.values.detach().clone(), requires_grad=False)
         self.ids, self.index, self._entered = self.ids.clone(), self.index.clone(), []
         self.keys = self.counts = None

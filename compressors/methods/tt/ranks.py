@@ -36,23 +36,23 @@ def goal(
     Raises:
         InputError: two of them, or a tolerance that is none. BudgetError: under the bytes of rank 1.
     """
-    given = {"rank": rank, "tolerance": tolerance, "budget": budget, "ratio": ratio}
-    names = [name for name, value in given.items() if value is not None]
+    asked = {"rank": rank, "tolerance": tolerance, "budget": budget, "ratio": ratio}
+    names = [name for name, value in asked.items() if value is not None]
     if len(names) > 1:
         raise InputError(f"tt: from_dense takes one of rank, tolerance, budget and ratio, got {' and '.join(names)}")
     if tolerance is not None:
         rounding = torch.finfo(dtype).eps
-        least = max(16 * rounding, 1e-12)
-        if not least <= tolerance < 1:
+        minimum = max(16 * rounding, 1e-12)
+        if not minimum <= tolerance < 1:
             raise InputError(
-                f"tt: tolerance={tolerance} must be a relative error from {least:.1g}, what {dtype} cores hold, to 1"
+                f"tt: tolerance={tolerance} must be a relative error from {minimum:.1g}, what {dtype} cores hold, to 1"
             )
-        return {"tolerance": tolerance - least / 2}  # the rest is for the rounding of cores and lookups
+        return {"tolerance": tolerance - minimum / 2}  # the rest is for the rounding of cores and lookups
     if budget is not None or ratio is not None:
         size = as_bytes(budget) if budget is not None else int(full / as_ratio(ratio or 0))
-        least_size = smallest * dtype.itemsize + beside
-        if size < least_size:
-            raise BudgetError(f"tt cannot hold this table in {size} bytes, rank 1 takes {least_size}", least_size)
+        min_size = smallest * dtype.itemsize + beside
+        if size < min_size:
+            raise BudgetError(f"tt cannot hold this table in {size} bytes, rank 1 takes {min_size}", min_size)
         return {"parameters": (size - beside) // dtype.itemsize, "rounding": torch.finfo(dtype).eps / 2}
     return {"rank": 32 if rank is None else rank}
 
@@ -88,8 +88,8 @@ def best(error: Tensor, count: Tensor, nothing: float, limit: float | None, para
         parameters: where there is no limit; some cut has to fit.
     """
     allowed = torch.ones_like(error, dtype=torch.bool) if parameters is None else count <= parameters
-    least = float(error[allowed].min()) if limit is None else limit
-    allowed &= error <= max(least, nothing)
+    bound = float(error[allowed].min()) if limit is None else limit
+    allowed &= error <= max(bound, nothing)
     index = int(torch.where(allowed, count, count.max() + 1).argmin())
     return index // error.shape[1] + 1, index % error.shape[1] + 1
 

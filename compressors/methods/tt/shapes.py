@@ -24,10 +24,10 @@ def factor_width(dim: int, num_cores: int) -> tuple[int, ...]:
     middle core has both ranks); a factor is 1 only where the width forces it.
     """
 
-    def search(rest: int, count: int, least: int) -> list[tuple[int, ...]]:
+    def search(rest: int, count: int, minimum: int) -> list[tuple[int, ...]]:
         if count == 1:
-            return [(rest,)] if rest >= least else []
-        return [(d, *tail) for d in divisors(rest) if d >= least for tail in search(rest // d, count - 1, d)]
+            return [(rest,)] if rest >= minimum else []
+        return [(d, *tail) for d in divisors(rest) if d >= minimum for tail in search(rest // d, count - 1, d)]
 
     even = min(search(dim, num_cores, 1), key=lambda q: (q.count(1), sum(q)))
     *others, largest = even  # ascending

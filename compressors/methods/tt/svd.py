@@ -135,8 +135,8 @@ def decompose(
     """
     d, train = len(rows), _Train(table, rows, columns, device)
     u, v, total = train.bases()
-    most = core_ranks(math.prod(rows) * math.prod(columns), rows, columns)
-    u, v = u[:, : most[1] if d > 2 else 1], v[:, : most[-2]]
+    max_ranks = core_ranks(math.prod(rows) * math.prod(columns), rows, columns)
+    u, v = u[:, : max_ranks[1] if d > 2 else 1], v[:, : max_ranks[-2]]
     inner, spare, middle = 0, 0.0, None
     if rank is not None:
         ranks = core_ranks(rank, rows, columns)
@@ -150,7 +150,7 @@ def decompose(
             r1, r3 = best(error, counts(sizes, error), nothing, limit, parameters)
         elif limit is not None:  # two of the three cuts are made here
             r1, r3 = best(error, counts_of_four(sizes, error), nothing, limit * 2 / 3, None)
-            inner, spare = most[2], max(limit - float(error[r1 - 1, r3 - 1]), 0.0)
+            inner, spare = max_ranks[2], max(limit - float(error[r1 - 1, r3 - 1]), 0.0)
         elif parameters is not None:
             (r1, inner, r3), middle = _four(train, u, v, error, parameters)
     u, v = u[:, :r1], v[:, :r3]

@@ -58,6 +58,7 @@ class TTRec(Compressor):
     tags: ClassVar[Tags] = Tags(for_budget=True, from_dense=True, maintain=True)
     size_knobs: ClassVar[tuple[str, ...]] = ("rank",)
     row_parameters: ClassVar[tuple[str, ...]] = ("cache.values",)
+    training_knobs: ClassVar[tuple[str, ...]] = ("init", "store", "math", "warmup", "refresh", "evict")
     lookup_op: ClassVar[str] = "tt_embedding_bag"
     group = TTGroup
 
@@ -119,9 +120,12 @@ class TTRec(Compressor):
         self.reset_parameters(options.get("generator"))
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draws the cores by the named initialisation."""
-        if self.cores[0].device.type != "meta":
-            init_cores(list(self.cores), self.num_embeddings, self.init, generator)
+        """Draws the cores by the named initialisation and empties the cache."""
+        if self.cores[0].device.type == "meta":
+            return
+        init_cores(list(self.cores), self.num_embeddings, self.init, generator)
+        if self.cache is not None:
+            self.cache.reset()
 
     def knobs(self) -> dict[str, object]:
         """Rank, number of cores, initialisation and shapes as resolved."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import whole
 from embpress.compressors.registry import method, modifier
 from embpress.compressors.spec import MethodSpec, ModifierSpec, typed
 
@@ -22,6 +23,19 @@ class TableConfig(NamedTuple):
     num_embeddings: int
     embedding_dim: int
     name: str = ""
+
+
+def whole_sizes(configs: Sequence[TableConfig]) -> list[TableConfig]:
+    """The tables with sizes that are Python's integers, whatever kind of integer they were.
+
+    Raises:
+        InputError: a size that is no whole number, or below 1; names the table.
+    """
+    made = []
+    for t, (n, dim, name) in enumerate(configs):
+        label = name or f"table {t}"
+        made.append(TableConfig(whole(n, f"rows of {label}", 1), whole(dim, f"width of {label}", 1), name))
+    return made
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
+from embpress.compressors.guard import counted, times, whole
 from embpress.compressors.ledger import Ledger
-from embpress.compressors.methods.full import Full
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size
-from embpress.compressors.spec import MethodSpec, PlanFile, as_bytes, as_ratio
-from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
+from embpress.compressors.spec import PLAIN, MethodSpec, PlanFile, as_bytes, as_ratio
+from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan, whole_sizes
 
 
-def kept_full(tables: Sequence[TableConfig], min_rows: int = 200, largest: int | None = None) -> list[bool]:
-    """Which tables stay full: those under `min_rows` rows, and those outside the `largest` ones by size."""
-    order = sorted(range(len(tables)), key=lambda t: -tables[t].num_embeddings * tables[t].embedding_dim)
+def kept_full(
+    tables: Sequence[TableConfig], min_rows: int = 200, largest: int | None = None, full: Collection[int] = ()
+) -> list[bool]:
+    """Which tables stay full: `full` ones by number, those under `min_rows` rows, all but the `largest` of the rest."""
+    order = [t for t in range(len(tables)) if t not in full]
+    order.sort(key=lambda t: -tables[t].num_embeddings * tables[t].embedding_dim)
     chosen = set(order if largest is None else order[:largest])
     return [table.num_embeddings < min_rows or t not in chosen for t, table in enumerate(tables)]
 
@@ -30,6 +33,7 @@ def plan(
     budget: int | None = None,
     min_rows: int = 200,
     largest: int | None = None,
+    full: Collection[int] = (),
 ) -> Plan:
     """Turns a ratio or budget for the whole model into knobs for every table.
 
@@ -45,14 +49,18 @@ def plan(
         budget: serving bytes.
         min_rows: smaller tables stay full.
         largest: only so many tables, the largest, are compressed.
+        full: numbers of tables that stay full whatever their size.
 
     Raises:
-        BudgetError: not reachable; says the smallest size. InputError: a plan for other tables.
+        BudgetError: not reachable; says the smallest size. InputError: a plan for other tables, a size that is no
+            whole number.
     """
+    tables = whole_sizes(tables)
+    min_rows, largest = whole(min_rows, "min_rows"), None if largest is None else whole(largest, "largest")
     if isinstance(spec, PlanFile):
         return sized(Plan.read(spec.path).on(tables))
     ratio = None if ratio is None else as_ratio(ratio)
-    budget = None if budget is None else as_bytes(budget)
+    budget = None if budget is None else as_bytes(budget if isinstance(budget, str) else whole(budget, "a budget", 1))
     full_bytes = sum(4 * n * dim for n, dim, _ in tables)
     if spec.ratio is not None or spec.budget is not None:
         ratio, budget = spec.ratio, spec.budget
@@ -61,7 +69,7 @@ def plan(
         spec = replace(spec, ratio=None, budget=None)
     if ratio is not None and budget is not None:
         raise InputError("give a ratio or a budget, not both")
-    keep = [False] * len(tables) if spec.cls is Full else kept_full(tables, min_rows, largest)
+    keep = [False] * len(tables) if spec.tags.plain else kept_full(tables, min_rows, largest, full)
     if (ratio is None and budget is None) or not spec.sizable:
         return _plan(spec, tables, [None if k else spec.knobs for k in keep])
     if ratio is None:
@@ -74,7 +82,8 @@ def plan(
         return _narrower(spec, tables, keep, ratio, size)
     if all(keep):
         if ratio > 1:
-            why = f" (no table has {min_rows} rows: a smaller min_rows compresses smaller ones)"
+            few = f" (no table has {counted(min_rows, 'row')}: a smaller min_rows compresses smaller ones)"
+            why = few if all(n < min_rows for n, _, _ in tables) else ""
             raise _unreachable(ratio, full_bytes, full_bytes, why)
         return _plan(spec, tables, [None] * len(tables))
     small = sum(4 * n * dim for (n, dim, _), k in zip(tables, keep) if k)
@@ -99,7 +108,7 @@ def _plan(
 ) -> Plan:
     """The plan of tables with these knobs, full where they are None, all of one width where one is given."""
     dims = [width or table.embedding_dim for table in tables]
-    methods = [MethodSpec("full") if own is None else replace(spec, knobs=dict(own)) for own in knobs]
+    methods = [PLAIN if table_knobs is None else replace(spec, knobs=dict(table_knobs)) for table_knobs in knobs]
     return sized(Plan(tuple(map(TablePlan, tables, dims, methods, [0] * len(dims)))))
 
 
@@ -141,10 +150,10 @@ def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool],
     knobs = [None if k else spec.knobs for k in keep]
     if spec.modifiers:
         for width in range(max(widths), 0, -1):
-            made = _plan(spec, tables, knobs, width)
-            if sum(table.bytes for table in made.tables) <= size:
-                return made
-        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in made.tables))
+            narrow = _plan(spec, tables, knobs, width)
+            if sum(table.bytes for table in narrow.tables) <= size:
+                return narrow
+        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in narrow.tables))
     try:
         width = spec.cls.model_width(max(widths), ratio)
     except BudgetError:
@@ -175,7 +184,7 @@ def _split(
     result = {t: solved(t, share[t]) for t in smallest}
     slack = size - sum(used for _, used in result.values())
     for t in sorted(smallest, key=lambda t: -weight[t]):
-        knobs, used = solved(t, result[t][1] + slack)
+        knobs, used = solved(t, min(result[t][1] + slack, max(result[t][1], 4 * weight[t])))  # never above the full one
         if used > result[t][1]:
             slack -= used - result[t][1]
             result[t] = knobs, used
@@ -184,4 +193,6 @@ def _split(
 
 def _unreachable(ratio: float, full_bytes: int, smallest: int, why: str = "") -> BudgetError:
     shown = reachable_ratio(smallest, full_bytes)
-    return BudgetError(f"cannot reach {ratio:g}×, smallest reachable {shown:g}× ({smallest:,} bytes){why}", smallest)
+    return BudgetError(
+        f"cannot reach {times(ratio)}, smallest reachable {times(shown)} ({smallest:,} bytes){why}", smallest
+    )

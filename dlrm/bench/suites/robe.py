@@ -120,7 +120,7 @@ def _ids(context: Context, rows: int, batch: int, generator: Generator) -> list[
 def _table(rows: int, ratio: int, context: Context) -> Robe:
     """A table whose array is made on the device: some are gigabytes."""
     memory = nn.Parameter(torch.empty(robe_size(rows, DIM, Z, ratio), device=context.device).uniform_(-1, 1))
-    coefficients = draw_coefficients((3,), context.generator(), context.device)
+    coefficients = draw_coefficients((3,), context.generator())
     return Robe(rows, DIM, z=Z, memory=memory, coefficients=coefficients, device=context.device)
 
 

@@ -18,6 +18,7 @@ from embpress.dlrm.bench.step import (
     training_step,
 )
 from embpress.dlrm.bench.suite import knob
+from embpress.dlrm.training.presets import presets
 from embpress.dlrm.training.settings import Settings
 
 
@@ -26,7 +27,7 @@ class Size:
     """Which model, and how large; the matrix product is `gemm³`."""
 
     methods: str = knob("full", "Methods with their knobs, separated by commas.")
-    preset: str = knob("kaggle", "Sizes of the MLPs: default, kaggle or terabyte.")
+    preset: str = knob("kaggle", f"Sizes of the MLPs: one of {', '.join(presets())}.")
     batch_size: int = knob(2048, "Samples a step.")
     scale: float = knob(0.1, "Table sizes as a share of Criteo-Kaggle's.")
     ratio: float | None = knob(None, "Full bytes / serving bytes of all tables together.", float)

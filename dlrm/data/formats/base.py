@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from embpress.dlrm.option import Option
+
 if TYPE_CHECKING:
     from embpress.dlrm.data.raw import RawTable
-
-
-@dataclass(frozen=True)
-class Option:
-    """A keyword of `load`, and an option of the command line, that only some formats have.
-
-    Attributes:
-        name: the keyword.
-        kind: `str`, `int`, `float`, `Path`, or `list` for names separated by commas.
-        help: what it means, without the format's name.
-        command_line: whether the command line has it too.
-    """
-
-    name: str
-    kind: type
-    help: str
-    command_line: bool = True
 
 
 class Format:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from embpress.dlrm.data.formats.base import Format, Option
+from embpress.dlrm.data.formats.base import Format
+from embpress.dlrm.option import Option
 
 COLUMNS = (
     Option("label", str, "the label column (0/1 or -1/1). Guessed if left out."),

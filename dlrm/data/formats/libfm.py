@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from embpress.dlrm.data.formats.base import Format, Option
+from embpress.dlrm.data.formats.base import Format
+from embpress.dlrm.option import Option
 
 
 class LibFM(Format):

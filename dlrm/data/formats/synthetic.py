@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from embpress.dlrm.data.formats.base import Format, Option
+from embpress.dlrm.data.formats.base import Format
+from embpress.dlrm.option import Option
 
 
 class Synthetic(Format):

@@ -47,7 +47,11 @@ def choose_columns(
     for role, names in (("label", [] if label is None else [label]), ("dense", dense or []), ("sparse", sparse or [])):
         for column in names:
             if column not in columns:
-                raise InputError(f"{name} has no column {column!r}, named as {role}{nearest(column, columns)}")
+                whole = next((c for c in columns if column in c.split(",")), None)
+                hint = nearest(column, columns)
+                if whole is not None:  # only the command line gives parts of it
+                    hint = f"; {whole!r} has a comma in its name: rename it, or give embpress.dlrm.data.load a list"
+                raise InputError(f"{name} has no column {column!r}, named as {role}{hint}")
             if column in taken:
                 raise InputError(f"column {column!r} of {name} is named as {taken[column]} and as {role}; name it once")
             taken[column] = role

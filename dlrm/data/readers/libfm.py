@@ -126,15 +126,15 @@ def _by_position(lines: _Lines, index: Ints, per_line: Ints) -> tuple[list[str],
 
 def _by_map(lines: _Lines, index: Ints, per_line: Ints, path: str | Path) -> tuple[list[str], list[RawField]]:
     known, field_of = _read_map(path)
-    place = np.searchsorted(known, index)
-    place[place == len(known)] = 0
+    position = np.searchsorted(known, index)
+    position[position == len(known)] = 0
     row_of = np.repeat(np.arange(len(per_line)), per_line)
-    lost = np.flatnonzero(known[place] != index)
+    lost = np.flatnonzero(known[position] != index)
     if len(lost):
         raise InputError(
             f"{lines.where(int(row_of[lost[0]]))}: index {index[lost[0]]} has no field in {path}; add it to that file"
         )
-    field = field_of[place]
+    field = field_of[position]
     order = np.argsort(field, kind="stable")  # within a field the lines keep their order
     names, columns = [], []
     for number in np.unique(field_of):

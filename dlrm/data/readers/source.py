@@ -87,7 +87,7 @@ def _by_place(frame: pl.DataFrame, path: str | Path, names: list[str], first_pat
     for name in columns:
         if name not in known:
             raise InputError(f"{path} has a column {name!r}, but {first_path} has not; all files need the same columns")
-    return pl.DataFrame([columns[name].alias(str(place)) for place, name in enumerate(names)])
+    return pl.DataFrame([columns[name].alias(str(position)) for position, name in enumerate(names)])
 
 
 def _read_csv(path: str | Path, rows: int | None) -> pl.DataFrame:
@@ -96,6 +96,11 @@ def _read_csv(path: str | Path, rows: int | None) -> pl.DataFrame:
         data = read_text(path)
     _refuse_lone_return(path, data)
     _, names = next(_records(path, data), (1, []))
+    other = [mark for mark in (";", "\t", "|") if len(names) == 1 and mark in names[0]]
+    if other:
+        raise InputError(
+            f"{path}, line 1: the header has no comma but {other[0]!r}; save the file with commas between its columns"
+        )
     seen: set[str] = set()
     for name in names:
         if name in seen:

@@ -58,7 +58,7 @@ void take_cache(const Arguments& a, int64_t t, Table<T>& table, std::vector<Tens
   for (int i = 0; i < 3; ++i) keep.push_back(in_one_piece(a.caches[3 * t + i]));
   const Tensor &index = keep[keep.size() - 3], &ids = keep[keep.size() - 2], &values = keep[keep.size() - 1];
   table.cache = {index.const_data_ptr<int32_t>(), static_cast<uint64_t>(index.numel()) - 1,
-                 ids.const_data_ptr<int64_t>()};
+                 ids.const_data_ptr<int64_t>(), ids.numel()};
   table.cache_values = values.const_data_ptr<T>();
   table.cached = ids.numel();
 }
@@ -139,8 +139,12 @@ struct Call {
     std::vector<int64_t> wrong(tables.size(), -1);
     for_each_task(tables.size(), worth_threads && tables.size() > 1,
                   [&](int64_t t) { wrong[t] = sort_by_group(tables[t], lookups, t, plans[t]); });
-    for (size_t t = 0; t < tables.size(); ++t)
-      if (wrong[t] >= 0) refuse_id(lookups.id(t, wrong[t]), t, tables[t].num_embeddings);
+    for (size_t t = 0; t < tables.size(); ++t) {
+      if (wrong[t] < 0) continue;
+      const int64_t id = lookups.id(t, wrong[t]);
+      if (id >= 0 && id < tables[t].num_embeddings) refuse_cache(t);
+      refuse_id(id, t, tables[t].num_embeddings);
+    }
     list_groups();
   }
 

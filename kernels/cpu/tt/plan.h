@@ -64,9 +64,8 @@ struct TablePlan {
   }
 };
 
-// Sorts the lookups of a table by group, stably, into a plan of zeros; lookups of the padding row and of
-// cached rows are left out. Returns the first position
-// whose id is out of range, or -1.
+// Sorts the lookups of a table by group, stably, into a plan of zeros; lookups of the padding row and of cached rows are
+// left out. Returns the first position whose id is out of range or shows that the cache is corrupt, or -1.
 template <class T>
 int64_t sort_by_group(const Table<T>& table, const Lookups& lookups, int64_t t, TablePlan& plan) {
   const int64_t groups = table.p[table.grouped.core];
@@ -77,7 +76,11 @@ int64_t sort_by_group(const Table<T>& table, const Lookups& lookups, int64_t t, 
     group_of[j] = -1;
     if (plan.hit) plan.hit[j] = -1;
     if (id == table.padding_idx) continue;
-    if (plan.hit && (plan.hit[j] = table.cache.find(id)) >= 0) continue;
+    if (plan.hit) {
+      const int32_t hit = plan.hit[j] = table.cache.find(id);
+      if (hit == CacheIndex::kCorrupt) return j;
+      if (hit >= 0) continue;
+    }
     group_of[j] = static_cast<int32_t>(table.grouped_digit(id));
     ++plan.start[group_of[j] + 1];
   }

@@ -14,13 +14,17 @@ struct CacheIndex {
   const int32_t* index;
   const int64_t* ids;
   uint64_t mask;
+  int64_t rows;
 
-  // the cached row's number, or -1
+  // The cached row's number, or -1. Whatever the index holds, the search ends and reads nothing else.
   __device__ int32_t find(int64_t id) const {
-    for (uint64_t at = first_slot(id, mask);; at = (at + 1) & mask) {
+    uint64_t at = first_slot(id, mask);
+    for (uint64_t probes = 0; probes <= mask; ++probes, at = (at + 1) & mask) {
       const int32_t row = index[at];
-      if (row < 0 || ids[row] == id) return row;
+      if (row < 0 || row >= rows) return -1;
+      if (ids[row] == id) return row;
     }
+    return -1;
   }
 };
 

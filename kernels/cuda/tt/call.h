@@ -234,7 +234,7 @@ class TTCall {
       if (has_cache(arguments, static_cast<int64_t>(t), dim)) {
         const Tensor index = keep(arguments.caches[3 * t]), ids = keep(arguments.caches[3 * t + 1]);
         table.cache = {index.const_data_ptr<int32_t>(), ids.const_data_ptr<int64_t>(),
-                       static_cast<uint64_t>(index.numel()) - 1};
+                       static_cast<uint64_t>(index.numel()) - 1, ids.numel()};
         table.cache_values = keep(arguments.caches[3 * t + 2]).const_data_ptr();
         table.cached = static_cast<int32_t>(ids.numel());
         cached += ids.numel();

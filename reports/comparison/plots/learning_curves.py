@@ -23,8 +23,8 @@ _PANELS = (("valid_auc", "Validation AUC"), ("train_loss", "Training loss"))
 def draw(rows: Sequence[Summary]) -> Figure | None:
     """Validation AUC and training loss by epoch, mean over the seeds with a band; None without curves."""
     styles = looks(rows, width=22)
-    curves = {name: {row.label: found for row in rows if (found := _curve(row, name))} for name, _ in _PANELS}
-    shown = [row for row in rows if any(row.label in found for found in curves.values())][:_MAX_LINES]
+    curves = {name: {row.label: curve for row in rows if (curve := _curve(row, name))} for name, _ in _PANELS}
+    shown = [row for row in rows if any(row.label in by_label for by_label in curves.values())][:_MAX_LINES]
     panels = [(name, title) for name, title in _PANELS if any(row.label in curves[name] for row in shown)]
     if not panels:
         return None
@@ -62,12 +62,12 @@ def _curve(row: Summary, name: str) -> list[tuple[float, float, float]]:
     if not runs:
         return []
     steps = sorted(set(runs[0]).intersection(*runs[1:])) or sorted(runs[0])
-    found = []
+    points = []
     for step in steps:
         values = [run[step][1] for run in runs if step in run]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        found.append((runs[0][step][0], statistics.fmean(values), spread))
-    return found
+        points.append((runs[0][step][0], statistics.fmean(values), spread))
+    return points
 
 
 def _cut_start(axes: Axes, curves: Sequence[Sequence[tuple[float, float, float]]]) -> str:

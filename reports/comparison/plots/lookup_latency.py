@@ -16,6 +16,8 @@ from embpress.reports.summary import Summary
 TITLE = "Lookup latency"
 CAPTION = "Time of one call that looks up all tables, by the rows in the batch."
 
+_MAX_TICKS = 4
+
 
 def draw(rows: Sequence[Summary]) -> Figure | None:
     """One group of bars a batch size: p50 as bar, p99 as whisker, log scale; None without times.
@@ -54,10 +56,11 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     for tick in grid[0].get_yticklabels():
         tick.set_parse_math(False)
     grid[0].set_ylim(len(shown) - 0.4, -0.6)
+    busy = "\nThreads waited for each other on a busy machine: these times are too long"
     where = sorted({row.device for row in shown if row.device})
     fig.supxlabel(
         f"Time of one lookup call for all tables{' on ' + ', '.join(where) if where else ''} (log scale); "
-        "bar and number: p50 in µs, whisker: p99",
+        f"bar and number: p50 in µs, whisker: p99{busy if any(row.threads_waited for row in shown) else ''}",
         fontsize=10,
     )
     fig.suptitle(TITLE, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
@@ -71,15 +74,16 @@ def _p(row: Summary, percent: int, batch: int) -> float | None:
 
 def _ends(times: Sequence[float]) -> tuple[float, float]:
     """From well below the fastest, so that its bar is not a stub, to the slowest with room for its number."""
-    start = min(times) / 3
-    return start, start * (max(times) / start) ** 1.32
+    start, longest = min(times) / 3, len(f"{max(times):,.0f}")
+    return start, start * (max(times) / start) ** (1.2 + 0.04 * max(longest, 3))
 
 
 def _ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     per_decade = (1,) if math.log10(high / low) > 1.6 else (1, 3)
-    return [t for k in decades for m in per_decade if low <= (t := m * 10.0**k) <= high]
+    ticks = [t for k in decades for m in per_decade if low <= (t := m * 10.0**k) <= high]
+    return ticks[:: -(-len(ticks) // _MAX_TICKS)]
 
 
 def _time(value: float) -> str:
-    return f"{value:g} µs" if value < 1000 else f"{value / 1000:g} ms" if value < 1e6 else f"{value / 1e6:g} s"
+    return f"{value:g} µs" if value < 1000 else f"{value / 1000:g} ms" if value < 1e6 else f"{value / 1e6:,.10g} s"

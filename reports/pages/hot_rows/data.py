@@ -43,7 +43,7 @@ class HotRows:
     tables: Sequence[HotTable]
     all: HotTable
 
-    def places(self) -> list[int]:
+    def distinct_fractions(self) -> list[int]:
         """The fractions that differ: in small tables several of them are the same few rows."""
         return [i for i, k in enumerate(self.all.k) if k not in list(self.all.k)[:i]]
 
@@ -84,21 +84,21 @@ def cache_points(runs: Iterable[Run]) -> list[CachePoint]:
     return points
 
 
-def _table(found: Mapping[str, Any], name: str) -> HotTable:
+def _table(counts: Mapping[str, Any], name: str) -> HotTable:
     def stability(suffix: str) -> list[Stability]:
-        pairs = zip(found.get(f"in_last{suffix}", []), found.get(f"kept{suffix}", []), found["k"])
+        pairs = zip(counts.get(f"in_last{suffix}", []), counts.get(f"kept{suffix}", []), counts["k"])
         return [Stability([x / k for x in in_last], [x / k for x in kept]) for in_last, kept, k in pairs]
 
-    lookups = int(found["test_lookups"])
+    lookups = int(counts["test_lookups"])
     return HotTable(
         name=name,
-        num_embeddings=int(found["num_embeddings"]),
-        k=found["k"],
+        num_embeddings=int(counts["num_embeddings"]),
+        k=counts["k"],
         by_fraction=stability(""),
         unshuffled=stability("_unshuffled"),
-        answered=[hit / lookups for hit in found["hits"]] if lookups else [],
+        answered=[hit / lookups for hit in counts["hits"]] if lookups else [],
         lookups=lookups,
-        row0=int(found["row0_lookups"]) / lookups if lookups else 0.0,
+        row0=int(counts["row0_lookups"]) / lookups if lookups else 0.0,
     )
 
 

@@ -57,12 +57,12 @@ def _intro(hot: HotRows) -> str:
 
 
 def _stability(hot: HotRows) -> list[str]:
-    marks = [(point, place) for point in _POINTS if (place := _nearest(hot.progress, point)) is not None]
+    marks = [(point, index) for point in _POINTS if (index := _nearest(hot.progress, point)) is not None]
     body = []
-    for i in hot.places():
+    for i in hot.distinct_fractions():
         for how, found in (("shuffled", hot.all.by_fraction), ("in the data's order", hot.all.unshuffled)):
             if found:
-                shares = [numerals.percent(found[i].in_last[place]) for _, place in marks]
+                shares = [numerals.percent(found[i].in_last[index]) for _, index in marks]
                 change = numerals.percent(1 - found[i].kept[-1])
                 body.append([f"{fraction_text(hot.fractions[i])}, {how}", f"{hot.all.k[i]:,}", *shares, change])
     heads = [f"After {fraction_text(point)}" for point, _ in marks]
@@ -83,10 +83,10 @@ def _stability(hot: HotRows) -> list[str]:
 
 
 def _cache(hot: HotRows, measured: bool) -> list[str]:
-    places = [place for size in _SIZES if (place := _nearest(hot.cache_fractions, size)) is not None]
-    body = [_answers(one, escape(one.name), places) for one in hot.tables]
-    body.append(_answers(hot.all, f"**All {hot.num_tables}**", places))
-    heads = [fraction_text(hot.cache_fractions[place]) for place in places]
+    indices = [index for size in _SIZES if (index := _nearest(hot.cache_fractions, size)) is not None]
+    body = [_answers(one, escape(one.name), indices) for one in hot.tables]
+    body.append(_answers(hot.all, f"**All {hot.num_tables}**", indices))
+    heads = [fraction_text(hot.cache_fractions[index]) for index in indices]
     mark = _nearest(hot.cache_fractions, PAPER_CACHE)
     sentence = ""
     if mark is not None and hot.all.answered:
@@ -110,8 +110,8 @@ def _cache(hot: HotRows, measured: bool) -> list[str]:
     ]
 
 
-def _answers(one: HotTable, name: str, places: Sequence[int]) -> list[str]:
-    shares = [numerals.percent(one.answered[place]) if one.answered else numerals.MISSING for place in places]
+def _answers(one: HotTable, name: str, indices: Sequence[int]) -> list[str]:
+    shares = [numerals.percent(one.answered[index]) if one.answered else numerals.MISSING for index in indices]
     row0 = numerals.percent(one.row0) if one.lookups else numerals.MISSING
     return [name, f"{one.num_embeddings:,}", f"{one.lookups:,}", row0, *shares]
 

@@ -24,35 +24,35 @@ def fraction_text(fraction: float) -> str:
 
 def stability(hot: HotRows) -> Figure | None:
     """Share of the hot rows that stay hot, above; how many change from point to point, below. One column a fraction."""
-    places = hot.places()
-    if not places:
+    fractions = hot.distinct_fractions()
+    if not fractions:
         return None
     fig = figure(6.2)
-    grid = fig.subplots(2, len(places), sharex=True, sharey="row", squeeze=False)
+    grid = fig.subplots(2, len(fractions), sharex=True, sharey="row", squeeze=False)
     names = short_labels([table.name for table in hot.tables], _WIDTH)
     lines = [(look(i, name), table.by_fraction, 1.1) for i, (name, table) in enumerate(zip(names, hot.tables))]
     every = look(0, f"all {hot.num_tables} tables")
     progress = [100 * x for x in hot.progress]
     lowest = 99.0
-    for column, place in zip(grid.T, places):
+    for column, f in zip(grid.T, fractions):
         drawn: list[tuple[str, str, Any, float, Stability]] = [
-            (one.label, one.colour, "-", width, found[place]) for one, found, width in lines
+            (one.label, one.colour, "-", width, one_by_fraction[f]) for one, one_by_fraction, width in lines
         ]
-        drawn.append((every.label, FULL, "-", 2.2, hot.all.by_fraction[place]))
+        drawn.append((every.label, FULL, "-", 2.2, hot.all.by_fraction[f]))
         if hot.all.unshuffled:
-            drawn.append((f"{every.label}, in the data's order", FULL, (0, (3, 2)), 1.6, hot.all.unshuffled[place]))
-        for label, colour, style, width, found in drawn:
+            drawn.append((f"{every.label}, in the data's order", FULL, (0, (3, 2)), 1.6, hot.all.unshuffled[f]))
+        for label, colour, style, width, stable in drawn:
             draw = {"color": colour, "linestyle": style, "linewidth": width, "label": label}
-            column[0].plot(progress, [100 * x for x in found.in_last], **draw)
-            column[1].plot(progress[1:], [100 * (1 - x) for x in found.kept], **draw)
-        ks = [table.k[place] for table in hot.tables]
+            column[0].plot(progress, [100 * x for x in stable.in_last], **draw)
+            column[1].plot(progress[1:], [100 * (1 - x) for x in stable.kept], **draw)
+        ks = [table.k[f] for table in hot.tables]
         span = f"{min(ks):,}" if min(ks) == max(ks) else f"{min(ks):,}–{max(ks):,}"
         rows = "rows" if max(ks) > 1 else "row"
-        tidy(column[0], "", f"Top {fraction_text(hot.fractions[place])}: {span} {rows} a table")
+        tidy(column[0], "", f"Top {fraction_text(hot.fractions[f])}: {span} {rows} a table")
         tidy(column[1], "")
         column[1].set_xlabel("Epoch done (%)", fontsize=10)
         column[1].set_xlim(0, 100)
-        lowest = min([lowest, *(100 * x for *_, found in drawn for x in found.in_last)])
+        lowest = min([lowest, *(100 * x for *_, stable in drawn for x in stable.in_last)])
         # from nothing to a few per cent linear, so that no change at all can be seen
         column[1].set_yscale("symlog", linthresh=1)
         column[1].set_ylim(0, 100)
@@ -108,8 +108,8 @@ def hit_rates(hot: HotRows, points: Sequence[CachePoint]) -> Figure | None:
     fig.subplots_adjust(right=0.77)
     fig.canvas.draw()
     label_ends(axes, ends)
-    places = [(min(max(point.fraction, xs[0]), xs[-1]), 100 * point.hit_rate) for point in points]
-    for x, y in places:
+    measured_at = [(min(max(point.fraction, xs[0]), xs[-1]), 100 * point.hit_rate) for point in points]
+    for x, y in measured_at:
         axes.plot([x], [y], "o", color=FULL, markersize=7, zorder=5)
-    label_points(axes, places, short_labels([point.label for point in points], 30))
+    label_points(axes, measured_at, short_labels([point.label for point in points], 30))
     return fig

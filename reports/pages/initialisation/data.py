@@ -17,6 +17,7 @@ from embpress.compressors.methods.tt.init import init_cores
 from embpress.dlrm.runs.record import Run
 
 Floats = NDArray[np.float64]
+METHOD = "tt"  # of whose tables the page is
 CORES = 3  # of the paper's figure
 DRAWS = 8  # tables: the entries of one share few core elements, so its own variance is a draw, too
 ENTRIES = 1 << 17  # of each table
@@ -58,15 +59,15 @@ def shape_of(runs: Iterable[Run]) -> Shape | None:
     tables = [table for run in runs for table in run.tables]
     if not tables:
         return None
-    table = max(tables, key=lambda table: (table.method == "tt", table.num_embeddings, table.embedding_dim))
-    trained = table.method == "tt"
+    table = max(tables, key=lambda table: (table.method == METHOD, table.num_embeddings, table.embedding_dim))
+    trained = table.method == METHOD
     shape = ("rank", "num_cores", "row_factors", "column_factors")
     knobs = {key: _knob(value) for key, value in table.knobs.items() if trained and key in shape}
     n, dim = table.num_embeddings, table.embedding_dim
-    made = create("tt", n, dim, device="meta", **knobs)
-    rank = made.knobs()["rank"]
+    built = create(METHOD, n, dim, device="meta", **knobs)
+    rank = built.knobs()["rank"]
     text = "×".join(map(str, rank)) if isinstance(rank, tuple) else str(rank)
-    terms = math.prod(core.shape[3] for core in made.parameters())
+    terms = math.prod(core.shape[3] for core in built.parameters())
     return Shape(table.feature, n, dim, trained, text, terms, knobs)
 
 
@@ -98,16 +99,16 @@ def products(name: str, num_embeddings: int, count: int, seed: int = 0) -> Float
 def entries(shape: Shape, name: str, draws: int = DRAWS, count: int = ENTRIES) -> Floats:
     """`(draws, about count)` entries of freshly drawn tables: whole rows, chosen at random with replacement."""
     rows = max(1, count // shape.embedding_dim)
-    found = []
+    values = []
     for seed in range(draws):
         generator = Generator().manual_seed(seed)
-        table = create("tt", shape.num_embeddings, shape.embedding_dim, generator=generator, **shape.knobs)
+        table = create(METHOD, shape.num_embeddings, shape.embedding_dim, generator=generator, **shape.knobs)
         cores = [core.data for core in table.parameters()]
         _fill(cores, shape.num_embeddings, shape.embedding_dim, name, generator)
         with torch.no_grad():
             ids = torch.randint(shape.num_embeddings, (rows,), generator=generator)
-            found.append(table.lookup(ids).double().flatten().numpy())
-    return np.stack(found)
+            values.append(table.lookup(ids).double().flatten().numpy())
+    return np.stack(values)
 
 
 def density(values: Floats, edges: Floats) -> Floats:

@@ -71,14 +71,14 @@ def make(plots: Path, runs: Sequence[Run]) -> str:
         {
             "initial_densities.png": lambda: matched_densities(
                 [
-                    (title, {name: found[name] * math.sqrt(n) for name in _MATCHED})
-                    for title, found in zip(titles, (one, all_ranks))
+                    (title, {name: draws[name] * math.sqrt(n) for name in _MATCHED})
+                    for title, draws in zip(titles, (one, all_ranks))
                 ]
             ),
             "initial_scales.png": lambda: published_scales(
                 [
-                    (title, {_NAMES[name]: found[name] / shape.unit for name in published}, full)
-                    for title, found in zip(titles, (one, all_ranks))
+                    (title, {_NAMES[name]: draws[name] / shape.unit for name in published}, full)
+                    for title, draws in zip(titles, (one, all_ranks))
                 ]
             ),
         },

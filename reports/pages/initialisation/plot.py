@@ -27,12 +27,12 @@ def matched_densities(panels: Sequence[tuple[str, Mapping[str, Floats]]]) -> Fig
     fig = figure(4.6)
     grid = fig.subplots(1, len(panels), squeeze=False)[0]
     edges = np.linspace(-_REACH, _REACH, _BINS + 1)
-    for axes, (title, found) in zip(grid, panels):
+    for axes, (title, draws) in zip(grid, panels):
         axes.plot([-_REACH, -1, -1, 1, 1, _REACH], [0, 0, 0.5, 0.5, 0, 0], color=FULL, lw=1.6, label="full: uniform")
         middle = (edges[1:] + edges[:-1]) / 2
         normal = np.exp(-1.5 * middle**2) * math.sqrt(1.5 / math.pi)  # variance 1/3
         axes.plot(middle, normal, color=FAINT, lw=4, alpha=0.55, label="N(0, 1/(3n))")
-        curves = {name: density(values, edges) for name, values in found.items()}
+        curves = {name: density(values, edges) for name, values in draws.items()}
         for i, (name, curve) in enumerate(curves.items()):
             axes.plot(middle, curve, color=look(i, name).colour, lw=1.5, label=name)
         axes.set_xlim(-_REACH, _REACH)
@@ -56,8 +56,8 @@ def published_scales(panels: Sequence[tuple[str, Mapping[str, Floats], Floats]])
     fig = figure(2.5 * len(panels) + 0.6)
     grid = fig.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     logs = [
-        [("full: uniform", _log(full)), *((name, _log(values)) for name, values in found.items())]
-        for _, found, full in panels
+        [("full: uniform", _log(full)), *((name, _log(values)) for name, values in draws.items())]
+        for _, draws, full in panels
     ]
     everything = [values for panel in logs for _, values in panel]
     low = math.floor(min(np.quantile(values, 0.01) for values in everything))

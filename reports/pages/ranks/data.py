@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import counted
 from embpress.compressors.spec import MethodSpec, parse
 from embpress.dlrm.runs.comparable import most_shared
 from embpress.dlrm.runs.record import Asked, Run
@@ -82,17 +83,17 @@ class RankLines:
 def rank_lines(runs: Iterable[Run]) -> RankLines:
     """Gathers the tensor-train runs with one rank; lines without a cache first, each kind by name."""
     kept: list[Run] = []
-    given: dict[str, tuple[int, MethodSpec]] = {}
+    specs: dict[str, tuple[int, MethodSpec]] = {}
     left: dict[str, list[str]] = {}
     for run in runs:
-        found: tuple[int, MethodSpec] | str | None = None if run.is_full else _settings(run)
-        if isinstance(found, str):
-            left.setdefault(found, []).append(_name(run))
-        elif found is None:
+        settings: tuple[int, MethodSpec] | str | None = None if run.is_full else _settings(run)
+        if isinstance(settings, str):
+            left.setdefault(settings, []).append(_name(run))
+        elif settings is None:
             kept.append(run)
         else:
-            name = str(found[1])
-            given[name] = found
+            name = str(settings[1])
+            specs[name] = settings
             # however a user wrote it: what is the same table is one row, and its seeds belong together
             kept.append(replace(run, method=name, asked=Asked()))
     rows = _one_protocol(summary(kept), left)
@@ -103,18 +104,18 @@ def rank_lines(runs: Iterable[Run]) -> RankLines:
         if "auc" not in row.stats:
             left.setdefault(row.status if row.lost else "no AUC", []).append(row.label)
             continue
-        rank, spec = given[row.method]
-        place = (str(spec.knobs["init"]), _cache(spec), _others(spec), row.backend, row.device)
-        points.setdefault(place, []).append(Point(rank, row))
-    several = len({place[3:] for place in points}) > 1
+        rank, spec = specs[row.method]
+        key = (str(spec.knobs["init"]), _cache(spec), _others(spec), row.backend, row.device)
+        points.setdefault(key, []).append(Point(rank, row))
+    several = len({key[3:] for key in points}) > 1
     lines = [
         Line(
             init=init,
             cache=cache,
             others=" ".join([*([others] if others else []), *([f"[{backend} {device}]"] if several else [])]),
-            points=sorted(found, key=lambda point: point.rank),
+            points=sorted(line_points, key=lambda point: point.rank),
         )
-        for (init, cache, others, backend, device), found in points.items()
+        for (init, cache, others, backend, device), line_points in points.items()
     ]
     default = _defaults().get("init")
     lines.sort(key=lambda line: (line.others, bool(line.cache), line.init != default, line.init, _natural(line.cache)))
@@ -124,8 +125,8 @@ def rank_lines(runs: Iterable[Run]) -> RankLines:
 
 def without_cache(line: Line, lines: Sequence[Line]) -> Line | None:
     """The same line without its cache, where it was run."""
-    found = (other for other in lines if not other.cache and (other.init, other.others) == (line.init, line.others))
-    return next(found, None)
+    bare = (other for other in lines if not other.cache and (other.init, other.others) == (line.init, line.others))
+    return next(bare, None)
 
 
 def against_size(point: Point, line: Line) -> Difference | None:
@@ -189,7 +190,7 @@ def _default(name: str) -> Any:
 
 def _cache(spec: MethodSpec) -> str:
     rows, share = (spec.knobs.get(name) for name in _CACHE)
-    size = f"{rows:,} row{'s' if rows > 1 else ''}" if rows else f"{100 * share:.6g} %" if share else ""
+    size = counted(rows, "row") if rows else f"{100 * share:.6g} %" if share else ""
     if not size:
         return ""
     times: dict[str, object] = {name: spec.knobs[name] for name in ("warmup", "refresh") if name in spec.knobs}
@@ -198,8 +199,8 @@ def _cache(spec: MethodSpec) -> str:
 
 def _others(spec: MethodSpec) -> str:
     named = ("rank", "init", *_OF_CACHE)
-    found = {name: value for name, value in spec.knobs.items() if name not in named}
-    plain = {name: "x".join(map(str, value)) if isinstance(value, tuple) else value for name, value in found.items()}
+    knobs = {name: value for name, value in spec.knobs.items() if name not in named}
+    plain = {name: "x".join(map(str, value)) if isinstance(value, tuple) else value for name, value in knobs.items()}
     return records.knobs_text(plain)
 
 
@@ -226,6 +227,6 @@ def _name(run: Run) -> str:
 
 
 def _several(names: Sequence[str], limit: int = 3) -> str:
-    found = list(dict.fromkeys(names))
-    more = [f"{len(found) - limit} more"] if len(found) > limit + 1 else []
-    return ", ".join([*(found[:limit] if more else found), *more])
+    distinct = list(dict.fromkeys(names))
+    more = [f"{len(distinct) - limit} more"] if len(distinct) > limit + 1 else []
+    return ", ".join([*(distinct[:limit] if more else distinct), *more])

@@ -33,17 +33,17 @@ _INTERVAL = (
 
 def lacks(runs: Sequence[Run]) -> str:
     """Why there is nothing to show, empty where there is."""
-    found = rank_lines(runs)
-    return "" if found.lines else NOTHING + _left_out(found, plain=True)
+    ranks = rank_lines(runs)
+    return "" if ranks.lines else NOTHING + _left_out(ranks, plain=True)
 
 
 def make(plots: Path, runs: Sequence[Run]) -> str:
     """Draws the plot into the folder and gives the page's markdown."""
-    found = rank_lines(runs)
-    save_all(plots, {_PLOT: lambda: auc_over_rank(found)})
+    ranks = rank_lines(runs)
+    save_all(plots, {_PLOT: lambda: auc_over_rank(ranks)})
     parts = [f"# {TITLE}"]
-    if not found.lines:
-        parts.append(f"{NOTHING}{_left_out(found)}.")
+    if not ranks.lines:
+        parts.append(f"{NOTHING}{_left_out(ranks)}.")
         return "\n\n".join(parts) + "\n"
     parts += [
         "The rank of its cores sets how large a table in tensor-train form (TT-Rec) is, and how much it can "
@@ -51,41 +51,43 @@ def make(plots: Path, runs: Sequence[Run]) -> str:
         "uncompressed frequent rows that was run.",
         "## What the runs say",
         "\n".join(
-            f"- **{name}.** {escape(tell(found.lines))}"
+            f"- **{name}.** {escape(tell(ranks.lines))}"
             for name, tell in (("Rank", _rise), ("Cache", _caches), ("Initialisation", _inits))
         ),
         _INTERVAL,
         f"## Plot\n\n![Test AUC against rank and size](plots/{_PLOT})",
         "Higher is better; in the right plot, so is further left. "
-        + ("The dashed line and its band are full tables. " if found.full else "Full tables were not run. ")
+        + ("The dashed line and its band are full tables. " if ranks.full else "Full tables were not run. ")
         + "Marks that would cover one another are drawn side by side.",
         "## Table",
-        _table(found),
+        _table(ranks),
         "Mean ± standard deviation over the seeds; one seed has no spread. **Bold** differences to full tables are "
-        "beyond the spread of the seeds.",
+        "beyond the spread of the seeds."
+        if any(point.row.n > 1 for line in ranks.lines for point in line.points)
+        else "One seed was run, so there is no spread.",
     ]
-    if found.left_out:
-        parts.append(f"Not on this page: {escape('; '.join(found.left_out))}.")
+    if ranks.left_out:
+        parts.append(f"Not on this page: {escape('; '.join(ranks.left_out))}.")
     return "\n\n".join(parts) + "\n"
 
 
-def _left_out(found: RankLines, plain: bool = False) -> str:
-    text = "; ".join(found.left_out)
+def _left_out(ranks: RankLines, plain: bool = False) -> str:
+    text = "; ".join(ranks.left_out)
     return f". Left out: {text if plain else escape(text)}" if text else ""
 
 
-def _table(found: RankLines) -> str:
-    rows = [point.row for line in found.lines for point in line.points] + ([found.full] if found.full else [])
+def _table(ranks: RankLines) -> str:
+    rows = [point.row for line in ranks.lines for point in line.points] + ([ranks.full] if ranks.full else [])
     shown = [name for name in _METRICS if any(name in row.stats for row in rows)]
     if any(row.auc_to_full is not None for row in rows):
         shown.insert(shown.index("auc") + 1, "auc_to_full")
-    others = any(line.others for line in found.lines)
+    others = any(line.others for line in ranks.lines)
     headers = ["Rank", "Initialisation", "Cache", *(["Also"] if others else []), *map(title, shown), "Seeds"]
     body = []
-    if found.full:
+    if ranks.full:
         blank = [numerals.MISSING] * (2 + others)
-        body.append(["full tables", *blank, *_cells(found.full, shown)])
-    for line in found.lines:
+        body.append(["full tables", *blank, *_cells(ranks.full, shown)])
+    for line in ranks.lines:
         named = [escape(line.init), escape(line.cache) or numerals.MISSING]
         named += [escape(line.others) or numerals.MISSING] if others else []
         body += [[str(point.rank), *named, *_cells(point.row, shown)] for point in line.points]
@@ -166,12 +168,12 @@ def _range(gaps: Sequence[tuple[int, Difference | None]]) -> str:
     text = f"AUC changes by {numerals.signed(low)} to {numerals.signed(high)} (ranks {ranks}), "
     if all(gap.distinguishable is None for _, gap in known):
         return text + "on one seed, so chance is not ruled out"
-    found = []
+    verdicts = []
     for sign, word in ((1, "a gain"), (-1, "a loss")):
-        places = [str(rank) for rank, gap in known if _verdict(gap) == sign]
-        if places:
-            found.append(f"{word} beyond the spread of the seeds at {_at(places)}")
-    return text + (" and ".join(found) or "nowhere beyond the spread of the seeds")
+        sure_at = [str(rank) for rank, gap in known if _verdict(gap) == sign]
+        if sure_at:
+            verdicts.append(f"{word} beyond the spread of the seeds at {_at(sure_at)}")
+    return text + (" and ".join(verdicts) or "nowhere beyond the spread of the seeds")
 
 
 def _inits(lines: Sequence[Line]) -> str:
@@ -180,40 +182,40 @@ def _inits(lines: Sequence[Line]) -> str:
     for line in lines:
         for point in line.points:
             groups.setdefault((line.others, line.cache, point.rank), []).append((line, point))
-    contests = [(place, sorted(groups[place], key=lambda one: -one[1].auc)) for place in sorted(groups)]
-    contests = [(place, ranked) for place, ranked in contests if len(ranked) > 1]
+    contests = [(setting, sorted(groups[setting], key=lambda one: -one[1].auc)) for setting in sorted(groups)]
+    contests = [(setting, ranked) for setting, ranked in contests if len(ranked) > 1]
     if not contests:
         return "No rank was run with more than one, so which is best is unknown."
     if len(contests) <= _MAX_TOLD:
-        return " ".join(_contest(place, ranked) for place, ranked in contests)
+        return " ".join(_contest(setting, ranked) for setting, ranked in contests)
     won: dict[str, list[tuple[str, str, int]]] = {}
     sure, known = [], False
-    for place, ranked in contests:
-        won.setdefault(ranked[0][0].init, []).append(place)
+    for setting, ranked in contests:
+        won.setdefault(ranked[0][0].init, []).append(setting)
         gap = _minus(ranked[0][1], ranked[1][1])
         known = known or (gap is not None and gap.distinguishable is not None)
         if _verdict(gap) > 0:
-            sure.append(place)
-    best = "; ".join(f"{init} at {_places(places)}" for init, places in won.items())
+            sure.append(setting)
+    best = "; ".join(f"{init} at {_settings_text(settings)}" for init, settings in won.items())
     if not known:
         return f"The best: {best}. One seed, so chance is not ruled out."
     return (
         f"The best: {best}. Its lead over the second is beyond the spread of the seeds at "
-        f"{_places(sure) if sure else 'none of them'}."
+        f"{_settings_text(sure) if sure else 'none of them'}."
     )
 
 
-def _places(places: Sequence[tuple[str, str, int]]) -> str:
+def _settings_text(settings: Sequence[tuple[str, str, int]]) -> str:
     """`ranks 4 and 8 and rank 4 (cache 1 %)`."""
-    found: dict[str, list[str]] = {}
-    for others, cache, rank in places:
-        found.setdefault(_extra(others, cache), []).append(str(rank))
-    return listed([f"{_at(ranks)}{f' ({extra})' if extra else ''}" for extra, ranks in found.items()])
+    by_extra: dict[str, list[str]] = {}
+    for others, cache, rank in settings:
+        by_extra.setdefault(_extra(others, cache), []).append(str(rank))
+    return listed([f"{_at(ranks)}{f' ({extra})' if extra else ''}" for extra, ranks in by_extra.items()])
 
 
-def _contest(place: tuple[str, str, int], ranked: Sequence[tuple[Line, Point]]) -> str:
+def _contest(setting: tuple[str, str, int], ranked: Sequence[tuple[Line, Point]]) -> str:
     (first, best), rest = ranked[0], ranked[1:]
-    text = f"At {_places([place])} {first.init} is best of {len(ranked)} ({_score(best)})"
+    text = f"At {_settings_text([setting])} {first.init} is best of {len(ranked)} ({_score(best)})"
     gaps = [(line, _minus(best, point)) for line, point in rest]
     second = gaps[0][1]
     ahead = f"{_signed(second)} ahead of {rest[0][0].init}" if second else f"then {rest[0][0].init}"

@@ -24,31 +24,31 @@ _NEAREST = 0.28  # of an octave, between two ticks with a number
 _RANK_SPAN, _SIZE_SPAN, _APART = 30.0, 9.0, 4.5
 
 
-def auc_over_rank(found: RankLines) -> Figure | None:
+def auc_over_rank(ranks: RankLines) -> Figure | None:
     """Mean test AUC over rank on the left and over serving bytes on the right; None without tensor-train runs."""
-    if not found.lines:
+    if not ranks.lines:
         return None
-    entries = len(found.lines) + (found.full is not None)
-    columns = 3 if max(len(line.label) for line in found.lines) < 30 else 2
+    entries = len(ranks.lines) + (ranks.full is not None)
+    columns = 3 if max(len(line.label) for line in ranks.lines) < 30 else 2
     legend = 0.23 * -(-entries // columns) + 0.15  # inches
     fig = figure(4.4 + legend, 10.5)
-    sized = any(point.bytes > 0 for line in found.lines for point in line.points)
+    sized = any(point.bytes > 0 for line in ranks.lines for point in line.points)
     grid = fig.subplots(1, 2 if sized else 1, sharey=True, squeeze=False)[0]
-    _draw(grid[0], found, lambda point: float(point.rank), _RANK_SPAN)
-    _limits(grid[0], [float(rank) for rank in found.ranks], 0.5)
-    _ticks(grid[0], [float(rank) for rank in found.ranks], lambda value: f"{value:g}")
+    _draw(grid[0], ranks, lambda point: float(point.rank), _RANK_SPAN)
+    _limits(grid[0], [float(rank) for rank in ranks.ranks], 0.5)
+    _ticks(grid[0], [float(rank) for rank in ranks.ranks], lambda value: f"{value:g}")
     grid[0].set_xlabel("Rank (log scale)", fontsize=10)
     grid[0].set_ylabel(METRICS["auc"].title, fontsize=10)
-    rows = [point.row for line in found.lines for point in line.points]
-    rows += [found.full] if found.full else []
+    rows = [point.row for line in ranks.lines for point in line.points]
+    rows += [ranks.full] if ranks.full else []
     tidy(grid[0], "Test AUC against rank", spread_text(rows))
     if sized:
-        _draw(grid[1], found, lambda point: point.bytes, _SIZE_SPAN)
-        sizes = [point.bytes for line in found.lines for point in line.points if point.bytes > 0]
+        _draw(grid[1], ranks, lambda point: point.bytes, _SIZE_SPAN)
+        sizes = [point.bytes for line in ranks.lines for point in line.points if point.bytes > 0]
         _limits(grid[1], sizes, 0.5)
         _ticks(grid[1], _round_sizes(*grid[1].get_xlim()), _size)
         grid[1].set_xlabel("Bytes needed to serve (log scale, 1 MB = 10⁶ bytes)", fontsize=10)
-        tidy(grid[1], "… and against size", _full_size(found.full))
+        tidy(grid[1], "… and against size", _full_size(ranks.full))
     _heights(grid[0], rows)
     fig.tight_layout(rect=(0, legend / fig.get_figheight(), 1, 1), w_pad=2.0)
     names = fig.legend(
@@ -59,23 +59,23 @@ def auc_over_rank(found: RankLines) -> Figure | None:
     return fig
 
 
-def _draw(axes: Axes, found: RankLines, place: Callable[[Point], float], span: float) -> None:
+def _draw(axes: Axes, ranks: RankLines, position: Callable[[Point], float], span: float) -> None:
     axes.set_xscale("log", base=2)
-    if found.full:
-        auc = found.full.stats["auc"]
+    if ranks.full:
+        auc = ranks.full.stats["auc"]
         axes.axhline(auc.mean, color=FULL, linewidth=1.2, linestyle=(0, (5, 4)), zorder=2, label="full tables")
         if auc.sd:
             axes.axhspan(auc.mean - auc.sd, auc.mean + auc.sd, color=FAINT, alpha=0.22, linewidth=0, zorder=1)
-    names = short_labels([line.label for line in found.lines], _NAME)
-    for i, (name, line) in enumerate(zip(names, found.lines)):
-        shown = sorted((point for point in line.points if place(point) > 0), key=place)
+    names = short_labels([line.label for line in ranks.lines], _NAME)
+    for i, (name, line) in enumerate(zip(names, ranks.lines)):
+        shown = sorted((point for point in line.points if position(point) > 0), key=position)
         if not shown:
             continue
         style = look(i, name)
         # marks of several lines at one place would hide one another
-        shift = min(_APART, span / len(found.lines)) * (i - (len(found.lines) - 1) / 2) / 72
+        shift = min(_APART, span / len(ranks.lines)) * (i - (len(ranks.lines) - 1) / 2) / 72
         axes.errorbar(
-            [place(point) for point in shown],
+            [position(point) for point in shown],
             [point.auc for point in shown],
             yerr=[point.row.stats["auc"].sd or 0.0 for point in shown],
             fmt=style.marker,
@@ -113,13 +113,13 @@ def _round_sizes(low: float, high: float) -> list[float]:
     """Four to eight round numbers of bytes."""
     choices: list[Sequence[float]] = [(1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), range(1, 10)]
     choices += [[1 + k / 2 for k in range(18)], [1 + k / 10 for k in range(90)]]
-    found: list[float] = []
+    sizes: list[float] = []
     for digits in choices:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found = [digit * 10.0**k for k in decades for digit in digits if low <= digit * 10.0**k <= high]
-        if len(found) >= 4:
+        sizes = [digit * 10.0**k for k in decades for digit in digits if low <= digit * 10.0**k <= high]
+        if len(sizes) >= 4:
             break
-    return found[:: -(-len(found) // 8)] if found else [low]
+    return sizes[:: -(-len(sizes) // 8)] if sizes else [low]
 
 
 def _size(value: float) -> str:

@@ -19,13 +19,13 @@ def seeded(seed=0):
 def naive_places(x, coefficients, size, z, dim):
     """Where the elements of global row x lie, and their signs, in Python's integers."""
     r = coefficients.tolist()
-    places = []
+    positions = []
     for column in range(dim):
         j, within = divmod(column, z)
         start = (x * r[2] + j * r[1] + r[0]) % PRIME % (size - z + 1)
         sign = 1 if len(r) == 3 else 1 - 2 * ((x * r[5] + column * r[4] + r[3]) % PRIME % 2)
-        places.append((start + within, sign))
-    return places
+        positions.append((start + within, sign))
+    return positions
 
 
 def naive_rows(table, x):
@@ -167,7 +167,7 @@ def test_hash_is_drawn_so_that_frequent_ids_share_little():
         drawn = unevenness(tables)
         random = []
         for other in range(15):
-            tables.groups[0].coefficients.copy_(torch.randint(1, 2038074743, (3,), generator=seeded(100 + other)))
+            tables.tables[0].coefficients.copy_(torch.randint(1, 2038074743, (3,), generator=seeded(100 + other)))
             random.append(unevenness(tables))
         assert drawn < sorted(random)[len(random) // 3], seed
 

@@ -1,7 +1,7 @@
 """Every registered method passes the public conformance suite, with several knobs."""
 
 from embpress.compressors import available, broken
-from embpress.compressors.methods.full_tbe import available as fbgemm
+from embpress.compressors.registry import method
 from embpress.compressors.testing import parametrize_with_checks
 
 VARIANTS = [
@@ -19,13 +19,13 @@ VARIANTS = [
     "qr:op=concat",
     "qr:parts=3:c=3",
     "mlet:k=40:init=matched",
-    *(f"{method}+bf16" for method in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    *(f"{spec}+bf16" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+bf16",
 ]
-REGISTERED = [name for name in available() if name != "full-tbe" or fbgemm() is None]
+REGISTERED = [name for name in available() if method(name).unavailable() is None]
 
 
-@parametrize_with_checks([*REGISTERED, *VARIANTS])
+@parametrize_with_checks([*REGISTERED, *VARIANTS, *(["full-tbe+bf16"] if "full-tbe" in REGISTERED else [])])
 def test_conformance(subject, check):
     check(subject)
 

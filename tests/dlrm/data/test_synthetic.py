@@ -79,9 +79,9 @@ def test_raw_ids_are_zipf_and_not_sorted_by_frequency():
     np.testing.assert_allclose(np.bincount(_zipf_ranks(u, n, 0.0)) / len(u), 1 / n, atol=1e-5)
     assert _zipf_ranks(u, n, 1.0).max() == n - 1
     for size in (1, 2, 10, 1000, 10_131):
-        places = _scramble(np.arange(size), size, 0, 3)
-        assert sorted(places.tolist()) == list(range(size))
-    assert abs(np.corrcoef(places, np.arange(size))[0, 1]) < 0.9
+        positions = _scramble(np.arange(size), size, 0, 3)
+        assert sorted(positions.tolist()) == list(range(size))
+    assert abs(np.corrcoef(positions, np.arange(size))[0, 1]) < 0.9
 
 
 def test_structure_makes_ids_of_a_cluster_alike():

@@ -16,7 +16,7 @@ from embpress.dlrm.export.source import find
 from embpress.dlrm.runs import checkpoint, store
 from embpress.dlrm.runs.compare import compare
 from embpress.dlrm.training.settings import resolve
-from embpress.kernels import portable
+from embpress.kernels import portable, reference
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +193,13 @@ def test_a_program_that_is_not_the_folded_model_is_refused(folder, tmp_path, mon
 
 def test_an_op_without_portable_form_is_named(folder, tmp_path, monkeypatch):
     def looks(*arguments):
-        return portable.reference.robe_lookup(*arguments) if bool(arguments[1].max() >= 0) else None
+        return reference.robe_lookup(*arguments) if bool(arguments[1].max() >= 0) else None
 
     monkeypatch.setattr(portable, "robe_lookup", looks)
     with pytest.raises(InputError, match="no program in torch's own ops for robe_lookup: "):
+        export(weights(folder, "robe:z=4"), tmp_path / "served", onnx=False)
+    monkeypatch.delattr(portable, "robe_lookup")
+    with pytest.raises(InputError, match="robe_lookup has no portable form"):
         export(weights(folder, "robe:z=4"), tmp_path / "served", onnx=False)
     assert nothing_in(tmp_path)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from click.testing import CliRunner
-from places import TOOLS
+from paths import TOOLS
 
 from embpress.cli.main import main
 from embpress.compressors import InputError, available

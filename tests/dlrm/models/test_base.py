@@ -12,7 +12,7 @@ from embpress.cli.main import main
 from embpress.compressors import InputError, TableCollection, TableConfig
 from embpress.dlrm.measure import latency
 from embpress.dlrm.models.base import model_class
-from embpress.dlrm.training import evaluate
+from embpress.dlrm.training import evaluate, presets
 from embpress.dlrm.training.model import build, describe
 from embpress.dlrm.training.settings import resolve
 
@@ -21,20 +21,21 @@ SUMS = '''
 import torch
 from torch import nn
 from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.option import Option
 
 class Sums(ClickModel):
     name = "sums"
+    options = (
+        Option("spread", float, "standard deviation of the initial weights.", default=0.5, presets={"kaggle": 0.25}),
+        Option("top", tuple, "not used."),
+    )
 
-    def __init__(self, num_dense, tables, scale, generator=None, amp=False):
+    def __init__(self, num_dense, tables, spread, top, generator=None, amp=False):
         super().__init__(num_dense, tables, amp)
         self.linear = nn.Linear(num_dense + tables.embedding_dim, 1)
         with torch.no_grad():
-            self.linear.weight.normal_(0, scale, generator=generator)
+            self.linear.weight.normal_(0, spread, generator=generator)
             self.linear.bias.zero_()
-
-    @classmethod
-    def configuration(cls, sizes):
-        return {"scale": 1 / sizes.width}
 
     def _score(self, dense, rows):
         return self.linear(torch.cat([dense, rows.sum(1)], 1)).squeeze(1)
@@ -46,21 +47,69 @@ def sums(tmp_path, monkeypatch):
     (tmp_path / "sums.py").write_text(SUMS)
     package = embpress.dlrm.models
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    # the command line learns the options when its modules load
+    modules = [name for name in sys.modules if name.startswith("embpress.cli.") and name != "embpress.cli.main"]
+    before = {name: sys.modules.pop(name) for name in modules}
     yield
-    for module in [name for name in sys.modules if name == "embpress.dlrm.models.sums"]:
-        del sys.modules[module]
+    sys.modules.pop("embpress.dlrm.models.sums", None)
+    sys.modules.update(before)
 
 
-def test_a_model_in_a_folder_trains_and_is_recorded(sums, tmp_path):
-    arguments = ["compare", "--model", "sums", "--methods", "full,hash", "--ratio", "2", "--rows", "3000"]
-    arguments += ["--scale", "0.001", "--threads", "1", "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_a_model_in_a_folder_trains_with_its_option_and_is_recorded(sums, tmp_path):
+    small = ["--rows", "3000", "--scale", "0.001", "--threads", "1", "--out", tmp_path / "run"]
+    done = call("compare", "--model", "sums", "--spread", "0.125", "--methods", "full,hash", "--ratio", "2", *small)
     assert done.exit_code == 0, done.output
     records = [json.loads(path.read_text()) for path in (tmp_path / "run" / "records").glob("*.json")]
     assert [record["status"] for record in records] == ["ok", "ok"]
     for record in records:
-        assert (record["model"]["name"], record["model"]["scale"]) == ("sums", 1 / 16)
+        assert (record["model"]["name"], record["model"]["spread"], record["model"]["top"]) == ("sums", 0.125, None)
         assert "bottom" not in record["model"]
+    assert "spread 0.125" in (tmp_path / "run" / "report.md").read_text()
+    other = call("train", "--model", "sums", *small)
+    assert (other.exit_code, "with another spread (0.125 and 0.5)" in other.stderr) == (2, True)
+    for model, option in (("dlrm", "--spread"), ("sums", "--bottom")):
+        refused = call("train", "--model", model, option, "1", *small)
+        assert f"model {model} has no option {option[2:]!r}; it belongs to" in refused.stderr
+
+
+def test_its_option_is_in_the_help(sums):
+    text = " ".join(call("train", "--help").stdout.split())
+    assert "--model TEXT Click model: dlrm, sums." in text
+    assert "--spread FLOAT sums: standard deviation of the initial weights. [default: 0.5; kaggle: 0.25]" in text
+    assert "128,64; kaggle: 512,256; terabyte: 1024,1024,512,256] sums: not used." in text
+
+
+def test_an_option_whose_name_is_taken_is_refused(sums, tmp_path):
+    (tmp_path / "sums.py").write_text(SUMS.replace('"spread"', '"seed"'))
+    assert "embpress train has two options --seed" in call("train", "--help").stderr
+
+
+def test_where_the_values_of_options_come_from(sums):
+    assert resolve(9, model="sums").options == {"spread": 0.5, "top": None}
+    assert resolve(9, model="sums", preset="kaggle").options == {"spread": 0.25, "top": (512, 256)}
+    assert resolve(9, model="sums", preset="kaggle", spread="2", top="3,4").options == {"spread": 2.0, "top": (3, 4)}
+    assert resolve(9, bottom=[5]).options == {"bottom": (5,), "top": (128, 64)}
+    for mistake, words in (
+        ({"top": "3,x"}, "top is 'x'"),
+        ({"bottom": 3}, "list of whole"),
+        ({"botom": 3}, "'bottom'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            resolve(9, **mistake)
+
+
+def test_a_preset_in_a_folder_is_known(tmp_path, monkeypatch):
+    (tmp_path / "wide.py").write_text('"""Wider."""\nVALUES = {"width": 40, "top": (7,), "of another model": 3}')
+    monkeypatch.setattr(presets, "__path__", [*presets.__path__, str(tmp_path)])
+    settings = resolve(9, preset="wide")
+    assert (settings.width, settings.optimizer, settings.options["top"]) == (40, "adagrad", (7,))
+    assert presets.about()["wide"] == "Wider"
+    assert presets.default_text("width", 16) == "[default: 16; terabyte: 128; wide: 40]"
+    sys.modules.pop("embpress.dlrm.training.presets.wide")
 
 
 def test_what_it_answers(sums):

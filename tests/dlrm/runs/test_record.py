@@ -70,6 +70,7 @@ def test_the_id_follows_what_could_change_the_result_and_nothing_else():
         ({"seed": "3"}, "seed is not a whole number"),
         ({"seed": True}, "seed is not a whole number"),
         ({"method": None}, "method is not text"),
+        ({"is_full": 1}, "is_full is not true or false"),
         ({"metrics": [1]}, "metrics is not an object"),
         ({"metrics": {"auc": "high"}}, "metrics.auc is not a number"),
         ({"tables": {}}, "tables is not a list"),

@@ -61,6 +61,17 @@ def test_names_of_today(tmp_path):
     assert found.modifiers == ()
 
 
+def test_plain_tables_are_known_by_name_in_old_records_and_by_the_record_later(tmp_path):
+    first = read_as_file(tmp_path, OLD)
+    assert [first.is_full, *(table.is_full for table in first.tables)] == [False, False, True]
+    assert read_as_file(tmp_path, {**OLD, "name": "full", "method": "full"}).is_full
+    later = {**first.to_json(), "name": "full", "method": "full"}
+    assert not read_as_file(tmp_path, later).is_full  # it says so itself
+    del later["is_full"]
+    assert read_as_file(tmp_path, later).is_full
+    assert not read_as_file(tmp_path, {**later, "modifiers": ["bf16"]}).is_full
+
+
 def test_robe_and_a_size_out_of_reach(tmp_path):
     smallest = {"bytes": 300, "ratio": 2112 / 300}
     lost = {"status": "cannot reach", "smallest": smallest, "metrics": {}, "tables": []}

@@ -46,7 +46,7 @@ def test_a_form_answers_as_its_op_does(spec, seed):
     calls = recorded(spec, seed)
     assert len(calls) == 2
     for op, arguments, expected in calls:
-        answer = portable.form(op)(*arguments)
+        answer = getattr(portable, op)(*arguments)
         # rows and elements are products of few factors: only their order may differ
         torch.testing.assert_close(answer, expected, rtol=1e-5, atol=1e-7)
 
@@ -65,7 +65,7 @@ def test_a_form_traces_for_any_batch(spec):
     op, arguments, _ = recorded(spec, 0)[-1]  # of three tables
     at = 2 if op == "tt_embedding_bag" else 1
     ids = arguments[at]
-    call = Call(portable.form(op), arguments, at)
+    call = Call(getattr(portable, op), arguments, at)
     program = export(call, (ids[:5],), dynamic_shapes=({0: Dim("batch")},))
     assert not [node for node in program.graph.nodes if "embpress" in str(node.target)]
     for size in (1, 2, 33, 0):
@@ -82,6 +82,34 @@ def test_bags_have_no_portable_tensor_train():
         portable.tt_embedding_bag(*arguments)
 
 
-def test_an_op_that_is_not_there_has_no_form():
-    with pytest.raises(AttributeError, match="no_such_op"):
-        portable.form("no_such_op")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("spec", ["hash:parts=4", "qr", "robe:z=3:sign=true", "tt:rank=4", "mlet:k=80"])
+def test_a_form_computes_in_the_dtypes_of_its_op(spec, dtype):
+    """Sums and products of bfloat16 are float32's, and rounded once."""
+    with Recorded() as mode, torch.no_grad():
+        for call in table_calls(0, (spec,)):
+            if call.fixed:
+                call.on("cpu", dtype).forward()
+    for op, arguments, expected in mode.calls:
+        answer = getattr(portable, op)(*arguments)
+        assert answer.dtype == expected.dtype
+        step = 2**-8 if dtype == torch.bfloat16 else 1e-12
+        torch.testing.assert_close(answer, expected, rtol=step, atol=step / 1000)
+
+
+def test_checked_ids_and_offsets_are_those_of_the_op():
+    ids, rows, starts = torch.tensor([[3, 1], [0, 4]], dtype=torch.int32), torch.tensor([4, 5]), torch.tensor([0, 4])
+    tables = torch.tensor([[1, 0], [0, 1]])
+    for more in ((None, None), (starts, None), (starts, tables)):
+        want = torch.ops.embpress.check_ids(ids, rows, *more)
+        assert torch.equal(portable.check_ids(ids, rows, *more), want)
+    for offsets, last in ((torch.tensor([0, 2, 7]), True), (torch.tensor([0, 2], dtype=torch.int32), False)):
+        want = torch.ops.embpress.check_offsets(offsets, 7, last)
+        answer = portable.check_offsets(offsets, 7, last)
+        assert torch.equal(answer, want)
+        assert answer.dtype == want.dtype
+
+
+def test_an_op_without_form_says_so():
+    with pytest.raises(AttributeError, match="no portable form of count_ids"):
+        _ = portable.count_ids

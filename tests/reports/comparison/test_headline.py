@@ -129,6 +129,15 @@ def test_little_still_gives_two_sentences(run):
         two_sentences(headline(runs))
 
 
+def test_times_of_threads_that_waited_are_no_contest(run):
+    runs = [run("full", lookup=40.0), run("tt", lookup=20.0), run("hash", lookup=55.0, train_seconds=900.0)]
+    _, second = two_sentences(headline(runs))
+    assert "threads waited for each other" in second
+    assert "fastest with" not in second
+    runs[2].environment["threads"] = 1  # who has one waits for none
+    assert "fastest with tt" in headline(runs)
+
+
 def test_who_is_no_faster_than_full_tables_is_not_called_fastest(run):
     _, second = two_sentences(headline([run("full", lookup=40.0), run("tt", lookup=39.0), run("hash", lookup=55.0)]))
     assert "no method looks up a batch of 128 noticeably faster than full tables (40.0 µs)" in second

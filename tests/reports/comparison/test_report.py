@@ -107,6 +107,17 @@ def test_a_gpu_shows_with_its_memory_and_versions(run, tmp_path):
     assert "None" not in text
 
 
+def test_what_is_said_of_one_seed_and_of_threads_that_waited(run, run_set, tmp_path):
+    once = write_report(tmp_path, [run("full"), run("tt")]).read_text(encoding="utf-8")
+    assert "± standard deviation over" not in once
+    assert "One seed was run, so there is no spread" in once
+    assert "threads waited" not in once
+    late = [run("full"), run("tt", train_seconds=900.0)]
+    text = write_report(tmp_path, late).read_text(encoding="utf-8")
+    assert "threads waited for each other on a busy machine, and their times are too long: tt." in text
+    assert "± standard deviation over" in write_report(tmp_path, run_set(seeds=2)).read_text(encoding="utf-8")
+
+
 def test_no_failures_no_section(run, tmp_path):
     assert "## Failures" not in write_report(tmp_path, [run("full"), run("tt")]).read_text(encoding="utf-8")
 

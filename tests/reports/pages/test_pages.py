@@ -52,10 +52,10 @@ def counted():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("runs") / "first"
-    done = call("compare", *SMALL, "--methods", "full,tt:rank=4", "--out", place)
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    done = call("compare", *SMALL, "--methods", "full,tt:rank=4", "--out", folder)
     assert done.exit_code == 0, done.output
-    return place
+    return folder
 
 
 def test_pages_of_a_comparison(folder):

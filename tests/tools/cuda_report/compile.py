@@ -24,8 +24,8 @@ def nvcc() -> str | None:
     """Path of CUDA's compiler, or None."""
     home = os.environ.get("CUDA_HOME")
     beside = [Path(home) / "bin"] if home else []
-    places = os.pathsep.join(map(str, [*beside, os.environ.get("PATH", ""), Path("/usr/local/cuda/bin")]))
-    return shutil.which("nvcc", path=places)
+    search_path = os.pathsep.join(map(str, [*beside, os.environ.get("PATH", ""), Path("/usr/local/cuda/bin")]))
+    return shutil.which("nvcc", path=search_path)
 
 
 def command(compiler: str, source: Path, target: Path, extra: Sequence[str] = ()) -> list[str]:

@@ -8,23 +8,24 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from dataclasses import replace
 
 import torch
 from pretend_device import NAME, PretendTensor, install
 
 from embpress.compressors import parse
-from embpress.compressors.tables import collection
+from embpress.compressors.tables import build
 from embpress.dlrm.data import Bags, load
 from embpress.dlrm.measure import latency
 from embpress.dlrm.runs.experiment import build_model, build_tables
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import train
-from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.settings import resolve
 
 
 def trained(data, spec, optimizer, device):
     """Everything a run computes that is no time: logits, parameters, curve, hit rate, lookups of the folded tables."""
-    settings = Settings(optimizer=optimizer, batch_size=256, epochs=1, min_rows=50, device=device)
+    settings = replace(resolve(0, optimizer=optimizer, batch_size=256, min_rows=50), device=device)
     tables = build_tables(data, parse(spec), settings, seed=3)
     model = build_model(data, tables, settings, seed=3)
     start = [held(p) for p in model.parameters()]
@@ -62,7 +63,7 @@ def held(tensor):
 def compared(case):
     """How the run there differs from the run here."""
     spec, optimizer, *options = case.split("/")
-    collection.SPARSE_ROWS = 0 if "sparse" in options else 100_000
+    build.SPARSE_ROWS = 0 if "sparse" in options else 100_000
     data = load(rows=1500, scale=0.0005, min_count=1)
     data = with_bags(data) if "bags" in options else data
     there, here = (trained(data, spec, optimizer, device) for device in (NAME, "cpu"))

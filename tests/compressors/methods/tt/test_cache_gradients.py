@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cached_tables import D, N, adagrad, adam, close, from_cores, held, make, place, rows, rowwise, sgd, step
+from cached_tables import D, N, adagrad, adam, close, from_cores, held, make, rows, rowwise, sgd, slot, step
 from torch import nn
 
 import embpress.compressors as ec
@@ -27,20 +27,20 @@ def test_a_refresh_keeps_the_values_and_the_optimizer_state_of_rows_that_stay(op
     table.cache.refresh = 4  # the next step lets others in, the one after does not
     step(table, own, [7, 8, *[20] * 50])
     values, before = table.cache.values.detach().clone(), own.state[table.cache.values][state].clone()
-    places = {i: place(table, i) for i in (7, 8, 9)}
+    slots = {i: slot(table, i) for i in (7, 8, 9)}
     assert bool((before != 0).reshape(3, -1).all())
     table.cache.refresh = 1
-    table(rows(20, 7)).sum().backward()  # 20 takes the place of 9
+    table(rows(20, 7)).sum().backward()  # 20 takes the slot of 9
     assert held(table) == {7, 8, 20}
-    assert (place(table, 7), place(table, 8), place(table, 20)) == (places[7], places[8], places[9])
+    assert (slot(table, 7), slot(table, 8), slot(table, 20)) == (slots[7], slots[8], slots[9])
     for i in (7, 8):
-        assert torch.equal(table.cache.values[places[i]], values[places[i]])
+        assert torch.equal(table.cache.values[slots[i]], values[slots[i]])
     assert torch.equal(own.state[table.cache.values][state], before)  # only maintain touches it
     assert ec.maintain(nn.Sequential(table), own) == 1
     after = own.state[table.cache.values][state]
-    assert not after[places[9]].any()
+    assert not after[slots[9]].any()
     for i in (7, 8):
-        assert torch.equal(after[places[i]], before[places[i]])
+        assert torch.equal(after[slots[i]], before[slots[i]])
     assert ec.maintain(table, own) == 0  # said once
 
 
@@ -62,13 +62,13 @@ def test_a_gradient_that_waits_is_not_given_to_the_row_that_enters():
     table.fill_cache(torch.tensor([7, 8]))
     table(rows(7, 8, *[8] * 9, *[20] * 5)).sum().backward()  # left in .grad
     assert table.cache.values.grad.all()
-    kept = table.cache.values.grad[place(table, 8)].clone()
-    where = place(table, 7)
+    kept = table.cache.values.grad[slot(table, 8)].clone()
+    where = slot(table, 7)
     table(rows(20))
     assert held(table) == {8, 20}
-    assert place(table, 20) == where
+    assert slot(table, 20) == where
     assert not table.cache.values.grad[where].any()
-    assert torch.equal(table.cache.values.grad[place(table, 8)], kept)
+    assert torch.equal(table.cache.values.grad[slot(table, 8)], kept)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -88,8 +88,8 @@ def test_two_forwards_before_one_backward(weighted):
     own = torch.ones_like(first, dtype=torch.float64) if weights is None else weights.detach()
     total = sum(float(w) for i, w in zip(first.flatten(), own) if i == 8) + 1
     grad = table.cache.values.grad
-    close(grad[place(table, 8)], torch.full((D,), total, dtype=torch.float64))
-    close(grad[place(table, 20)], torch.full((D,), 2.0, dtype=torch.float64))  # of the second forward alone
+    close(grad[slot(table, 8)], torch.full((D,), total, dtype=torch.float64))
+    close(grad[slot(table, 20)], torch.full((D,), 2.0, dtype=torch.float64))  # of the second forward alone
     if weights is not None:
         for i, row in values.items():
             close(weights.grad[first == i], row.sum().expand(int((first == i).sum())))

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 import torch
-from cached_tables import D, N, close, counted, from_cores, held, make, place, rows
+from cached_tables import D, N, close, counted, from_cores, held, make, rows, slot
 from torch import nn
 
 from embpress.compressors import TableCollection, TableConfig, compress_model, create
@@ -27,7 +27,7 @@ def test_entering_rows_start_from_the_cores_and_change_no_lookup():
     assert held(table) == {5, 17, 59} - {17} | {2}  # 2 and 17 are equal: the smaller id
     assert torch.equal(table.lookup(everything), plain.lookup(everything))
     for i in held(table):
-        close(table.cache.values[place(table, i)].detach(), from_cores(table.cores, i))
+        close(table.cache.values[slot(table, i)].detach(), from_cores(table.cores, i))
 
 
 def test_the_most_frequent_rows_enter_and_equals_by_smaller_id():

@@ -141,11 +141,11 @@ def test_a_budget_counts_the_cache():
             stored = [*table.fold().parameters(), *table.fold().buffers()]
             assert sum(t.numel() * t.element_size() for t in stored) <= size
             assert TTRec.serving_size(n, dim, rank=found["rank"] + 1, **knobs) > size
-        least = TTRec.serving_size(n, dim, rank=1, **knobs)
+        smallest = TTRec.serving_size(n, dim, rank=1, **knobs)
         with pytest.raises(BudgetError) as error:
-            TTRec.for_budget(n, dim, least - 1, **knobs)
-        assert error.value.smallest == least
-        assert TTRec.for_budget(n, dim, least, **knobs)["rank"] >= 1
+            TTRec.for_budget(n, dim, smallest - 1, **knobs)
+        assert error.value.smallest == smallest
+        assert TTRec.for_budget(n, dim, smallest, **knobs)["rank"] >= 1
 
 
 def test_a_ratio_that_the_cache_makes_unreachable_says_the_smallest_size():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import ROOT
+from paths import ROOT
 from torch import nn
 
 from embpress.compressors import BudgetError, InputError, compress_model
@@ -390,7 +390,7 @@ def test_a_model_is_compressed_from_its_weights():
     with torch.no_grad():
         broken[1].weight[7] = math.nan
     with pytest.raises(InputError, match="NaN"):
-        compress_model(broken, "tt", from_weights=True)
+        compress_model(broken, "tt:rank=4", from_weights=True)
     assert isinstance(broken[0], nn.Embedding)  # nothing is changed by half
     with pytest.raises(InputError, match=r"robe cannot start from trained weights, only .*tt"):
         compress_model(nn.Sequential(nn.Embedding(3000, 8)), "robe", from_weights=True)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
-from places import REAL_DATA
+from paths import REAL_DATA
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import load

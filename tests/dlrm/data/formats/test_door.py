@@ -13,7 +13,8 @@ from embpress.dlrm.data.formats import formats
 
 PAIRS = '''
 """Lines of a label and an id with a character between."""
-from embpress.dlrm.data.formats.base import Format, Option
+from embpress.dlrm.data.formats.base import Format
+from embpress.dlrm.option import Option
 
 class Pairs(Format):
     name = "pairs"

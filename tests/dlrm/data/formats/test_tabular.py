@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from places import REAL_DATA
+from paths import REAL_DATA
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import load

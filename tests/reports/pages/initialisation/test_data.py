@@ -33,9 +33,9 @@ def test_kl_is_the_integral(n, variance):
 
 def test_kl_is_least_at_the_uniforms_variance():
     n = 777
-    least = kl_uniform_normal(n, 1 / (3 * n))
-    assert least == pytest.approx(0.5 * math.log(math.pi / 6) + 0.5)
-    assert all(kl_uniform_normal(n, factor / (3 * n)) > least for factor in (0.5, 0.97, 1.03, 2))
+    minimum = kl_uniform_normal(n, 1 / (3 * n))
+    assert minimum == pytest.approx(0.5 * math.log(math.pi / 6) + 0.5)
+    assert all(kl_uniform_normal(n, factor / (3 * n)) > minimum for factor in (0.5, 0.97, 1.03, 2))
 
 
 def test_the_papers_table_1_is_minus_kl_but_for_two_slips():

@@ -1,0 +1,1 @@
+"""Models that are there already: their embedding modules swapped for compressed tables, in place."""

@@ -1,0 +1,3 @@
+"""Small sizes for a first look."""
+
+VALUES: dict[str, object] = {}

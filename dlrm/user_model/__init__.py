@@ -1,0 +1,1 @@
+"""Comparisons with a model and data of the user's own."""

@@ -1,0 +1,95 @@
+"""Several methods and seeds with the user's model: the same records, in the same kind of folder, as with click data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from embpress.compressors import InputError, MethodSpec, parse, parse_all
+from embpress.dlrm.runs.compare import Done, Step, finish
+from embpress.dlrm.runs.record import Run
+from embpress.dlrm.runs.store import check_writable, default_folder
+from embpress.dlrm.training.loop import Progress
+from embpress.dlrm.training.settings import Settings, resolve
+from embpress.dlrm.user_model.experiment import Prepared, describe_run, prepare, run
+from embpress.dlrm.user_model.task import Loss, Score, Task, logits_and_labels
+
+
+def compare_models(
+    model_fn: Callable[[], nn.Module],
+    train_loader: Iterable[Any],
+    test_loader: Iterable[Any],
+    methods: str | Sequence[str | MethodSpec],
+    *,
+    valid_loader: Iterable[Any] | None = None,
+    score: Score = logits_and_labels,
+    loss: Loss | None = None,
+    name: str = "model",
+    folder: str | Path | None = None,
+    seeds: int | Sequence[int] = 1,
+    **options: Any,
+) -> list[Run]:
+    """Trains a model of one's own with each method and seed, and saves a record of every run as it ends.
+
+    For each run `model_fn` builds the plain model from seeded random numbers, `compress_model` replaces its embeddings,
+    and it is trained on the seed's order of the samples. The epoch with the best validation AUC gives the test scores.
+    What cannot be measured of such a model is in no record: latency of the whole model, and of tables of several
+    widths; the training bytes of tables that are used otherwise than by calling their module.
+
+    Args:
+        model_fn, train_loader, test_loader, valid_loader, score, loss, name: see `Task`.
+        methods: such as `"full,tt,robe:z=32"`, or a list of specs.
+        folder: run folder; `runs/<name>-<hash>` by default. A run that is in it already is not run again, so that the
+            same call goes on after an interruption.
+        seeds: how many, 0 to seeds - 1, or which.
+        **options: `ratio`, `budget`, `min_rows`, `largest`, `optimizer`, `learning_rate`, `epochs`, `device` of
+            `Settings`.
+
+    Returns:
+        The runs, seed by seed; `embpress.reports.write_report(folder, runs)` writes the report, `load(folder)` gives a
+        data frame.
+
+    Raises:
+        InputError: see `prepare`; an unknown method or option; a folder with runs that cannot be compared with these.
+    """
+    specs = parse_all(methods) if isinstance(methods, str) else [parse(m) if isinstance(m, str) else m for m in methods]
+    settings = resolve(0, **options)
+    prepared = prepare(Task(model_fn, train_loader, test_loader, valid_loader, score, loss, name), settings)
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    where = folder_of(prepared, settings, folder)
+    return [step.run for step in compare(prepared, specs, settings, numbers, where)]
+
+
+def folder_of(prepared: Prepared, settings: Settings, folder: str | Path | None) -> Path:
+    """The run folder asked for, or one named after what the runs share; InputError where it cannot be written."""
+    shared = describe_run(prepared, parse("full"), settings, 0, "").protocol
+    where = default_folder(prepared.task.name, shared) if folder is None else Path(folder)
+    check_writable(where)
+    return where
+
+
+def compare(
+    prepared: Prepared,
+    methods: Sequence[MethodSpec],
+    settings: Settings,
+    seeds: Sequence[int],
+    folder: Path,
+    command: str = "",
+    progress: Callable[[int, int, str], Progress] | None = None,
+) -> Iterator[Step]:
+    """Runs every method with every seed: see `runs.compare.compare`.
+
+    Raises:
+        InputError: no method, or one that is named twice.
+    """
+    if not methods or len(set(map(str, methods))) < len(methods):
+        raise InputError("methods must be given, each once")
+    todo = [(spec, seed, describe_run(prepared, spec, settings, seed, command)) for seed in seeds for spec in methods]
+
+    def execute(spec: MethodSpec, seed: int, callback: Progress | None, measured: Run | None) -> Done:
+        return run(prepared, spec, settings, seed, command, callback, measured)
+
+    yield from finish(todo, execute, folder, progress)

@@ -1,0 +1,198 @@
+"""A small call of every op, for promises that all of them keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from embpress.kernels import ops, reference
+
+PRIME = 2038074743
+ROWS = (12, 7)  # of the two tables of every lookup
+
+
+@dataclass(frozen=True)
+class Example:
+    """One call of an op in float64 on the CPU.
+
+    Attributes:
+        op: its name.
+        name: the op and what is special.
+        parameters: what it is differentiable in, none for ops on integers.
+        ids: of the lookups, in range.
+        call: `(parameters, ids, others)` → what the op returns.
+        others: the rest of its tensors.
+    """
+
+    op: str
+    name: str
+    parameters: tuple[Tensor, ...]
+    ids: Tensor
+    call: Callable[[tuple[Tensor, ...], Any, dict[str, Tensor]], Any]
+    others: dict[str, Tensor]
+
+    def run(self, parameters: tuple[Tensor, ...] | None = None, ids: Any = None) -> Any:
+        """What the op returns, with other parameters or other ids where they are given."""
+        return self.call(
+            self.parameters if parameters is None else parameters, self.ids if ids is None else ids, self.others
+        )
+
+    def of(self, convert: Callable[[Tensor], Tensor]) -> Example:
+        """The same with every tensor converted."""
+        return replace(
+            self,
+            parameters=tuple(map(convert, self.parameters)),
+            ids=convert(self.ids),
+            others={name: convert(tensor) for name, tensor in self.others.items()},
+        )
+
+    def to(self, target: Any) -> Example:
+        """On a device; or of a dtype, its parameters only."""
+        if not isinstance(target, torch.dtype):
+            return self.of(lambda tensor: tensor.to(target))
+        return replace(self, parameters=tuple(each.to(target) for each in self.parameters))
+
+    def leaves(self) -> tuple[Tensor, ...]:
+        """Copies of the parameters that want gradients."""
+        return tuple(each.detach().clone().requires_grad_() for each in self.parameters)
+
+
+def examples() -> Iterator[Example]:
+    """Examples of every op: all ways of pooling and of putting parts together, padding, caches."""
+    yield from lookups()
+    yield from integer_ops()
+
+
+def lookups() -> Iterator[Example]:
+    """Examples of the ops that are differentiable."""
+    g = Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=g)
+
+    ids = torch.tensor([[3, 6], [0, 0], [11, 5], [3, 6]])
+    rows = torch.tensor(ROWS)
+    known = {"row_offsets": rows.cumsum(0) - rows, "rows": rows}
+
+    for sign in (False, True):
+        coefficients = torch.randint(1, PRIME, (6 if sign else 3,), generator=g)
+        yield Example(
+            "robe_lookup",
+            f"robe_lookup{', sign' if sign else ''}",
+            (normal(40),),
+            ids,
+            lambda p, i, o: ops.robe_lookup(p[0], i, o["coefficients"], **_of(o, "row_offsets", "rows"), z=3, dim=8),
+            {**known, "coefficients": coefficients},
+        )
+    digits = {"coefficients": [[[1, 4]]] * 2, "base": [[0, 4]] * 2, "sizes": [[4, 3], [4, 2]]}
+    hashes = {"coefficients": torch.randint(1, PRIME, (2, 4, 2), generator=g), "base": [[0, 4]] * 2, "sizes": [[3]] * 2}
+    for combine in reference.COMBINE:
+        for kind, constants in (("digits", digits), ("hashes", hashes)):
+            yield Example(
+                "compositional_lookup",
+                f"compositional_lookup, {combine} of {kind}",
+                (normal(14, 4),),
+                ids,
+                lambda p, i, o, combine=combine: ops.compositional_lookup(p[0], i, **o, combine=combine),
+                {
+                    "row_offsets": torch.tensor([0, 7]),
+                    "rows": rows,
+                    **{name: torch.as_tensor(value) for name, value in constants.items()},
+                },
+            )
+    yield Example(
+        "mlet_lookup",
+        "mlet_lookup",
+        (normal(19, 5), normal(2, 5, 3)),
+        ids,
+        lambda p, i, o: ops.mlet_lookup(p[0], p[1], i, **o),
+        known,
+    )
+    yield from _trains(ids, normal)
+
+
+def _trains(ids: Tensor, normal: Callable[..., Tensor]) -> Iterator[Example]:
+    cores = tuple(normal(*shape) for shape in ((3, 1, 2, 3), (4, 3, 2, 1), (2, 1, 2, 2), (4, 2, 2, 1)))
+    flat, offsets = torch.tensor([3, 11, 3, 0, 6, 5]), torch.tensor([0, 2, 2, 4, 5, 6, 6])
+    held = torch.tensor([3, -1, 0])
+    cache = {"index": reference.cache_index(held, 8), "held": held}
+    options: dict[str, Any] = {"num_embeddings": ROWS, "num_cores": 2}
+
+    def example(
+        name: str, own: Tensor, others: dict[str, Tensor], extra: tuple[Tensor, ...] = (), **more: Any
+    ) -> Example:
+        def call(p: tuple[Tensor, ...], i: Any, o: dict[str, Tensor]) -> Tensor:
+            caches = []
+            if "index" in o:
+                caches = [o["index"], o["held"], p[4], o["held"][:0].int(), o["held"][:0], p[4][:0]]
+            weights = p[-1] if name.startswith("weights") else None
+            return ops.tt_embedding_bag(list(p[:4]), i, o.get("offsets"), weights, caches=caches, **options, **more)
+
+        return Example("tt_embedding_bag", f"tt_embedding_bag, {name}", (*cores, *extra), own, call, others)
+
+    yield example("one id a bag", ids, {})
+    yield example("several ids a bag", torch.cat([ids, ids], 1)[:, [0, 2, 1, 3]], {})
+    yield example("store", ids, {}, store=True)
+    yield example("bags", flat, {"offsets": offsets[:-1]}, include_last_offset=False)
+    yield example("mean of padded bags", flat, {"offsets": offsets}, mean=True, padding_idx=(3, -1))
+    yield example("weights", flat, {"offsets": offsets}, (normal(6),))
+    yield example(
+        "weights of a padded cache", flat, {"offsets": offsets, **cache}, (normal(3, 4), normal(6)), padding_idx=(11, 6)
+    )
+    yield example("cache", ids, cache, (normal(3, 4),))
+
+
+def integer_ops() -> Iterator[Example]:
+    """Examples of the ops on integers."""
+    rows = torch.tensor(ROWS)
+    held = torch.tensor([3, -1, 0])
+    index = reference.cache_index(held, 8)
+    yield Example(
+        "check_ids",
+        "check_ids",
+        (),
+        torch.tensor([[3, 6], [11, 0]]),
+        lambda p, i, o: ops.check_ids(i, **o),
+        {"rows": rows, "row_offsets": rows.cumsum(0) - rows},
+    )
+    yield Example(
+        "check_ids",
+        "check_ids of flat ids",
+        (),
+        torch.tensor([3, 11, 6]),
+        lambda p, i, o: ops.check_ids(i, **o),
+        {"rows": rows, "tables": torch.tensor([0, 0, 1])},
+    )
+    yield Example(
+        "check_offsets",
+        "check_offsets",
+        (),
+        torch.tensor([0, 2, 2]),
+        lambda p, i, o: ops.check_offsets(i, 5, include_last_offset=False),
+        {},
+    )
+    yield Example("cache_index", "cache_index", (), held, lambda p, i, o: ops.cache_index(i, 8), {})
+    yield Example(
+        "cache_find",
+        "cache_find",
+        (),
+        torch.tensor([[0, 3], [5, 7]]),
+        lambda p, i, o: ops.cache_find(o["index"], o["held"], i),
+        {"index": index, "held": held},
+    )
+
+    def count(p: Any, ids: Any, others: dict[str, Tensor]) -> list[Tensor]:
+        counts = {name: tensor.clone() for name, tensor in others.items()}
+        ops.count_ids(counts["keys"], counts["counts"], counts["used"], ids)
+        return list(counts.values())
+
+    counts = {"keys": torch.full((8,), -1), "counts": torch.zeros(8, dtype=torch.int64), "used": torch.tensor(0)}
+    yield Example("count_ids", "count_ids", (), torch.tensor([5, 1, 5]), count, counts)
+
+
+def _of(tensors: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
+    return {name: tensors[name] for name in names}
