@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +23,7 @@ from embpress.cli.options import (
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
+    from embpress.dlrm.runs.compare import Step
     from embpress.dlrm.runs.record import Run
     from embpress.dlrm.training.settings import Settings
 
@@ -42,8 +45,9 @@ if TYPE_CHECKING:
 def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **options: Any) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
-    Without a file it makes synthetic click data in the shape of Criteo-Kaggle. Every run is saved as it ends: after an
-    interruption the same command goes on where it stopped.
+    Without a file it makes synthetic click data in the shape of Criteo-Kaggle. With --model MODULE:FUNCTION it trains a
+    model of your own, with your own loaders. Every run is saved as it ends: after an interruption the same command goes
+    on where it stopped.
 
     \b
     Examples:
@@ -54,6 +58,7 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
       embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
+      embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
     from embpress.compressors import InputError, parse_all
 
@@ -62,7 +67,19 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
         raise InputError("--methods is empty; see embpress list")
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
-    run_all(*prepared(options), out, specs, list(range(seeds)), keep_weights)
+    run_with(options, out, specs, list(range(seeds)), keep_weights)
+
+
+def run_with(
+    options: dict[str, Any], out: str | None, specs: list[MethodSpec], seeds: list[int], keep_weights: bool
+) -> None:
+    """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
+    if ":" in options["model"]:
+        from embpress.cli.user_model import run_user_model
+
+        run_user_model(options, out, specs, seeds)
+    else:
+        run_all(*prepared(options), out, specs, seeds, keep_weights)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -85,32 +102,58 @@ def run_all(
     seeds: list[int],
     keep_weights: bool = False,
 ) -> None:
-    """Runs, saves, prints the table and writes the report; exit status 1 where every run failed."""
-    from embpress.cli.show import RunProgress, console, show_result
-    from embpress.compressors.guard import counted
+    """Says what is compared, and follows it: see `follow`."""
+    from embpress.cli.show import console
     from embpress.dlrm.data import describe
     from embpress.dlrm.runs.compare import compare
-    from embpress.dlrm.runs.store import read_all, record_paths
 
     check_reachable(data, specs, settings)
     folder = out_folder(out_path, data, settings)  # only now: what is refused leaves none behind
+    about = f"{settings.model} model, {settings.preset} preset, width {settings.width}"
     out = console()
     out.print(describe(data), markup=False)
-    out.print(
-        f"{settings.model} model, {settings.preset} preset, width {settings.width}, "
-        f"{settings.optimizer} {settings.learning_rate:g}, batch {settings.batch_size}, "
+    out.print(protocol_line(about, settings, len(specs), len(seeds), settings.batch_size), markup=False)
+    command = command_line()
+    follow(
+        lambda start: compare(data, specs, settings, seeds, folder, command, start, keep_weights),
+        folder,
+        settings.threads,
+    )
+
+
+def protocol_line(about: str, settings: Settings, methods: int, seeds: int, batch_size: int | None) -> str:
+    """What is about to be trained, in one line."""
+    from embpress.compressors.guard import counted
+
+    return (
+        f"{about}, {settings.optimizer} {settings.learning_rate:g}, "
+        f"{'' if batch_size is None else f'batch {batch_size}, '}"
         f"{counted(settings.epochs, 'epoch')}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
-        f"{counted(len(specs), 'method')} × {counted(len(seeds), 'seed')}",
-        markup=False,
+        f"{counted(methods, 'method')} × {counted(seeds, 'seed')}"
     )
+
+
+def follow(steps: Callable[[Any], Iterator[Step]], folder: Path, threads: int) -> None:
+    """Shows runs as they end, then the table, and writes the report; exit status 1 where every run failed.
+
+    Args:
+        steps: makes the runs; it is given what makes the progress of one.
+        folder: run folder.
+        threads: of torch.
+    """
+    from embpress.cli.show import RunProgress, console, show_result
+    from embpress.compressors.guard import counted
+    from embpress.dlrm.runs.store import read_all, record_paths
+
+    out = console()
     present = len(record_paths(folder))
     if present:
         out.print(f"joins {counted(present, 'run')} in {folder}", markup=False, soft_wrap=True)
     with RunProgress() as progress:
         waited = False
         try:
-            for step in compare(data, specs, settings, seeds, folder, command_line(), progress.start, keep_weights):
+            for step in steps(progress.start):
                 progress.log(_line(step.run, step.kept, step.number, step.total))
                 waited |= not step.kept and step.run.threads_waited
         except KeyboardInterrupt:
@@ -119,7 +162,7 @@ def run_all(
             ) from None
         if waited:
             progress.log(
-                f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "
+                f"some steps took many times as long as most: {threads} threads wait for each other on a busy "
                 "machine; --threads 1 may be faster"
             )
     runs = read_all(folder)

@@ -44,7 +44,12 @@ def _training() -> list[Callable[[F], F]]:
         click.option("--budget", type=str, help="Serving bytes of all tables together, such as 20M."),
         click.option("--min-rows", type=Whole(), help=f"Smaller tables stay full, and count. {default('min_rows')}"),
         click.option("--largest", type=Whole(1), help="Compress only so many tables, the largest."),
-        click.option("--model", default=Settings.model, show_default=True, help=f"Click model: {', '.join(known)}."),
+        click.option(
+            "--model",
+            default=Settings.model,
+            show_default=True,
+            help=f"Click model: {', '.join(known)}; or MODULE:FUNCTION, which gives a model of your own.",
+        ),
         *_of_members(known),
         click.option("--preset", default=Settings.preset, show_default=True, help=f"{', '.join(named)}."),
         click.option("--width", type=Whole(1), help=f"Width of the tables. {default('width')}"),

@@ -28,8 +28,8 @@ def command(method: str, seed: int, keep_weights: bool, out: str | None, **optio
       embpress train clicks.csv --label click --method robe:z=16:ratio=100 --epochs 2
       embpress train train.txt --test test.txt --format criteo --preset kaggle --method qr:c=8
     """
-    from embpress.cli.compare import prepared, run_all
+    from embpress.cli.compare import run_with
     from embpress.compressors import parse
 
     spec = parse(method)
-    run_all(*prepared(options), out, [spec], [seed], keep_weights)
+    run_with(options, out, [spec], [seed], keep_weights)

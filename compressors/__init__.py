@@ -19,6 +19,7 @@ from embpress.compressors.tables.conversion.groups import optimizer_groups
 from embpress.compressors.tables.conversion.linear import linear
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan
 from embpress.compressors.tables.planning.proportional import plan
+from embpress.compressors.tables.whole_model import fold_model, model_ledger
 from embpress.compressors.tags import Tags
 
 __all__ = [
@@ -41,9 +42,11 @@ __all__ = [
     "broken",
     "compress_model",
     "create",
+    "fold_model",
     "linear",
     "maintain",
     "method",
+    "model_ledger",
     "optimizer_groups",
     "parse",
     "parse_all",

@@ -16,6 +16,7 @@ from embpress.compressors.errors import reachable_ratio
 from embpress.dlrm.training import waiting
 
 SCHEMA = "embpress-run/2"
+LOADERS = "loaders"  # the format of data that come from loaders of the user's own
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class Run:
     def threads_waited(self) -> bool:
         """Whether the threads of this run waited for each other, as on a busy machine: its times are then too long."""
         if not self.ok or self.device != "cpu" or self.environment.get("threads") == 1 or not self.learning_curve:
+            return False
+        if self.data.format == LOADERS:  # which may take their time themselves
             return False
         median, total = self.metrics.get("step_ms"), self.metrics.get("train_seconds")
         if median is None or total is None:

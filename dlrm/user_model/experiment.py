@@ -15,7 +15,7 @@ from embpress.compressors import Compressor, InputError, MethodSpec, TableConfig
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.runs.experiment import asked_size, attempt, knobs_of, method_generator
-from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, TableRecord, fingerprint, typed
+from embpress.dlrm.runs.record import LOADERS, Asked, CurvePoint, DataRecord, Run, TableRecord, fingerprint, typed
 from embpress.dlrm.training.evaluate import scores
 from embpress.dlrm.training.loop import Progress, fit
 from embpress.dlrm.training.optim import make_optimizers
@@ -31,6 +31,7 @@ from embpress.dlrm.user_model.loaders import (
     without_last_tenth,
 )
 from embpress.dlrm.user_model.tables import (
+    KINDS,
     backend_of,
     compressed,
     counted_lookups,
@@ -39,6 +40,7 @@ from embpress.dlrm.user_model.tables import (
     ledger_of,
 )
 from embpress.dlrm.user_model.task import Task
+from embpress.kernels.errors import EmbpressError
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Prepared:
         train, valid: batches; those of validation are not in `train`.
         configs: the tables of the plain model, by the names of their modules.
         lookups: ids that a batch looks up in each table, where that could be counted.
+        simple: whether all tables do nothing but look up and pool.
         data, model: as the record holds them.
     """
 
@@ -57,6 +60,7 @@ class Prepared:
     valid: Any
     configs: tuple[TableConfig, ...]
     lookups: dict[str, int]
+    simple: bool
     data: DataRecord
     model: dict[str, Any]
 
@@ -76,17 +80,23 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         train, valid = (task.train_loader, task.valid_loader)
         if valid is None:
             train, valid = without_last_tenth(train)
-        seed_all(0)
-        model = task.model_fn().to(settings.device)
-        tables = embeddings(model)
-        if not tables:
-            raise InputError(f"{task.name} has no nn.Embedding and no nn.EmbeddingBag")
         reseed(train, 0)
         batch = next(iter(train), None)
         if batch is None:
             raise InputError(f"the train_loader of {task.name} gives no batch")
-        with counted_lookups(model) as lookups, torch.no_grad():
-            task.score(model.eval(), to_device(batch, settings.device))
+        seed_all(0)
+        try:
+            model = task.model_fn().to(settings.device)
+            with counted_lookups(model) as lookups, torch.no_grad():
+                task.score(model.eval(), to_device(batch, settings.device))
+        except EmbpressError:
+            raise
+        except Exception as error:  # whatever is in the user's model
+            what = f"{type(error).__name__}: {error}"
+            raise InputError(f"{task.name} does not take the first batch of its train_loader: {what}") from error
+        tables = embeddings(model)
+        if not tables:
+            raise InputError(f"{task.name} has no nn.Embedding and no nn.EmbeddingBag")
         data_fingerprint = fingerprint_of(train, valid, task.test_loader)
     own = {id(module.weight) for module in tables.values()}
     loaders = {"train": train, "valid": valid, "test": task.test_loader}
@@ -97,9 +107,10 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         valid,
         tuple(TableConfig(module.num_embeddings, module.embedding_dim, name) for name, module in tables.items()),
         lookups,
+        all(type(module) in KINDS and module.max_norm is None for module in tables.values()),
         DataRecord(
             name=task.name,
-            format="loaders",
+            format=LOADERS,
             fingerprint=data_fingerprint,
             rows={part: n for part, loader in loaders.items() if (n := rows_of(loader, task.samples))},
             features=tuple(tables),
@@ -224,7 +235,8 @@ def _run(
     if measured is None:
         if progress:
             progress(0, 0, "measuring latency")
-        metrics |= latency_of(tables, prepared.full_bytes, settings.latency_seconds)
+        if prepared.simple:
+            metrics |= latency_of(tables, prepared.full_bytes, settings.latency_seconds)
     else:
         metrics |= measured.latency
     found["latency_of_seed"] = seed if measured is None else measured.seed
@@ -237,7 +249,7 @@ class _UserWork:
     """The user's model with the user's loaders; the seed alone fixes what random numbers these draw."""
 
     def __init__(self, prepared: Prepared, model: nn.Module, settings: Settings, seed: int) -> None:
-        self.prepared, self.task, self.model, self.seed = prepared, prepared.task, model.train(), seed
+        self.prepared, self.task, self.model, self.seed = prepared, prepared.task, model, seed
         self.device, self.settings = torch.device(settings.device), settings
         self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
         self.rows, self.steps = prepared.data.rows.get("train", 0), steps_of(prepared.train)
@@ -272,10 +284,12 @@ class _UserWork:
 
     def _scored(self, loader: Any) -> tuple[Tensor, Tensor]:
         """Logits and labels `(N,)` of all batches, in eval mode and without gradients, on the CPU."""
+        modes = [(module, module.training) for module in self.model.modules()]  # the user's own, some may be frozen
         self.model.eval()
         with torch.no_grad():
             pairs = [self.task.score(self.model, to_device(batch, self.device)) for batch in loader]
-        self.model.train()
+        for module, training in modes:
+            module.training = training
         if not pairs:
             raise InputError("there is no batch to score")
         logits, labels = (torch.cat([pair[k].reshape(-1).cpu() for pair in pairs]) for k in (0, 1))

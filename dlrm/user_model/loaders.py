@@ -50,21 +50,24 @@ def reseed(loader: Any, seed: int, epoch: int = 0) -> None:
     for generator in (getattr(loader, "generator", None), getattr(sampler, "generator", None)):
         if isinstance(generator, torch.Generator):
             generator.manual_seed(number)
-    if hasattr(sampler, "set_epoch"):
-        sampler.set_epoch(number)
+    set_epoch = getattr(sampler, "set_epoch", None)
+    if callable(set_epoch):
+        set_epoch(number)
 
 
 def to_device(batch: Any, device: torch.device | str) -> Any:
     """A batch with all its tensors on a device; other objects go there by a `to` of their own."""
     if isinstance(batch, Tensor):
         return moved(batch, device)
+    if hasattr(batch, "to"):
+        return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(to_device(value, device) for value in batch))
     if isinstance(batch, (tuple, list)):
         return type(batch)(to_device(value, device) for value in batch)
-    return batch.to(device) if hasattr(batch, "to") else batch
+    return batch
 
 
 def without_last_tenth(loader: Any) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from embpress.compressors import Compressor, Ledger, TableCollection, TableConfig
-from embpress.compressors.methods.full import Full
+from embpress.compressors.tables.whole_model import as_full
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.latency import measure
 
@@ -49,16 +49,13 @@ def counted_lookups(model: nn.Module) -> Iterator[dict[str, int]]:
 
 def compressed(model: nn.Module, names: Sequence[str]) -> dict[str, Compressor]:
     """The tables that stand at these names now; one that was left as it was as a full table of the same memory."""
-    tables = {}
+    tables: dict[str, Compressor] = {}
     for name in names:
         module: Any = model.get_submodule(name)
         if isinstance(module, KINDS):
-            padding = module.padding_idx
-            table: Compressor = Full(*module.weight.shape, padding_idx=padding, sparse=module.sparse, device="meta")
-            table.weight = module.weight
+            tables[name] = as_full(module)
         else:
-            table = module if isinstance(module, Compressor) else module.table
-        tables[name] = table
+            tables[name] = module if isinstance(module, Compressor) else module.table
     return tables
 
 

@@ -67,9 +67,8 @@ class Task:
             InputError: no mapping, a key too many, or one missing.
         """
         if not isinstance(value, Mapping):
-            raise InputError(
-                f"{name} must give a dict with model_fn, train_loader, test_loader, got {type(value).__name__}"
-            )
+            want = "a dict with model_fn, train_loader and test_loader"
+            raise InputError(f"{name} must give {want}, got {type(value).__name__}")
         known = {field.name: field for field in fields(cls)}
         for key in value:
             if key not in known:

@@ -78,3 +78,6 @@ def test_what_the_user_got_wrong_is_one_sentence(tmp_path):
         assert len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "served").exists()
     assert "Missing option '--to'" in run("export", tmp_path).stderr
+    done = run("train", "--model", "mine.models:ctr", "--keep-weights")
+    assert done.exit_code == 2
+    assert "--keep-weights does not go with --model mine.models:ctr" in done.stderr

@@ -26,6 +26,9 @@ def optimizer_groups(model: nn.Module) -> list[dict[str, Any]]:
             kinds[id(parameter)] = (
                 "fused" if table.tags.fused_update else rows if name in table.row_parameters else "tables"
             )
+    for module in model.modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:  # left as it was
+            kinds[id(module.weight)] = "sparse"
     for parameter in model.parameters():
         kind = kinds.get(id(parameter), "dense")
         if kind in groups and parameter.requires_grad:

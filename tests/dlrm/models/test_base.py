@@ -78,7 +78,7 @@ def test_a_model_in_a_folder_trains_with_its_option_and_is_recorded(sums, tmp_pa
 
 def test_its_option_is_in_the_help(sums):
     text = " ".join(call("train", "--help").stdout.split())
-    assert "--model TEXT Click model: dlrm, sums." in text
+    assert "--model TEXT Click model: dlrm, sums; or MODULE:FUNCTION" in text
     assert "--spread FLOAT sums: standard deviation of the initial weights. [default: 0.5; kaggle: 0.25]" in text
     assert "128,64; kaggle: 512,256; terabyte: 1024,1024,512,256] sums: not used." in text
 
