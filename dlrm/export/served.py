@@ -19,8 +19,8 @@ BAD_OFFSETS = "offsets must start at 0, not decrease and end within the values"
 class Served(nn.Module):
     """Click probabilities, with every id looked at.
 
-    An id out of range is an error where the program's runtime knows assertions (torch does), and makes its sample's
-    probability NaN where it does not (ONNX).
+    An id out of range, and offsets that make no bags, are an error where the program's runtime knows assertions (torch
+    does), and make the probability NaN where it does not (ONNX).
 
     Args:
         model: in eval mode, its tables folded.
@@ -56,7 +56,7 @@ class Served(nn.Module):
         return torch.where(known, torch.sigmoid(logits.float()), torch.nan)
 
     def _with_bags(self, dense: Tensor, ids: Tensor, bags: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Logits `(B,)`, and how many ids in bags of each sample are out of range."""
+        """Logits `(B,)`, and how much is wrong with the ids in each sample's bags."""
         by_feature = dict(zip(self.multi_hot, bags))
         unknown = ids.new_zeros(ids.shape[0])
         rows = []
@@ -74,7 +74,7 @@ class Served(nn.Module):
             # how many bags have begun; those that are empty at the end begin after the last value
             begun = values.new_zeros(values.shape[0] + 1).index_add(0, offsets, torch.ones_like(offsets))
             sample = begun.cumsum(0)[:-1] - 1
-            unknown = unknown.index_add(0, sample, (~within).long())
+            unknown = unknown.index_add(0, sample, (~within).long()) + (~right).long()
             rows.append(_pooled(table, values, sample, ids.shape[0]))
         return self.model.score(dense, torch.stack(rows, dim=1)), unknown
 

@@ -83,10 +83,13 @@ def test_onnx_takes_bags_too(tmp_path):
         given = {"dense": dense, "ids": ids, "values_0": values, "offsets_0": offsets}
         (answer,) = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
         np.testing.assert_allclose(answer, kept[:size], rtol=0, atol=1e-5)
-    values = values.clone()
-    values[0] = 10**6  # of the first bag that holds anything; any id is some row of a hash table
-    (answer,) = session.run(None, {name: tensor.numpy() for name, tensor in {**given, "values_0": values}.items()})
+    wrong = values.clone()
+    wrong[0] = 10**6  # of the first bag that holds anything; any id is some row of a hash table
+    (answer,) = session.run(None, {name: tensor.numpy() for name, tensor in {**given, "values_0": wrong}.items()})
     assert np.isnan(answer).sum() == 1
+    for bad in (offsets.clamp(min=1), offsets.flip(0)):
+        (answer,) = session.run(None, {name: tensor.numpy() for name, tensor in {**given, "offsets_0": bad}.items()})
+        assert np.isnan(answer).all()
 
 
 def test_bfloat16_layers_stay_so(tmp_path):
