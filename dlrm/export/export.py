@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from embpress.compressors import Compressor
 from embpress.dlrm.export import loader, safetensors
 from embpress.dlrm.export.agreement import (
     DRAWN,
@@ -27,6 +29,7 @@ from embpress.dlrm.export.manifest import manifest
 from embpress.dlrm.export.onnx import NoOnnx, answers, write_onnx
 from embpress.dlrm.export.program import program_of
 from embpress.dlrm.export.served import Served, drawn_inputs, inputs_of
+from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.runs.checkpoint import Checkpoint, read, written
 from embpress.dlrm.runs.store import write_json, write_text
 
@@ -75,6 +78,15 @@ def export(
     return write_folder(folder, partial(_write, kept, onnx, progress))
 
 
+def weights_of(model: ClickModel) -> dict[str, Tensor]:
+    """Parameters and buffers by name, and what tables compute with and nobody learns, such as a hash's coefficients."""
+    state = {name: value for name, value in model.state_dict().items() if not name.endswith("_extra_state")}
+    for prefix, module in model.named_modules():
+        if isinstance(module, Compressor):
+            state |= {f"{prefix}.{name}": module.constants[name] for name in module.constants}
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
 def _write(kept: Checkpoint, onnx: bool, progress: Callable[[str], None], folder: Path) -> Exported:
     progress("building the model")
     model = kept.build().requires_grad_(False)
@@ -86,7 +98,7 @@ def _write(kept: Checkpoint, onnx: bool, progress: Callable[[str], None], folder
     ]
     model.tables = model.tables.fold()
     cases.append(Case(FOLDED, drawn, answered(Served(model, multi_hot), drawn), rounding(kept)))
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = weights_of(model)
     about = manifest(kept, model.tables, weights, multi_hot)
     with open(folder / WEIGHTS, "wb") as file:
         safetensors.write(weights, file)
