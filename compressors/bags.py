@@ -2,41 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
-from embpress.kernels.errors import IdOutOfRange
-from embpress.kernels.reference import check_offsets
-
 _INTEGERS = (torch.int64, torch.int32)
-
-
-def looks_at(values: Tensor) -> bool:
-    """Whether ids and offsets are checked by their values.
-
-    Always on CPU; on CUDA, where looking means waiting for the device, with `EMBPRESS_CHECK=1`. Never while
-    `torch.export` traces: values are unknown then, and whoever exports sees to the ids.
-    """
-    if torch.compiler.is_exporting():
-        return False
-    return values.device.type == "cpu" or os.environ.get("EMBPRESS_CHECK") == "1"
-
-
-def check_ids(ids: Tensor, num_embeddings: int, what: str = "the table") -> None:
-    """Raises IndexError for an id outside `0 … num_embeddings - 1`, where `looks_at` says so."""
-    if ids.numel() == 0 or not looks_at(ids):
-        return
-    low, high = (int(x) for x in ids.aminmax())
-    if low < 0 or high >= num_embeddings:
-        bad = low if low < 0 else high
-        raise IdOutOfRange(bad, num_embeddings, what)
-
-
-def as_int64(ids: Tensor, name: str) -> Tensor:
-    """int32 and int64 pass (as int64); anything else is a TypeError that names it."""
-    return integers(ids, name).long()
 
 
 def integers(ids: Tensor, name: str) -> Tensor:
@@ -84,30 +53,22 @@ def check_form(
 
 def as_bags(
     input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None, include_last_offset: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
     """The arguments of `nn.EmbeddingBag.forward`, of right form, as those of a group of one table.
 
     Returns:
-        Ids `(B, 1)` where each is a bag of its own, without offsets; else ids `(N,)` and all offsets `(B + 1,)` int64.
-        Weights have the shape of the ids.
+        Ids `(B, 1)` where each is a bag of its own, without offsets; else ids `(N,)` and all offsets, int64. Weights
+        have the shape of the ids. And how many bags at the end are too many: what lies behind the last offset is one.
     """
     if offsets is not None:
-        offsets = offsets.long()
-        if not include_last_offset:
-            offsets = torch.cat([offsets, offsets.new_full((1,), input.shape[0])])
-        return input, offsets, per_sample_weights
+        # the last offset may lie before the end, and only its value would tell
+        end = offsets.new_full((1,), input.shape[0], dtype=torch.int64)
+        return input, torch.cat([offsets.long(), end]), per_sample_weights, int(include_last_offset)
     batch, length = input.shape
     if length == 1:
-        return input, None, per_sample_weights
+        return input, None, per_sample_weights, 0
     if length == 0:
         offsets = torch.zeros(batch + 1, dtype=torch.int64, device=input.device)
     else:
         offsets = torch.arange(0, batch * length + 1, length, device=input.device)
-    return input.reshape(-1), offsets, None if per_sample_weights is None else per_sample_weights.reshape(-1)
-
-
-def whole_offsets(offsets: Tensor, size: int) -> Tensor:
-    """`(B + 1,)` int64 offsets with the last one, which must go from 0 to `size`; ValueError where they do not."""
-    if looks_at(offsets):
-        check_offsets(offsets, size)
-    return offsets
+    return input.reshape(-1), offsets, None if per_sample_weights is None else per_sample_weights.reshape(-1), 0

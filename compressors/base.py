@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self
 
-from embpress.compressors.bags import as_bags, as_int64, check_form, check_ids
+from embpress.compressors.bags import as_bags, check_form, integers
 from embpress.compressors.configuration import Configured
 from embpress.compressors.errors import InputError
 from embpress.compressors.frozen import frozen
@@ -182,15 +182,14 @@ class Compressor(Configured):
             IndexError: an id out of range. ValueError, TypeError: arguments that do not fit together.
         """
         check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
-        bags = as_bags(input, offsets, per_sample_weights, self.include_last_offset)
-        return self.alone.forward(*bags).squeeze(1)  # not by a call, which costs what a small batch costs
+        ids, bounds, weights, extra = as_bags(input, offsets, per_sample_weights, self.include_last_offset)
+        out = self.alone.forward(ids, bounds, weights).squeeze(1)  # not by a call, which costs what a small batch costs
+        return out[:-extra] if extra else out
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of ids: `(*)` int32 or int64 → `(*, D)`, differentiable; IndexError for an id out of range."""
-        flat = as_int64(ids, "ids").reshape(-1)
-        if not self.alone.checks_ids:
-            check_ids(flat, self.num_embeddings)
-        return self._lookup(flat).view(*ids.shape, self.embedding_dim)
+        flat = integers(ids, "ids").reshape(-1, 1)
+        return self.alone.checked_rows(flat).view(*ids.shape, self.embedding_dim)
 
     @torch.no_grad()
     def to_dense(self, rows: Tensor | None = None) -> Tensor:

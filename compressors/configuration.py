@@ -23,7 +23,7 @@ def encoded(configuration: Mapping[str, Any]) -> Tensor:
     """
     text = json.dumps(configuration, sort_keys=True).encode()
     data = torch.frombuffer(bytearray(text.ljust(-(-len(text) // _BLOCK) * _BLOCK)), dtype=torch.uint8)
-    return (data.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8) & 1).flatten() * 255
+    return (data.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8, device="cpu") & 1).flatten() * 255
 
 
 def decoded(state: Tensor) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def decoded(state: Tensor) -> dict[str, Any]:
     """
     try:
         bits = (state.detach().cpu().float() > 127).view(-1, 8).to(torch.int64)
-        data = bytes((bits << torch.arange(8)).sum(1).tolist())
+        data = bytes((bits << torch.arange(8, device="cpu")).sum(1).tolist())
         configuration: dict[str, Any] = json.loads(data)
     except (AttributeError, RuntimeError, ValueError, TypeError) as error:
         raise InputError("the state dict says what no table says of itself") from error
@@ -91,7 +91,7 @@ class Configured(nn.Module):
         if differing:
             raise InputError(f"the state dict is of another table: {', '.join(differing)}")
         for name in self.constants:
-            self.constants[name].copy_(torch.tensor(constants[name], dtype=torch.int64))
+            self.constants[name].copy_(torch.tensor(constants[name], dtype=torch.int64, device="cpu"))
 
     def _load_from_state_dict(
         self,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from embpress.compressors.bags import check_ids, integers, looks_at, whole_offsets
+from embpress.compressors.bags import integers
 from embpress.compressors.frozen import frozen
 from embpress.compressors.integers import Constants, Integers
+from embpress.kernels import ops
 from embpress.kernels.errors import IdOutOfRange
 from embpress.kernels.reference import pool
 
@@ -51,7 +52,7 @@ class TableGroup(nn.Module):
         tables: an `nn.ModuleList`, typed by what it holds; a subclass annotates it with the class of its method.
         names: what errors call the tables.
         count: how many tables.
-        checks_ids: the op looks at ids, offsets and padding itself.
+        checks_ids: `rows` looks at the ids itself.
         pools_wide: bags of parameters in bfloat16 are summed in float32.
     """
 
@@ -130,18 +131,27 @@ class TableGroup(nn.Module):
         integers(ids, "ids")
         if weights is not None and self.first.mode != "sum":
             raise ValueError(f"weights go with mode='sum', {self.names[0]} has mode={self.first.mode!r}")
-        if offsets is not None:
-            if (offsets.shape[0] - 1) % self.count:
-                raise ValueError(f"{offsets.shape[0]} offsets are not those of {self.count} tables and the end")
-            return self._jagged(ids, offsets.long(), weights)
-        if ids.dim() != 2 or ids.shape[1] != self.count:
-            raise ValueError(f"ids must be (B, {self.count}), got {tuple(ids.shape)}")
-        if not self.checks_ids:
-            if self.count == 1:
-                check_ids(ids, self.first.num_embeddings, self.names[0])
-            else:
-                check_columns(ids, self.integers, self.names)
-        return self.answer(ids, weights)
+        if offsets is None:
+            if ids.dim() != 2 or ids.shape[1] != self.count:
+                raise ValueError(f"ids must be (B, {self.count}), got {tuple(ids.shape)}")
+        elif (offsets.shape[0] - 1) % self.count:
+            raise ValueError(f"{offsets.shape[0]} offsets are not those of {self.count} tables and the end")
+        try:
+            if offsets is not None:
+                return self._jagged(ids, offsets.long(), weights)
+            return self.answer(self._checked(ids), weights)
+        except IdOutOfRange as error:
+            raise named(error, self.names) from None
+
+    def checked_rows(self, ids: Tensor) -> Tensor:
+        """Rows `(B, T, D)` of ids `(B, T)`, padding like any other."""
+        try:
+            return self.rows(self._checked(ids))
+        except IdOutOfRange as error:
+            raise named(error, self.names) from None
+
+    def _checked(self, ids: Tensor) -> Tensor:
+        return ids if self.checks_ids else ops.check_ids(ids, self.integers.on(ids.device, "rows"))
 
     def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
         """`forward` of ids `(B, T)` that have been checked."""
@@ -154,11 +164,9 @@ class TableGroup(nn.Module):
 
     def _jagged(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """`forward` of bags with offsets int64."""
-        offsets = whole_offsets(offsets, ids.shape[0])
-        if self.count == 1:
-            check_ids(ids, self.first.num_embeddings, self.names[0])
-        else:
-            self._check(ids, self._tables_of(offsets, ids.shape[0]))
+        offsets = ops.check_offsets(offsets, ids.shape[0])
+        rows = self.integers.on(ids.device, "rows")
+        ids = ops.check_ids(ids, rows, tables=None if self.count == 1 else self._tables_of(offsets, ids.shape[0]))
         if "padding" in self.integers:
             tables = self._tables_of(offsets, ids.shape[0])
             keep = ids != self.integers.on(ids.device, "padding")[tables]
@@ -173,16 +181,6 @@ class TableGroup(nn.Module):
         bags = (offsets.shape[0] - 1) // self.count
         ends = offsets[:: max(1, bags)][: self.count + 1]
         return torch.repeat_interleave(ends.diff(), output_size=size)
-
-    def _check(self, ids: Tensor, tables: Tensor) -> None:
-        """Raises IndexError for an id `(N,)` out of range of its table `(N,)`, where ids are looked at."""
-        if not looks_at(ids):
-            return
-        wrong = (ids < 0) | (ids >= self.integers.on(ids.device, "rows")[tables])
-        if bool(wrong.any()):
-            at = int(wrong.nonzero()[0])
-            t = int(tables[at])
-            raise IdOutOfRange(int(ids[at]), self.tables[t].num_embeddings, self.names[t])
 
     # --- what a method's group overrides ------------------------------------------------------------------------------
 
@@ -238,21 +236,9 @@ class TableGroup(nn.Module):
         return folded
 
 
-def check_columns(ids: Tensor, integers: Integers, names: Sequence[str]) -> None:
-    """Raises IndexError for an id out of range of its column's table, where ids are looked at (see `looks_at`).
-
-    Args:
-        ids: `(B, T)`.
-        integers: of the tables, `rows` among them.
-        names: what the error calls them.
-    """
-    if not looks_at(ids):
-        return
-    rows = integers.on(ids.device, "rows")
-    wrong = (ids < 0) | (ids >= rows)
-    if bool(wrong.any()):
-        b, t = wrong.nonzero()[0].tolist()
-        raise IdOutOfRange(int(ids[b, t]), int(rows[t]), names[t])
+def named(error: IdOutOfRange, names: Sequence[str]) -> IdOutOfRange:
+    """The error of an id with the name of its table, which ops know by its number."""
+    return error if isinstance(error.table, str) else error.of(names[error.table or 0])
 
 
 def group_of(tables: Sequence[Compressor], names: Sequence[str] = ()) -> TableGroup:

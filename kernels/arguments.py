@@ -67,7 +67,8 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
         raise ArgumentError(
             f"{name} must be at least {low}{'' if high is None else f' and at most {high}'}, got {value}"
         )
-    return int(value) if not isinstance(value, torch.SymInt) else value
+    number: Any = value if isinstance(value, torch.SymInt) else int(value)
+    return number
 
 
 def whole_numbers(name: str, values: Any) -> Sequence[int]:

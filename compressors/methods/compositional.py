@@ -22,6 +22,7 @@ class _CompositionalGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[Compositional]
+    checks_ids = True
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
@@ -71,12 +72,12 @@ class Compositional(Compressor):
         raise TypeError(f"{type(self).__name__} does not define op_constants(constants)")
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
-        """Rows of checked ids `(N, T)` in `T` tables on this one's weight, `(N, T, D)`.
+        """Rows of ids `(N, T)` in `T` tables on this one's weight, `(N, T, D)`; IndexError for one out of range.
 
         `row_offsets` and `rows` are `(T,)`: where the tables start in the weight and what they stand for.
         """
         if self.sparse and torch.is_grad_enabled() and self.weight.requires_grad:
-            return self.gathered(ids, row_offsets, constants)
+            return self.gathered(ops.check_ids(ids, rows), row_offsets, constants)
         coefficients, base, sizes = self.op_constants(constants)
         return ops.compositional_lookup(
             self.weight,

@@ -16,16 +16,19 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.kernels import ops
 
 
 class _FullGroup(TableGroup):
     """All rows in one parameter: one gather forward, one sparse gradient."""
 
     tables: Sequence[Full]
+    checks_ids = True
 
     def rows(self, ids: Tensor) -> Tensor:
-        table = self.first
-        return F.embedding(ids + self.integers.on(ids.device, "row_offsets"), table.weight, sparse=table.sparse)
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        in_stack = ops.check_ids(ids, rows, row_offsets=row_offsets)
+        return F.embedding(in_stack, self.first.weight, sparse=self.first.sparse)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         table = self.first

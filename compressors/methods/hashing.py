@@ -28,7 +28,7 @@ def draw_coefficients(shape: tuple[int, ...], generator: Generator | None, *tabl
         if generator is not None:
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         generator = Generator().manual_seed(seed)
-    return torch.randint(1, ROBE_PRIME, shape, generator=generator)
+    return torch.randint(1, ROBE_PRIME, shape, generator=generator, device="cpu")
 
 
 @register("hash")

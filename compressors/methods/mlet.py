@@ -27,6 +27,7 @@ class _MLETGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[MLET]
+    checks_ids = True
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
@@ -103,13 +104,14 @@ class MLET(Compressor):
         normal_(self.own("projection"), 0, std, generator)
 
     def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
-        """Rows of checked ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.
+        """Rows of ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.
 
         `projections` is `(T, k, D)`; `row_offsets` and `rows` `(T,)` say where
         the tables start and what they stand for.
         """
         if self.sparse and torch.is_grad_enabled() and self.table.requires_grad:
-            inner = F.embedding(ids + row_offsets, self.table, sparse=True).transpose(0, 1)
+            in_stack = ops.check_ids(ids, rows, row_offsets=row_offsets)
+            inner = F.embedding(in_stack, self.table, sparse=True).transpose(0, 1)
             return torch.bmm(inner, projections).transpose(0, 1)
         return ops.mlet_lookup(self.table, projections, ids, row_offsets=row_offsets, rows=rows)
 

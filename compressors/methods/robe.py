@@ -31,6 +31,7 @@ class _RobeGroup(TableGroup):
     """One array, one call for all tables."""
 
     tables: Sequence[Robe]
+    checks_ids = True
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__(tables, names, alone=alone)
@@ -135,7 +136,7 @@ class Robe(Compressor):
         return *super().group_key(), self._owner("memory"), self.z, self.sign, self.atomics
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
-        """Rows of checked ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`.
+        """Rows of ids `(N, T)` in `T` tables on this one's array, `(N, T, D)`.
 
         `row_offsets` and `rows` are `(T,)`.
         """
@@ -192,8 +193,8 @@ def _best(drawn: Tensor, row_ranges: Sequence[tuple[int, int]], size: int, z: in
     frequency.
     """
     counts = [min(n, _SAMPLE // len(row_ranges) + 1) for _, n in row_ranges]
-    ids = torch.cat([torch.arange(start, start + count) for (start, _), count in zip(row_ranges, counts)])
-    weight = torch.cat([1 / torch.arange(1, count + 1, dtype=torch.float64) for count in counts])
+    ids = torch.cat([torch.arange(start, start + count, device="cpu") for (start, _), count in zip(row_ranges, counts)])
+    weight = torch.cat([1 / torch.arange(1, count + 1, dtype=torch.float64, device="cpu") for count in counts])
 
     cells_in_all = (size - z) // z + 1
     expected = cells_in_all * (1 - (1 - 1 / cells_in_all) ** len(ids))

@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import integers, looks_at
+from embpress.compressors.bags import integers
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.group import TableGroup, check_columns, group_of, members
+from embpress.compressors.group import TableGroup, group_of, members, named
 from embpress.compressors.integers import Integers
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
@@ -19,7 +19,8 @@ from embpress.compressors.tables.build import build_tables, sparse_tables
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
 from embpress.compressors.tables.sharing import divided
-from embpress.kernels.errors import offsets_start
+from embpress.kernels import ops
+from embpress.kernels.errors import IdOutOfRange, OffsetsError
 
 BagInput = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
@@ -137,8 +138,11 @@ class TableCollection(nn.Module):
             if len(self.groups) == 1:
                 return self.groups[0](inputs)
             if not any(group.checks_ids for group in self.groups):  # all of them at once
-                check_columns(inputs, self.integers, self.names)
-                parts = [group.answer(self._columns(inputs, g)) for g, group in enumerate(self.groups)]
+                try:
+                    ids = ops.check_ids(inputs, self.integers.on(inputs.device, "rows"))
+                except IdOutOfRange as error:
+                    raise named(error, self.names) from None
+                parts = [group.answer(self._columns(ids, g)) for g, group in enumerate(self.groups)]
             else:
                 parts = [group(self._columns(inputs, g)) for g, group in enumerate(self.groups)]
             return self._joined(parts)
@@ -254,10 +258,12 @@ def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Te
             raise ValueError(f"{name} has {len(values)} ids and {len(weight[0])} weights")
         if len(bounds) != len(offsets[0] if offsets else bounds):
             raise ValueError(f"{name} has {len(bounds)} bags, {names[0]} has {len(offsets[0])}")
-        if len(bounds) and looks_at(bounds) and int(bounds[0]) != 0:
-            raise ValueError(f"{name}: {offsets_start(int(bounds[0]))}")
+        try:
+            own = ops.check_offsets(integers(bounds, "offsets"), values.shape[0], include_last_offset=False)
+        except OffsetsError as error:
+            raise OffsetsError(f"{name}: {error}") from None
         ids.append(integers(values, "ids"))
-        offsets.append(integers(bounds, "offsets").long() + start)
+        offsets.append(own[:-1] + start)
         if weighted is not None:
             weights.append(weight[0] if weight else weighted.new_ones(values.shape))
         start += values.shape[0]

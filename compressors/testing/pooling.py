@@ -43,6 +43,8 @@ def check_last_offset(subject: Subject) -> None:
     table = subject.make(include_last_offset=True).eval()
     last = torch.cat([offsets, subject.ids([len(ids)])])
     close(table(ids, last), without, "include_last_offset")
+    short = table(subject.ids([5, 6, 7, 8]), subject.ids([0, 1, 3]))
+    close(short, subject.make().eval()(subject.ids([5, 6, 7]), subject.ids([0, 1])), "ids behind the last offset")
 
 
 def check_empty_bags(subject: Subject) -> None:
@@ -124,7 +126,7 @@ def check_bad_offsets(subject: Subject) -> None:
     rejects(lambda: table(ids, subject.ids([[0]])), (ValueError,), "offsets")
     rejects(lambda: table(ids.view(1, 1, 3)), (ValueError,), "3 dimensions")
     closed = subject.make(include_last_offset=True)
-    rejects(lambda: closed(ids, subject.ids([0, 2])), (ValueError,), "last offset")
+    rejects(lambda: closed(ids, subject.ids([0, 4])), (ValueError,), "offset")
 
 
 def check_refusals(subject: Subject) -> None:

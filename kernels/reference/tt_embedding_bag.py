@@ -44,7 +44,8 @@ def check_tt(
         if dim != width:
             raise ArgumentError(f"tables must be of one width, got {width} and {dim}")
         if caches:
-            _check_cache(*caches[3 * t : 3 * t + 3], cores[0], t, width)
+            index, ids, values = caches[3 * t : 3 * t + 3]
+            _check_cache(index, ids, values, cores[0], t, width)
     _check_bags(indices, offsets, weights, cores[0], tables, include_last_offset)
 
 

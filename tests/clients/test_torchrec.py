@@ -19,7 +19,7 @@ from torchrec.modules.fp_embedding_modules import FeatureProcessedEmbeddingBagCo
 from torchrec.quant.embedding_modules import EmbeddingCollection as Quantized  # noqa: E402
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor  # noqa: E402
 
-from embpress.compressors import InputError, compress_model  # noqa: E402
+from embpress.compressors import InputError, compress_model, create  # noqa: E402
 
 METHODS = ["hash", "qr", "tt", "robe", "hash+bf16"]
 
@@ -148,6 +148,20 @@ def _rank(rank, place):
 
 def test_in_model_parallel_it_is_replicated(tmp_path):
     torch.multiprocessing.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+
+
+@pytest.mark.parametrize("method", ["hash", "tt:rank=2", "robe:z=4", "mlet"])
+def test_model_parallel_draws_tables_of_the_meta_device(method, tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        tables = [EmbeddingBagConfig(name="t", embedding_dim=8, num_embeddings=500, feature_names=["f1"])]
+        model = nn.ModuleDict({"small": EmbeddingBagCollection(tables=tables, device=torch.device("meta"))})
+        compress_model(model, method)
+        model = DistributedModelParallel(model, device=torch.device("cpu"))
+    finally:
+        dist.destroy_process_group()
+    drawn = model.module["small"].embedding_bags["t"].to_dense()
+    assert 0.5 < drawn.std() / create(method, 500, 8).to_dense().std() < 2
 
 
 def test_quantization_refuses_it_by_name():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from embpress.compressors.group import TableGroup
 from embpress.kernels import ops
-from embpress.kernels.errors import IdOutOfRange
 
 if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
@@ -74,19 +73,16 @@ class TTGroup(TableGroup):
         if self.cached:
             learned = weights is not None and weights.requires_grad
             caches = [tensor for one in self.tables for tensor in one._cache(learned)]
-        try:
-            return ops.tt_embedding_bag(
-                table._cores() if self.count == 1 else [core for one in self.tables for core in one._cores()],
-                ids,
-                offsets,
-                weights,
-                num_embeddings=self.integers.values("rows"),
-                caches=caches,
-                padding_idx=padding_idx,
-                num_cores=table.num_cores,
-                mean=table.mode == "mean",
-                store=table.store,
-                math=table.math,
-            )
-        except IdOutOfRange as error:
-            raise error.of(self.names[cast(int, error.table)]) from None  # the op knows tables by their number
+        return ops.tt_embedding_bag(
+            table._cores() if self.count == 1 else [core for one in self.tables for core in one._cores()],
+            ids,
+            offsets,
+            weights,
+            num_embeddings=self.integers.values("rows"),
+            caches=caches,
+            padding_idx=padding_idx,
+            num_cores=table.num_cores,
+            mean=table.mode == "mean",
+            store=table.store,
+            math=table.math,
+        )

@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
-from embpress.compressors.bags import check_ids
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
@@ -179,7 +178,7 @@ class TTRec(Compressor):
         """The op's three tensors, without elements where there is no cache."""
         if self.cache is not None:
             index, ids, values = self.cache.tensors(weighted)
-            return index, ids, _wide(values)
+            return index, ids, values
         core = self._cores()[0]
         ids = core.new_empty(0, dtype=torch.int64)
         return ids.int(), ids, core.new_empty(0, self.embedding_dim)
@@ -192,8 +191,8 @@ class TTRec(Compressor):
         """Caches these rows now, as the cores have them: distinct ids `(K,)` int64, at most `cache_rows`."""
         if self.cache is None or ids.dim() != 1 or len(ids) > self.cache_rows:
             raise InputError(f"tt: the cache holds {self.cache_rows} rows, not ids of shape {tuple(ids.shape)}")
-        check_ids(ids, self.num_embeddings)
-        self.cache.fill(ids, self._from_cores)
+        rows = self.alone.integers.on(ids.device, "rows")
+        self.cache.fill(ops.check_ids(ids, rows), self._from_cores)
 
     def maintain(self, step: int | None = None) -> dict[str, Tensor]:
         """Rows of parameters that hold something else since the last call, by the parameter's name.
@@ -234,7 +233,7 @@ class TTRec(Compressor):
     def _cores(self) -> list[Tensor]:
         # not through the modules' own access, which takes longer than a small batch
         cores: list[Any] = list(self._modules["cores"]._parameters.values())  # type: ignore[union-attr]
-        return [_wide(core) for core in cores] if cores[0].dtype == torch.bfloat16 else cores
+        return cores
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:
@@ -344,8 +343,3 @@ class TTRec(Compressor):
     def to_full(self) -> Full:
         """The table written out to serve, `(n, D)`: lookups equal up to rounding, nothing left to multiply."""
         return Full.serving(self, self.to_dense())
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """What the op multiplies: the CPU's takes float32 and float64, so that cores in bfloat16 are widened there."""
-    return tensor.float() if tensor.dtype == torch.bfloat16 and not tensor.is_cuda else tensor

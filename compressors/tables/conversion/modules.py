@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from embpress.compressors.bags import as_bags, check_form, whole_offsets
+from embpress.compressors.bags import as_bags, check_form
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.tables.conversion.linear import linear
+from embpress.kernels import ops
 
 
 class TableUser(nn.Module):
@@ -86,17 +87,18 @@ class CompressedEmbeddingBag(TableUser):
         if own == (table.mode, table.include_last_offset, table.padding_idx):
             return table(input, offsets, per_sample_weights)
         check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
-        ids, offsets, weights = as_bags(input, offsets, per_sample_weights, self.include_last_offset)
+        ids, offsets, weights, extra = as_bags(input, offsets, per_sample_weights, self.include_last_offset)
         if offsets is None:  # a bag of one id: its sum is its mean
             pooled = table(ids, None, weights)
             return pooled if self.padding_idx is None else pooled.masked_fill(ids == self.padding_idx, 0)
-        offsets = whole_offsets(offsets, ids.shape[0])
+        offsets = ops.check_offsets(offsets, ids.shape[0])
         if self.padding_idx is not None:
             keep = ids != self.padding_idx
             offsets = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets]
             ids, weights = ids[keep], None if weights is None else weights[keep]
         sums = table(ids, offsets, weights)
-        return sums if self.mode == "sum" else sums / offsets.diff().clamp(min=1).unsqueeze(1)
+        out = sums if self.mode == "sum" else sums / offsets.diff().clamp(min=1).unsqueeze(1)
+        return out[:-extra] if extra else out
 
     def extra_repr(self) -> str:
         """Shape and pooling."""

@@ -196,7 +196,7 @@ def test_an_op_without_portable_form_is_named(folder, tmp_path, monkeypatch):
         return reference.robe_lookup(*arguments) if bool(arguments[1].max() >= 0) else None
 
     monkeypatch.setattr(portable, "robe_lookup", looks)
-    with pytest.raises(InputError, match="no program in torch's own ops for robe_lookup: "):
+    with pytest.raises(InputError, match=r"no program in torch.s own ops for .*robe_lookup: "):
         export(weights(folder, "robe:z=4"), tmp_path / "served", onnx=False)
     monkeypatch.delattr(portable, "robe_lookup")
     with pytest.raises(InputError, match="robe_lookup has no portable form"):
