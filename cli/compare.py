@@ -10,6 +10,7 @@ import click
 
 from embpress.cli.numbers import Whole
 from embpress.cli.options import (
+    KEEP_WEIGHTS,
     command_line,
     data_options,
     load_data,
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 @click.option(
     "--seeds", type=Whole(1, 1000), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
 )
+@KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
+def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **options: Any) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. With --model MODULE:FUNCTION it trains a
@@ -65,17 +67,19 @@ def command(methods: str, seeds: int, out: str | None, **options: Any) -> None:
         raise InputError("--methods is empty; see embpress list")
     if len({str(spec) for spec in specs}) < len(specs):
         raise InputError(f"--methods names the same method twice: {methods}")
-    run_with(options, out, specs, list(range(seeds)))
+    run_with(options, out, specs, list(range(seeds)), keep_weights)
 
 
-def run_with(options: dict[str, Any], out: str | None, specs: list[MethodSpec], seeds: list[int]) -> None:
+def run_with(
+    options: dict[str, Any], out: str | None, specs: list[MethodSpec], seeds: list[int], keep_weights: bool
+) -> None:
     """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
     if ":" in options["model"]:
         from embpress.cli.user_model import run_user_model
 
         run_user_model(options, out, specs, seeds)
     else:
-        run_all(*prepared(options), out, specs, seeds)
+        run_all(*prepared(options), out, specs, seeds, keep_weights)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -91,7 +95,12 @@ def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
 
 
 def run_all(
-    data: ClickData, settings: Settings, out_path: str | None, specs: list[MethodSpec], seeds: list[int]
+    data: ClickData,
+    settings: Settings,
+    out_path: str | None,
+    specs: list[MethodSpec],
+    seeds: list[int],
+    keep_weights: bool = False,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
@@ -104,7 +113,12 @@ def run_all(
     out = console()
     out.print(describe(data), markup=False)
     out.print(protocol_line(about, settings, len(specs), len(seeds), settings.batch_size), markup=False)
-    follow(lambda start: compare(data, specs, settings, seeds, folder, command_line(), start), folder, settings.threads)
+    command = command_line()
+    follow(
+        lambda start: compare(data, specs, settings, seeds, folder, command, start, keep_weights),
+        folder,
+        settings.threads,
+    )
 
 
 def protocol_line(about: str, settings: Settings, methods: int, seeds: int, batch_size: int | None) -> str:

@@ -24,6 +24,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEVICE = click.option("--device", default="cpu", show_default=True, help="Where it runs: cpu, cuda or cuda:INDEX.")
 AMP = click.option("--amp", is_flag=True, help="MLPs and interaction in bfloat16; tables and loss stay float32.")
+KEEP_WEIGHTS = click.option(
+    "--keep-weights", is_flag=True, help="Keep the trained weights in the run folder, for embpress export."
+)
 
 # the options of all data, as `load` calls them; each format adds its own
 _COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "rows")

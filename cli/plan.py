@@ -28,23 +28,16 @@ def command(method: str, save: str | None, force: bool, **options: Any) -> None:
     """
     from embpress.cli.compare import prepared
     from embpress.cli.show import console, table
-    from embpress.compressors import InputError, parse, plan
+    from embpress.compressors import InputError, parse
     from embpress.compressors.guard import path
-    from embpress.dlrm.runs.experiment import table_configs
+    from embpress.dlrm.runs.experiment import plan_tables
     from embpress.reports import numerals
 
     spec = parse(method)
     if save is not None and path(save, "--save").exists() and not force:
         raise InputError(f"--save {save} is there already and may have been edited; --force writes over it")
     data, settings = prepared(options)
-    planned = plan(
-        spec,
-        table_configs(data, settings.width),
-        ratio=settings.ratio,
-        budget=settings.budget,
-        min_rows=settings.min_rows,
-        largest=settings.largest,
-    )
+    planned = plan_tables(data, spec, settings)
     rows = [
         [t.config.name, f"{t.config.num_embeddings:,}", str(t.embedding_dim), str(t.method), numerals.size(t.bytes)]
         for t in planned.tables

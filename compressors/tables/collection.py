@@ -168,7 +168,8 @@ class TableCollection(nn.Module):
         """The groups' outputs in the order of the tables."""
         if self._in_order:
             return parts[0]
-        if len(parts[0]) <= _SMALL:  # one more pass over little memory, instead of a call for each run of tables
+        # one more pass over little memory, instead of a call for each run of tables; a program's batch has any size
+        if torch.compiler.is_exporting() or len(parts[0]) <= _SMALL:
             return torch.cat(parts, dim=1).index_select(1, self.integers.on(parts[0].device, "order"))
         return _Join.apply(self._runs, *parts)
 

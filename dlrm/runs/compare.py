@@ -12,9 +12,10 @@ import numpy as np
 from embpress.compressors import MethodSpec
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
-from embpress.dlrm.runs import store
+from embpress.dlrm.runs import checkpoint, store
+from embpress.dlrm.runs.checkpoint import Keeper, checkpoint_of, checkpoint_path
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.experiment import describe_data, describe_run, run
+from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tables, run
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
@@ -39,6 +40,7 @@ def compare(
     folder: Path,
     command: str = "",
     progress: Callable[[int, int, str], Progress] | None = None,
+    keep_weights: bool = False,
 ) -> Iterator[Step]:
     """Runs every method with every seed, seed by seed, and saves a record after each.
 
@@ -47,6 +49,8 @@ def compare(
 
     Args:
         progress: makes the progress callback of run `number` of `total` with a title.
+        keep_weights: write each run's trained weights as well (`checkpoint`); a run that finished before without
+            keeping them is trained again.
 
     Raises:
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
@@ -62,10 +66,20 @@ def compare(
             if progress:
                 progress(0, 0, "counting hot rows")
             hot.update(hot_rows(data))
-        made, predictions = run(data, spec, settings, seed, command, progress, measured)
-        return replace(made, data=replace(made.data, hot_rows=hot)), predictions
+        keeper = Keeper() if keep_weights else None
+        keep = None if keeper is None else keeper.take
+        made, predictions = run(data, spec, settings, seed, command, progress, measured, keep)
+        made = replace(made, data=replace(made.data, hot_rows=hot))
+        if keeper is not None and predictions is not None:
+            tables = plan_tables(data, spec, settings)
+            kept = checkpoint_of(made, tables, settings, data, keeper.weights, predictions)
+            checkpoint.save(checkpoint_path(folder, made), kept)
+        return made, predictions
 
-    yield from finish(todo, execute, folder, progress)
+    def stands(done: Run) -> bool:
+        return done.ok and (not keep_weights or checkpoint_path(folder, done).exists())
+
+    yield from finish(todo, execute, folder, progress, stands)
 
 
 def finish(
@@ -73,15 +87,17 @@ def finish(
     execute: Callable[[MethodSpec, int, Progress | None, Run | None], Done],
     folder: Path,
     progress: Callable[[int, int, str], Progress] | None = None,
+    stands: Callable[[Run], bool] = lambda done: done.ok,
 ) -> Iterator[Step]:
     """Executes the runs that a folder does not hold yet, and saves each: see `compare`.
 
     Args:
         todo: method, seed, and what is known of the run before it.
         execute: a method with a seed; the last argument is a run whose latency stands for this one too.
+        stands: whether a run of before need not be done again.
     """
     total = len(todo)
-    store.clean(folder / "records")
+    store.clean(folder / "records", folder / "weights")
     runs: dict[str, Run] = {}
     paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
     for path in store.record_paths(folder):
@@ -92,7 +108,7 @@ def finish(
     check_comparable([*runs.values(), todo[0][2]], folder)
     for number, (spec, seed, about) in enumerate(todo, 1):
         done = runs.get(about.id)
-        if done is not None and done.ok:
+        if done is not None and stands(done):
             yield Step(done, True, number, total)
             continue
         callback = progress(number, total, f"{spec} · seed {seed}") if progress else None

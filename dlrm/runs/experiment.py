@@ -13,7 +13,16 @@ import torch
 from torch import Generator
 from torch.nn import functional as F
 
-from embpress.compressors import BudgetError, Compressor, InputError, MethodSpec, TableCollection, TableConfig
+from embpress.compressors import (
+    BudgetError,
+    Compressor,
+    InputError,
+    MethodSpec,
+    Plan,
+    TableCollection,
+    TableConfig,
+    plan,
+)
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
@@ -36,6 +45,18 @@ def table_configs(data: ClickData, width: int) -> list[TableConfig]:
     return [TableConfig(n, width, name) for name, n in zip(data.features, data.num_embeddings)]
 
 
+def plan_tables(data: ClickData, spec: MethodSpec, settings: Settings) -> Plan:
+    """What each table of a run is; raises as `build_tables` does."""
+    return plan(
+        spec,
+        table_configs(data, settings.width),
+        ratio=settings.ratio,
+        budget=settings.budget,
+        min_rows=settings.min_rows,
+        largest=settings.largest,
+    )
+
+
 def build_tables(
     data: ClickData, spec: MethodSpec, settings: Settings, seed: int, device: str | None = None
 ) -> TableCollection:
@@ -46,11 +67,7 @@ def build_tables(
     """
     return TableCollection.build(
         table_configs(data, settings.width),
-        spec,
-        ratio=settings.ratio,
-        budget=settings.budget,
-        min_rows=settings.min_rows,
-        largest=settings.largest,
+        plan_tables(data, spec, settings),
         update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
         device=device or settings.device,
         generator=method_generator(seed),
@@ -143,11 +160,13 @@ def run(
     command: str = "",
     progress: Progress | None = None,
     measured: Run | None = None,
+    keep: Callable[[ClickModel], None] | None = None,
 ) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed.
 
     Args:
         measured: a run of another seed whose latency stands for this one too; it is measured where there is none.
+        keep: see `train`.
 
     Returns:
         The run, and the test probabilities `(N,)` float32 at the best epoch. A run that fails says why; it does not
@@ -155,7 +174,7 @@ def run(
     """
     about = describe_run(data, spec, settings, seed, command)
     full_bytes = sum(4 * n * settings.width for n in data.num_embeddings)
-    return attempt(about, full_bytes, lambda found: _run(found, data, spec, settings, seed, progress, measured))
+    return attempt(about, full_bytes, lambda found: _run(found, data, spec, settings, seed, progress, measured, keep))
 
 
 def attempt(
@@ -196,6 +215,7 @@ def _run(
     seed: int,
     progress: Progress | None,
     measured: Run | None,
+    keep: Callable[[ClickModel], None] | None,
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     tables = build_tables(data, spec, settings, seed)
@@ -227,7 +247,7 @@ def _run(
     found["metrics"] = metrics
     model = build_model(data, tables, settings, seed)
     reset_device_peak(settings.device)
-    trained = train(model, data, settings, seed, progress)
+    trained = train(model, data, settings, seed, progress, keep)
     metrics |= trained.metrics
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:

@@ -108,17 +108,26 @@ class _ClickWork:
 
 
 def train(
-    model: ClickModel, data: ClickData, settings: Settings, seed: int, progress: Progress | None = None
+    model: ClickModel,
+    data: ClickData,
+    settings: Settings,
+    seed: int,
+    progress: Progress | None = None,
+    keep: Callable[[ClickModel], None] | None = None,
 ) -> Trained:
-    """Trains and scores a click model: see `fit`."""
+    """Trains and scores a click model: see `fit`; `keep` is given the model."""
     model.train()
-    return fit(_ClickWork(model, data, settings, seed), settings.epochs, progress)
+    work = _ClickWork(model, data, settings, seed)
+    return fit(work, settings.epochs, progress, None if keep is None else partial(keep, model))
 
 
-def fit(work: Work, epochs: int, progress: Progress | None = None) -> Trained:
+def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callable[[], None] | None = None) -> Trained:
     """Trains and scores a model.
 
     Validation AUC chooses the epoch whose test scores are reported; the test part decides nothing.
+
+    Args:
+        keep: called after each epoch that is the best so far, before anything changes the model.
 
     Raises:
         RunFailed: the loss is no finite number, or there is nothing to train on.
@@ -172,6 +181,8 @@ def fit(work: Work, epochs: int, progress: Progress | None = None) -> Trained:
             best = valid["auc"]
             result.test_logits = logits
             result.metrics |= {**test, "valid_auc": best, "best_epoch": epoch + 1}
+            if keep is not None:
+                keep()
         if last:
             result.metrics["auc_last"] = test["auc"]
     result.metrics |= {"step_ms": 1e3 * statistics.median(times), "train_seconds": seconds}

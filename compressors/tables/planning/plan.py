@@ -103,9 +103,17 @@ class Plan:
             InputError: the file cannot be read or is no plan; names the file, and the table where one is wrong.
         """
         try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.of_text(Path(path).read_text(encoding="utf-8"), str(path))
         except OSError as error:
             raise InputError(f"cannot read the plan {path}: {error.strerror or error}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is no plan: it holds no JSON") from None
+
+    @classmethod
+    def of_text(cls, text: str, path: str) -> Plan:
+        """A plan from what `to_json` wrote into the file `path`, which errors name; raises as `read` does."""
+        try:
+            value = json.loads(text)
         except (ValueError, RecursionError):
             raise InputError(f"{path} is no plan: it holds no JSON") from None
         if not isinstance(value, dict) or value.get("schema") != SCHEMA or not isinstance(value.get("tables"), list):
