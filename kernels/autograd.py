@@ -104,7 +104,7 @@ class _Form:
         leaves = list(self.leaves)
         for i, each in zip(self.places, tensors):
             leaves[i] = each
-        return tree_unflatten(leaves, self.spec)  # type: ignore[no-any-return]
+        return tree_unflatten(leaves, self.spec)
 
 
 def _function(op: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,7 +112,7 @@ def _function(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
 
     class Call(torch.autograd.Function):
         @staticmethod
-        def forward(form: _Form, *tensors: Tensor) -> Any:  # type: ignore[override]
+        def forward(form: _Form, *tensors: Tensor) -> Any:
             results, form.results = tree_flatten(op(*form.arguments(tensors)))
             return tuple(results)
 

@@ -37,10 +37,10 @@ def check_ids(ids: Tensor, rows: Tensor, *, row_offsets: Tensor | None = None, t
     """
     arguments = (ids, rows, row_offsets, tables)
     try:
-        return torch.ops.embpress.check_ids.default(*arguments)  # type: ignore[no-any-return]
+        return torch.ops.embpress.check_ids.default(*arguments)
     except Exception as error:
         problem = error
-    return again(problem, None, (), check_arguments_of_ids, arguments)  # type: ignore[no-any-return]
+    return again(problem, None, (), check_arguments_of_ids, arguments)
 
 
 def check_offsets(offsets: Tensor, size: int, *, include_last_offset: bool = True) -> Tensor:
@@ -59,10 +59,10 @@ def check_offsets(offsets: Tensor, size: int, *, include_last_offset: bool = Tru
     """
     arguments = (offsets, size, include_last_offset)
     try:
-        return torch.ops.embpress.check_offsets.default(*arguments)  # type: ignore[no-any-return]
+        return torch.ops.embpress.check_offsets.default(*arguments)
     except Exception as error:
         problem = error
-    return again(problem, None, (), check_arguments_of_offsets, arguments)  # type: ignore[no-any-return]
+    return again(problem, None, (), check_arguments_of_offsets, arguments)
 
 
 @register_fake("embpress::check_ids")

@@ -62,16 +62,16 @@ def compositional_lookup(
     arguments = (weight, ids, row_offsets, rows, coefficients, base, sizes, COMBINE.index(combine))
     try:
         if wants_gradient((weight,)):
-            return torch.ops.embpress.compositional_lookup_train.default(*arguments)[0]  # type: ignore[no-any-return]
-        return torch.ops.embpress.compositional_lookup.default(*arguments)  # type: ignore[no-any-return]
+            return torch.ops.embpress.compositional_lookup_train.default(*arguments)[0]
+        return torch.ops.embpress.compositional_lookup.default(*arguments)
     except Exception as error:
         problem = error
-    return again(problem, _TRAIN, arguments, check_compositional, arguments)[0]  # type: ignore[no-any-return]
+    return again(problem, _TRAIN, arguments, check_compositional, arguments)[0]
 
 
 def _out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
     parts = base.shape[1] if COMBINE[combine] == "concat" else 1
-    return weight.new_empty(*ids.shape, parts * weight.shape[1])  # type: ignore[no-any-return]
+    return weight.new_empty(*ids.shape, parts * weight.shape[1])
 
 
 @register_fake("embpress::compositional_lookup")

@@ -41,11 +41,11 @@ def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, *, row_offsets:
     arguments = (table, projections, ids, row_offsets, rows)
     try:
         if wants_gradient((table, projections)):
-            return torch.ops.embpress.mlet_lookup_train.default(*arguments)[0]  # type: ignore[no-any-return]
-        return torch.ops.embpress.mlet_lookup.default(*arguments)  # type: ignore[no-any-return]
+            return torch.ops.embpress.mlet_lookup_train.default(*arguments)[0]
+        return torch.ops.embpress.mlet_lookup.default(*arguments)
     except Exception as error:
         problem = error
-    return again(problem, _TRAIN, arguments, check_mlet, arguments)[0]  # type: ignore[no-any-return]
+    return again(problem, _TRAIN, arguments, check_mlet, arguments)[0]
 
 
 @register_fake("embpress::mlet_lookup")

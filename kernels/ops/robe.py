@@ -61,11 +61,11 @@ def robe_lookup(
     arguments = (memory, ids, row_offsets, rows, coefficients, z, dim)
     try:
         if wants_gradient((memory,)):
-            return torch.ops.embpress.robe_lookup_train.default(*arguments, atomics)  # type: ignore[no-any-return]
-        return torch.ops.embpress.robe_lookup.default(*arguments)  # type: ignore[no-any-return]
+            return torch.ops.embpress.robe_lookup_train.default(*arguments, atomics)
+        return torch.ops.embpress.robe_lookup.default(*arguments)
     except Exception as error:
         problem = error
-    return again(problem, _TRAIN, (*arguments, atomics), check_robe, arguments)  # type: ignore[no-any-return]
+    return again(problem, _TRAIN, (*arguments, atomics), check_robe, arguments)
 
 
 @register_fake("embpress::robe_lookup")

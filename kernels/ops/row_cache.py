@@ -31,10 +31,10 @@ def cache_index(ids: Tensor, slots: int) -> Tensor:
         DtypeError, ArgumentError: types and shapes.
     """
     try:
-        return torch.ops.embpress.cache_index.default(ids, slots)  # type: ignore[no-any-return]
+        return torch.ops.embpress.cache_index.default(ids, slots)
     except Exception as error:
         problem = error
-    return again(problem, None, (), check_cache_index, (ids, slots))  # type: ignore[no-any-return]
+    return again(problem, None, (), check_cache_index, (ids, slots))
 
 
 def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
@@ -45,10 +45,10 @@ def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
         the search meets it; elsewhere the search ends and finds nothing.
     """
     try:
-        return torch.ops.embpress.cache_find.default(index, ids, wanted)  # type: ignore[no-any-return]
+        return torch.ops.embpress.cache_find.default(index, ids, wanted)
     except Exception as error:
         problem = error
-    return again(problem, None, (), check_cache_find, (index, ids, wanted))  # type: ignore[no-any-return]
+    return again(problem, None, (), check_cache_find, (index, ids, wanted))
 
 
 def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:

@@ -100,11 +100,11 @@ def tt_embedding_bag(
     how = MATH.index(math)
     try:
         if wants_gradient(cores, caches, () if per_sample_weights is None else (per_sample_weights,)):
-            return torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, how)[0]  # type: ignore[no-any-return]
-        return torch.ops.embpress.tt_embedding_bag.default(*arguments, how)  # type: ignore[no-any-return]
+            return torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, how)[0]
+        return torch.ops.embpress.tt_embedding_bag.default(*arguments, how)
     except Exception as error:
         problem = error
-    return again(problem, _TRAIN, (*arguments, store, how), check_tt, arguments)[0]  # type: ignore[no-any-return]
+    return again(problem, _TRAIN, (*arguments, store, how), check_tt, arguments)[0]
 
 
 def _out(cores: Any, indices: Any, offsets: Any, num_embeddings: Any, num_cores: int, include_last: bool) -> Tensor:

@@ -75,7 +75,7 @@ def check_offsets(offsets: Tensor, size: int, include_last_offset: bool = True) 
 
 def checked(ids: Tensor, rows: Tensor, row_offsets: Tensor | None = None) -> Tensor:
     """`check_ids` as the dispatcher has it: compiled, where it is."""
-    return _op()(ids, rows, row_offsets, None)  # type: ignore[no-any-return]
+    return _op()(ids, rows, row_offsets, None)
 
 
 @functools.cache
