@@ -183,6 +183,17 @@ def test_exported_programs_check_ids(example, device):
             program(beyond(example))
 
 
+@named([example for example in ALL if example.ids.dim() == 2])
+@pytest.mark.parametrize("trained", [False, True])
+def test_exported_programs_take_any_batch(example, trained, device):
+    example = example.to(device)
+    table = Table(example).requires_grad_(trained)
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    program = torch.export.export(table, (example.ids,), dynamic_shapes=shapes).module()
+    for ids in (example.ids[:1], example.ids.repeat(5, 1)):
+        assert torch.equal(program(ids), example.run(ids=ids))
+
+
 @every
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("trained", [False, True])
