@@ -89,6 +89,17 @@ def test_transforms_of_torch_func_give_what_autograd_gives(example, device):
             torch.testing.assert_close(found[i], want)
 
 
+@every
+def test_vmap_over_ids_takes_one_sample_after_another(example, device):
+    if example.op == "count_ids":
+        pytest.skip("it changes its arguments")
+    example = example.to(device)
+    others = example.ids // 2
+    found = torch.func.vmap(lambda ids: example.run(ids=ids))(torch.stack([example.ids, others]))
+    assert torch.equal(found[0], example.run())
+    assert torch.equal(found[1], example.run(ids=others))
+
+
 @every_lookup
 def test_outputs_may_be_changed_in_place(example, device):
     example = example.to(device)
