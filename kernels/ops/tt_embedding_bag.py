@@ -103,8 +103,7 @@ def tt_embedding_bag(
             return torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, how)[0]
         return torch.ops.embpress.tt_embedding_bag.default(*arguments, how)
     except Exception as error:
-        problem = error
-    return again(problem, _TRAIN, (*arguments, store, how), check_tt, arguments)[0]
+        return again(error, _TRAIN, (*arguments, store, how), check_tt, arguments)[0]
 
 
 def _out(cores: Any, indices: Any, offsets: Any, num_embeddings: Any, num_cores: int, include_last: bool) -> Tensor:
