@@ -1,4 +1,4 @@
-// float16 and bfloat16: arguments of the tensor-train op in the float32 that is computed with, results made narrow again.
+// float16 and bfloat16: arguments of the tensor-train op widened to the float32 that is computed with.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
