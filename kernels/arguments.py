@@ -61,14 +61,15 @@ def shaped(name: str, value: Tensor, *shape: int | str) -> Tensor:
 
 def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Raises DtypeError or ArgumentError for anything but a whole number between `low` and `high`."""
-    if not isinstance(value, torch.SymInt) and not (hasattr(value, "__index__") and not isinstance(value, Tensor)):
+    if isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    if not hasattr(value, "__index__") or isinstance(value, Tensor):
         raise DtypeError(f"{name} must be a whole number, got {value!r}")
     if value < low or (high is not None and value > high):
         raise ArgumentError(
             f"{name} must be at least {low}{'' if high is None else f' and at most {high}'}, got {value}"
         )
-    number: Any = value if isinstance(value, torch.SymInt) else int(value)
-    return number
+    return value if isinstance(value, int) else int(value)
 
 
 def whole_numbers(name: str, values: Any) -> Sequence[int]:

@@ -84,9 +84,15 @@ def again(
         except Exception as next_error:  # the first one was about the transform
             error = next_error
     if not isinstance(error, EmbpressError):
-        check(*checked)
-        error = decoded(error)
-    raise error from None
+        try:
+            check(*checked)
+            error = decoded(error)
+        except EmbpressError as named:
+            error = named
+    try:
+        raise error from None
+    finally:
+        del error  # whose traceback holds this frame, and with it the tensors
 
 
 class _Form:

@@ -87,7 +87,7 @@ _KINDS: dict[str, Callable[..., Exception]] = {
     "corrupt counts": corrupt_counts,
 }
 # what else a compiled op refuses: the place in C++, the op's name, the sentence
-_PLACE = re.compile(r"\w+, \S*kernels/(?:common|cpu|cuda)/\S+:\d+, (?:\w+: )?(?!embpress: )(.*)", re.DOTALL)
+_PLACE = re.compile(r"\w+, \S*kernels/(?:common|cpu|cuda)/\S+:\d+, (?!embpress: )(?:\w+: )?(.*)", re.DOTALL)
 
 
 def decoded(error: Exception) -> Exception:

@@ -112,8 +112,8 @@ inline LookupShape lookups_of(const Arguments& a) {
   STD_TORCH_CHECK(l.total < INT32_MAX, "tt_embedding_bag: more than 2^31 lookups in one call");
   l.wide = is_wide(a.indices, "indices");
   if (a.weights) {
-    STD_TORCH_CHECK(a.weights->dim() == a.indices.dim() && a.weights->numel() == l.total, "tt_embedding_bag: ", a.weights->numel(), " weights for ", l.total,
-                    " lookups");
+    STD_TORCH_CHECK(a.weights->dim() == a.indices.dim() && a.weights->numel() == l.total, "tt_embedding_bag: ",
+                    a.weights->numel(), " weights for ", l.total, " lookups");
     STD_TORCH_CHECK(a.weights->scalar_type() == a.cores[0].scalar_type(),
                     "tt_embedding_bag: the weights must have the cores' dtype");
   }

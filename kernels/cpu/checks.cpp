@@ -75,7 +75,7 @@ template <class I>
 void name_wrong(const Rows& r, const I* id, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t t = r.table(i);
-    STD_TORCH_CHECK(t >= 0 && t < r.tables, "check_ids: table ", t, " of ", r.tables);
+    STD_TORCH_CHECK(t >= 0 && t < r.tables, "check_ids: tables must be numbers below ", r.tables, ", got ", t);
     if (id[i] < 0 || id[i] >= r.rows[t]) refuse_id(id[i], t, r.rows[t]);
   }
 }

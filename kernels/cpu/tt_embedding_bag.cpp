@@ -15,6 +15,7 @@
 
 #include "tt/backward.h"
 #include "tt/forward.h"
+#include "tt/narrow.h"
 
 namespace embpress {
 namespace {
@@ -24,34 +25,18 @@ ScalarType type_of(const Arguments& a) {
   return a.cores[0].scalar_type();
 }
 
-void same_type(const Tensor& t, ScalarType type) {
-  STD_TORCH_CHECK(t.scalar_type() == type, "tt_embedding_bag: cores, values and weights must have one dtype");
-}
-
-// Calls f(zero of the type to compute in). float16 and bfloat16 are widened in `a`, whole cores at a time.
+// Calls f(zero of the type to compute in); `a` is of that type then. `once`: there is no backward, which would want the
+// same slices.
 template <class F>
-auto by_dtype(Arguments& a, F f) {
+auto by_dtype(Arguments& a, bool once, F f) {
   const ScalarType type = type_of(a);
-  if (type == ScalarType::Half || type == ScalarType::BFloat16) {
-    for (const Tensor& core : a.cores) same_type(core, type);
-    for (Tensor& core : a.cores) core = torch::stable::to(core, ScalarType::Float);
-    for (size_t i = 2; i < a.caches.size(); i += 3) {
-      same_type(a.caches[i], type);
-      a.caches[i] = torch::stable::to(a.caches[i], ScalarType::Float);
-    }
-    if (a.weights) {
-      same_type(*a.weights, type);
-      a.weights = torch::stable::to(*a.weights, ScalarType::Float);
-    }
+  if (is_narrow(type)) {
+    if (!once || !widen_what_is_needed(a)) widen(a);
     return f(float{});
   }
   STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
                   "tt_embedding_bag: the cores must be float16, bfloat16, float32 or float64");
   return type == ScalarType::Float ? f(float{}) : f(double{});
-}
-
-Tensor narrow(const Tensor& made, ScalarType type) {
-  return made.scalar_type() == type ? made : torch::stable::to(made, type);
 }
 
 using Ints = std::vector<int64_t>;
@@ -64,7 +49,7 @@ Tensor tt_embedding_bag(std::vector<Tensor> cores, std::vector<Tensor> caches, T
   Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
               std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   const ScalarType type = type_of(a);
-  return narrow(by_dtype(a, [&](auto zero) { return forward<decltype(zero)>(a, false, nullptr); }), type);
+  return narrowed(by_dtype(a, true, [&](auto zero) { return forward<decltype(zero)>(a, false, nullptr); }), type);
 }
 
 std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> cores, std::vector<Tensor> caches,
@@ -75,11 +60,11 @@ std::tuple<Tensor, Tensor, Tensor> tt_embedding_bag_train(std::vector<Tensor> co
   Arguments a{std::move(cores),          std::move(caches),      indices,   offsets, weights,
               std::move(num_embeddings), std::move(padding_idx), num_cores, mean,    include_last_offset};
   const ScalarType type = type_of(a);
-  return by_dtype(a, [&](auto zero) {
+  return by_dtype(a, false, [&](auto zero) {
     Kept kept;
     Tensor out = forward<decltype(zero)>(a, store, &kept);
     if (!kept.partials) kept.partials = torch::stable::new_empty(out, {0});
-    return std::make_tuple(narrow(out, type), *kept.plan, *kept.partials);
+    return std::make_tuple(narrowed(out, type), *kept.plan, *kept.partials);
   });
 }
 
@@ -92,14 +77,14 @@ std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> tt_embedding_bag_ba
   const ScalarType type = type_of(a);
   std::vector<Tensor> grads, cache_grads;
   Tensor weight_grad = torch::stable::new_empty(a.cores[0], {0});
-  by_dtype(a, [&](auto zero) {
-    backward<decltype(zero)>(a, narrow(grad, a.cores[0].scalar_type()), plan, partials, grads, weight_grad,
+  by_dtype(a, false, [&](auto zero) {
+    backward<decltype(zero)>(a, narrowed(grad, a.cores[0].scalar_type()), plan, partials, grads, weight_grad,
                              cache_grads);
     return 0;
   });
   for (std::vector<Tensor>* made : {&grads, &cache_grads})
-    for (Tensor& one : *made) one = narrow(one, type);
-  return {grads, narrow(weight_grad, type), cache_grads};
+    for (Tensor& one : *made) one = narrowed(one, type);
+  return {grads, narrowed(weight_grad, type), cache_grads};
 }
 
 int64_t scratch_bytes() { return Scratch::held() + Pool::one().held(); }

@@ -39,8 +39,7 @@ def check_ids(ids: Tensor, rows: Tensor, *, row_offsets: Tensor | None = None, t
     try:
         return torch.ops.embpress.check_ids.default(*arguments)
     except Exception as error:
-        problem = error
-    return again(problem, None, (), check_arguments_of_ids, arguments)
+        return again(error, None, (), check_arguments_of_ids, arguments)
 
 
 def check_offsets(offsets: Tensor, size: int, *, include_last_offset: bool = True) -> Tensor:
@@ -61,8 +60,7 @@ def check_offsets(offsets: Tensor, size: int, *, include_last_offset: bool = Tru
     try:
         return torch.ops.embpress.check_offsets.default(*arguments)
     except Exception as error:
-        problem = error
-    return again(problem, None, (), check_arguments_of_offsets, arguments)
+        return again(error, None, (), check_arguments_of_offsets, arguments)
 
 
 @register_fake("embpress::check_ids")

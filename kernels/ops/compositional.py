@@ -65,8 +65,7 @@ def compositional_lookup(
             return torch.ops.embpress.compositional_lookup_train.default(*arguments)[0]
         return torch.ops.embpress.compositional_lookup.default(*arguments)
     except Exception as error:
-        problem = error
-    return again(problem, _TRAIN, arguments, check_compositional, arguments)[0]
+        return again(error, _TRAIN, arguments, check_compositional, arguments)[0]
 
 
 def _out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:

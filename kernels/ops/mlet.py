@@ -44,8 +44,7 @@ def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, *, row_offsets:
             return torch.ops.embpress.mlet_lookup_train.default(*arguments)[0]
         return torch.ops.embpress.mlet_lookup.default(*arguments)
     except Exception as error:
-        problem = error
-    return again(problem, _TRAIN, arguments, check_mlet, arguments)[0]
+        return again(error, _TRAIN, arguments, check_mlet, arguments)[0]
 
 
 @register_fake("embpress::mlet_lookup")

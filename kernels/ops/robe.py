@@ -64,8 +64,7 @@ def robe_lookup(
             return torch.ops.embpress.robe_lookup_train.default(*arguments, atomics)
         return torch.ops.embpress.robe_lookup.default(*arguments)
     except Exception as error:
-        problem = error
-    return again(problem, _TRAIN, (*arguments, atomics), check_robe, arguments)
+        return again(error, _TRAIN, (*arguments, atomics), check_robe, arguments)
 
 
 @register_fake("embpress::robe_lookup")

@@ -33,8 +33,7 @@ def cache_index(ids: Tensor, slots: int) -> Tensor:
     try:
         return torch.ops.embpress.cache_index.default(ids, slots)
     except Exception as error:
-        problem = error
-    return again(problem, None, (), check_cache_index, (ids, slots))
+        return again(error, None, (), check_cache_index, (ids, slots))
 
 
 def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
@@ -47,8 +46,7 @@ def cache_find(index: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
     try:
         return torch.ops.embpress.cache_find.default(index, ids, wanted)
     except Exception as error:
-        problem = error
-    return again(problem, None, (), check_cache_find, (index, ids, wanted))
+        return again(error, None, (), check_cache_find, (index, ids, wanted))
 
 
 def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:
@@ -66,10 +64,8 @@ def count_ids(keys: Tensor, counts: Tensor, used: Tensor, ids: Tensor) -> None:
     """
     try:
         torch.ops.embpress.count_ids.default(keys, counts, used, ids)
-        return
     except Exception as error:
-        problem = error
-    again(problem, None, (), check_count_ids, (keys, counts, used, ids))
+        again(error, None, (), check_count_ids, (keys, counts, used, ids))
 
 
 @register_fake("embpress::cache_index")

@@ -54,7 +54,8 @@ def tt_embedding_bag(
         cores: `T * num_cores` tensors, table after table; core k of a table is `(p_k, R_{k-1}, q_k, R_k)`, i.e. the
             paper's `G_k` with the row digit first, so that a digit's slice is contiguous. The tables' shapes may
             differ, their width `D = prod q_k` may not. float32, float64, or bfloat16 with sums in float32; on the CPU
-            also float16. The CPU widens narrow cores anew in each call.
+            also float16. The CPU widens narrow cores anew in each call; for a small batch without gradients and caches,
+            the slices alone that it needs.
         indices: int32 or int64. Without offsets `(B, T * L)`: the bags of table t are the columns `t L` to
             `(t + 1) L`. With offsets `(N,)`, table after table.
         offsets: int32 or int64, `(T * B + 1,)`: bag b of table t is
@@ -103,8 +104,7 @@ def tt_embedding_bag(
             return torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, how)[0]
         return torch.ops.embpress.tt_embedding_bag.default(*arguments, how)
     except Exception as error:
-        problem = error
-    return again(problem, _TRAIN, (*arguments, store, how), check_tt, arguments)[0]
+        return again(error, _TRAIN, (*arguments, store, how), check_tt, arguments)[0]
 
 
 def _out(cores: Any, indices: Any, offsets: Any, num_embeddings: Any, num_cores: int, include_last: bool) -> Tensor:

@@ -59,8 +59,38 @@ def compositional_lookup(
     combine: int,
 ) -> Tensor:
     """See `ops.compositional_lookup`."""
-    out, _ = compositional_lookup_train(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
-    return out
+    return _rows(weight, _index(weight, ids, row_offsets, rows, coefficients, base, sizes, combine), combine)
+
+
+def _index(
+    weight: Tensor,
+    ids: Tensor,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> Tensor:
+    """The rows of the weight that the parts of each lookup take, `(N, T, l)` int64."""
+    # what would go through in silence; all else is refused on the way
+    fits = base.dim() == 2 and base.shape[0] == ids.shape[1] == sizes.shape[0] and weight.is_floating_point()
+    if not fits:
+        check_compositional(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
+    x = checked(ids, rows).unsqueeze(-1)
+    numbers = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
+    return numbers % sizes + (base + row_offsets.unsqueeze(1))
+
+
+def _rows(weight: Tensor, index: Tensor, combine: int) -> Tensor:
+    parts, how, wide = torch.nn.functional.embedding(index, weight), COMBINE[combine], compute_dtype(weight.dtype)
+    if how == "concat":
+        return torch.ops.aten._unsafe_view.default(
+            parts, (*index.shape[:-1], index.shape[-1] * weight.shape[1])
+        )  # a tensor of its own, no view
+    if wide == weight.dtype:
+        return no_view(combine_parts(parts, how))
+    return combine_parts(parts.to(wide), how).to(weight.dtype)
 
 
 def compositional_lookup_train(
@@ -74,17 +104,8 @@ def compositional_lookup_train(
     combine: int,
 ) -> tuple[Tensor, Tensor]:
     """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
-    # what would go through in silence; all else is refused on the way
-    fits = base.dim() == 2 and base.shape[0] == ids.shape[1] == sizes.shape[0] and weight.is_floating_point()
-    if not fits:
-        check_compositional(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
-    x = checked(ids, rows).unsqueeze(-1)
-    numbers = part_hash(x, coefficients) if coefficients.shape[1] == 4 else x // coefficients.squeeze(1)
-    index = numbers % sizes + (base + row_offsets.unsqueeze(1))
-    parts, how, wide = torch.nn.functional.embedding(index, weight), COMBINE[combine], compute_dtype(weight.dtype)
-    if wide == weight.dtype:
-        return no_view(combine_parts(parts, how)), index.flatten()
-    return combine_parts(parts.to(wide), how).to(weight.dtype), index.flatten()
+    index = _index(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
+    return _rows(weight, index, combine), index.flatten()
 
 
 def compositional_lookup_backward(

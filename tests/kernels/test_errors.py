@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from embpress.kernels import ops, reference
-from embpress.kernels.errors import EmbpressError, IdOutOfRange, OffsetsError, decoded
+from embpress.kernels.errors import ArgumentError, EmbpressError, IdOutOfRange, OffsetsError, decoded
 
 ROWS = (12, 5)
 CORES = [torch.randn(shape) for n in ROWS for shape in ((n, 1, 2, 3), (1, 3, 2, 1))]
@@ -50,7 +50,38 @@ def test_offsets_that_make_no_bags(call, offsets, sentence):
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("text", ["out of memory", "embpress:who_knows id=1", "Expected embpress: cores"])
+def test_what_is_wrong_can_be_read_where_nobody_translates_it():
+    """As in a compiled graph, which calls the op itself."""
+    with pytest.raises(
+        (RuntimeError, IndexError), match=r"id out of range \(id=7 table=1 rows=5\)|id 7 is out of range"
+    ):
+        torch.ops.embpress.tt_embedding_bag.default(
+            CORES, [], torch.tensor([[11, 7]]), None, None, ROWS, [], 2, False, True
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("forward, /home/me/kernels/cpu/tt/call.h:12, tt_embedding_bag: core 1 is empty", "core 1 is empty"),
+        ("longs, /x/kernels/common/id_arguments.h:7, ids must be int64", "ids must be int64"),
+    ],
+)
+def test_a_refusal_loses_its_place_in_the_sources(text, sentence):
+    error = decoded(RuntimeError(text))
+    assert isinstance(error, ArgumentError)
+    assert str(error) == sentence
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "out of memory",
+        "embpress: who knows (id=1)",
+        "check, /x/kernels/cuda/common/device.h:9, embpress: launch: no memory",
+        "Expected embpress: cores",
+    ],
+)
 def test_other_errors_stay_what_they_are(text):
     error = RuntimeError(text)
     assert decoded(error) is error

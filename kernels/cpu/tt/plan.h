@@ -64,8 +64,8 @@ struct TablePlan {
   }
 };
 
-// Sorts the lookups of a table by group, stably, into a plan of zeros; lookups of the padding row and of cached rows are
-// left out. Returns the first position whose id is out of range or shows that the cache is corrupt, or -1.
+// Sorts the lookups of a table by group, stably, into a plan of zeros; lookups of the padding row and of cached rows
+// are left out. Returns the first position whose id is out of range or shows that the cache is corrupt, or -1.
 template <class T>
 int64_t sort_by_group(const Table<T>& table, const Lookups& lookups, int64_t t, TablePlan& plan) {
   const int64_t groups = table.p[table.grouped.core];

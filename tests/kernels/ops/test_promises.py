@@ -89,6 +89,17 @@ def test_transforms_of_torch_func_give_what_autograd_gives(example, device):
             torch.testing.assert_close(found[i], want)
 
 
+@every
+def test_vmap_over_ids_takes_one_sample_after_another(example, device):
+    if example.op == "count_ids":
+        pytest.skip("it changes its arguments")
+    example = example.to(device)
+    others = example.ids // 2
+    found = torch.func.vmap(lambda ids: example.run(ids=ids))(torch.stack([example.ids, others]))
+    assert torch.equal(found[0], example.run())
+    assert torch.equal(found[1], example.run(ids=others))
+
+
 @every_lookup
 def test_outputs_may_be_changed_in_place(example, device):
     example = example.to(device)
@@ -181,6 +192,17 @@ def test_exported_programs_check_ids(example, device):
     if looks_at_ids(example):
         with pytest.raises((RuntimeError, IndexError, ValueError), match=r"out of range|offsets"):
             program(beyond(example))
+
+
+@named([example for example in ALL if example.ids.dim() == 2])
+@pytest.mark.parametrize("trained", [False, True])
+def test_exported_programs_take_any_batch(example, trained, device):
+    example = example.to(device)
+    table = Table(example).requires_grad_(trained)
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    program = torch.export.export(table, (example.ids,), dynamic_shapes=shapes).module()
+    for ids in (example.ids[:1], example.ids.repeat(5, 1)):
+        assert torch.equal(program(ids), example.run(ids=ids))
 
 
 @every
