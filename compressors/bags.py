@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 _INTEGERS = (torch.int64, torch.int32)
 
 
 def integers(ids: Tensor, name: str) -> Tensor:
     """int32 and int64 pass as they are; anything else is a TypeError that names it."""
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(ids).__module__}.{type(ids).__qualname__}")
     if ids.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
     return ids
+
+
+def without_values(ids: Tensor) -> bool:
+    """Whether nothing can depend on the ids' values: compilers, fake tensors and the meta device have shapes alone."""
+    return ids.is_meta or torch.compiler.is_compiling() or isinstance(ids, FakeTensor)
 
 
 def check_form(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypedDict
 
@@ -14,10 +15,10 @@ from embpress.compressors.bags import as_bags, check_form, integers
 from embpress.compressors.configuration import Configured
 from embpress.compressors.errors import InputError
 from embpress.compressors.frozen import frozen
-from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import shown
-from embpress.compressors.integers import Constants
+from embpress.compressors.integers import Constants, Integers
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
+from embpress.compressors.member import Member
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
 
@@ -49,7 +50,7 @@ class TableOptions(TypedDict, total=False):
     generator: Generator | None
 
 
-class Compressor(Configured):
+class Compressor(Configured, Member):
     """One embedding table of `num_embeddings` rows of width `embedding_dim`, held in less memory.
 
     Called like `nn.EmbeddingBag`. A method subclasses it, registers itself and implements `reset_parameters` and either
@@ -59,19 +60,19 @@ class Compressor(Configured):
         tags: what the method can do besides.
         size_knobs: keywords that fix the size, so that a ratio or a budget has nothing left to decide.
         wiring: keywords that whoever builds several tables sets; no choice of a user's.
-        stacked: parameters whose rows a group stacks over all its tables.
         row_parameters: parameters of one row an id or slot: they have row-wise optimizer state, and sparse gradients.
         lookup_op: the op that answers lookups, if any.
-        group: the `TableGroup` that answers for all tables of the method; None for the plain one.
     """
 
     tags: ClassVar[Tags] = Tags()
     size_knobs: ClassVar[tuple[str, ...]] = ()
     wiring: ClassVar[tuple[str, ...]] = ()
-    stacked: ClassVar[tuple[str, ...]] = ()
     row_parameters: ClassVar[tuple[str, ...]] = ()
     lookup_op: ClassVar[str] = ""
-    group: ClassVar[type[TableGroup] | None] = None
+    # of `nn.EmbeddingBag`'s, which libraries read
+    max_norm: ClassVar[float | None] = None
+    norm_type: ClassVar[float] = 2.0
+    scale_grad_by_freq: ClassVar[bool] = False
     modifiers: ClassVar[tuple[str, ...]] = ()  # what wraps the method, as written in a spec
     spec_name: ClassVar[str] = ""  # set by @register
 
@@ -115,15 +116,17 @@ class Compressor(Configured):
         if dtype is not None and not self.tags.has(dtype):
             known = ", ".join(str(one).removeprefix("torch.") for one in self.tags.dtypes)
             raise InputError(f"{name}: only {known} is supported, got {dtype}")
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
+        self.num_embeddings = operator.index(num_embeddings)
+        self.embedding_dim = operator.index(embedding_dim)
         self.mode = mode
         self.include_last_offset = include_last_offset
         self.padding_idx = padding_idx
         self.sparse = sparse
+        self.integers = Integers(rows=[self.num_embeddings], row_offsets=[0])
+        if padding_idx is not None:
+            self.integers["padding"] = [padding_idx]
         self.constants = Constants()  # what a method computes with and nobody learns
-        # what a group owns: name → this table's part of it, rows or a position; None where all of it is meant
-        self._adopted: dict[str, slice | int | None] = {}
+        self._adopted = {}
 
     # --- what a method implements -------------------------------------------------------------------------------------
 
@@ -276,6 +279,9 @@ class Compressor(Configured):
         values = {name: getattr(self, name, None) for name in self.knob_names()}
         return {name: value for name, value in values.items() if not isinstance(value, Tensor)}
 
+    def __prepare_scriptable__(self) -> None:
+        raise InputError(f"torch.jit.script cannot take {type(self).__name__}: use torch.export, or torch.jit.trace")
+
     # --- helpers of methods, groups and the suite ---------------------------------------------------------------------
 
     @property
@@ -287,72 +293,6 @@ class Compressor(Configured):
     def itemsize(self) -> int:
         """Bytes of one parameter element."""
         return next(iter(self._own_parameters().values())).element_size()
-
-    @property
-    def alone(self) -> TableGroup:
-        """The group of this one table, by which it answers when it is not asked through another."""
-        group: TableGroup | None = self.__dict__.get("_alone")
-        if group is None or group.first is not self:  # a copy makes its own
-            group = (self.group or TableGroup)([self], ["the table"], alone=True)
-            self.__dict__["_alone"] = group  # not through nn.Module, to which it would be a child
-        return group
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_alone"}
-
-    def __getattr__(self, name: str) -> Any:
-        """Constants, and this table's part of what a group owns."""
-        if name in self.__dict__.get("_adopted", ()):
-            return self.own(name)
-        constants = self.__dict__.get("constants")
-        if constants is not None and name in constants:
-            return constants[name]
-        if name == "weight" and name not in self._parameters:  # libraries take it for the table wherever there is one
-            raise AttributeError(
-                f"{type(self).__name__} holds no table weight: lookup(ids) gives rows, to_dense() writes all "
-                f"{self.num_embeddings} × {self.embedding_dim} out, linear(table, x) multiplies by them"
-            )
-        return super().__getattr__(name)
-
-    def whole(self, name: str) -> Tensor:
-        """Parameter `name` as the optimizer has it: with the rows of all tables where a group stacked them."""
-        owner: nn.Module = self.__dict__["_group"] if name in self._adopted else self
-        for tensors in (owner._parameters, owner._buffers):  # a module's own access takes longer than a small batch
-            if (tensor := tensors.get(name)) is not None:
-                return tensor
-        whole: Tensor = getattr(owner, name)  # what stands for it, such as a parametrization
-        return whole
-
-    def row_offset_in(self, name: str) -> int:
-        """Where this table's rows start in parameter `name`: 0 unless a group stacked its tables."""
-        part = self._adopted.get(name)
-        return part.start if isinstance(part, slice) else 0
-
-    def own(self, name: str) -> Tensor:
-        """This table's part of parameter or buffer `name`, a view."""
-        tensor, part = self.whole(name), self._adopted.get(name)
-        return tensor if part is None else tensor[part]
-
-    def adopt(self, group: nn.Module, name: str, part: slice | int | None) -> None:
-        """Lets `group` own parameter or buffer `name`, of which `part` (None: all of it) is this table's."""
-        for tensors in (self._parameters, self._buffers):
-            tensors.pop(name, None)
-        self.__dict__["_group"] = group  # not through nn.Module, to which it would be a child
-        self.__dict__.pop("_alone", None)
-        self._adopted[name] = part
-
-    def _disown(self) -> Self:
-        """Makes this table stand alone again, on the same memory."""
-        tensors = {name: (self.own(name), self.whole(name)) for name in self._adopted}
-        self._adopted = {}
-        self.__dict__.pop("_group", None)
-        self.__dict__.pop("_alone", None)
-        for name, (own, whole) in tensors.items():
-            if isinstance(whole, nn.Parameter):
-                self.register_parameter(name, nn.Parameter(own.detach(), requires_grad=whole.requires_grad))
-            else:
-                self.register_buffer(name, own)
-        return self
 
     def group_key(self) -> tuple[Any, ...]:
         """Tables of equal keys can be answered together; methods add what their group's one call cannot vary."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from embpress.compressors.bags import integers
+from embpress.compressors.bags import integers, without_values
 from embpress.compressors.frozen import frozen
 from embpress.compressors.integers import Constants, Integers
 from embpress.kernels import ops
@@ -70,14 +70,18 @@ class TableGroup(nn.Module):
             self.tables = cast("Sequence[Compressor]", nn.ModuleList(members))
             self.__dict__["_first"] = members[0]  # not through nn.Module, whose access takes longer than a small batch
         self.names = list(names) or [f"table {t}" for t in range(len(members))]
-        self.integers = Integers(rows=[table.num_embeddings for table in members])
+        self.constants = Constants()
+        if alone:
+            self.integers = members[0].integers
+            return
+        self._take_over(members)
+        # after the storage has moved: where each table's rows start
+        self.integers = Integers(
+            **{name: [table.integers.values(name)[0] for table in members] for name in ("rows", "row_offsets")}
+        )
         padding = [-1 if table.padding_idx is None else table.padding_idx for table in members]
         if max(padding) >= 0:
             self.integers["padding"] = padding
-        self.constants = Constants()
-        if not alone:
-            self._take_over(members)
-        self.integers["row_offsets"] = [table.row_offset_in(name) for table in members for name in table.stacked[:1]]
 
     @property
     def first(self) -> Any:
@@ -170,9 +174,20 @@ class TableGroup(nn.Module):
         if "padding" in self.integers:
             tables = self._tables_of(offsets, ids.shape[0])
             keep = ids != self.integers.on(ids.device, "padding")[tables]
+            if without_values(ids):
+                return self._masked_bags(ids, offsets, weights, keep)
             offsets = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets]
             ids, weights = ids[keep], None if weights is None else weights[keep]
         return self.bags(ids, offsets, weights)
+
+    def _masked_bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None, keep: Tensor) -> Tensor:
+        """Bags in which the ids that are not kept count as zeros: how many there are shows in no shape."""
+        rows = self._looked_up(ids, offsets).masked_fill(~keep.unsqueeze(1), 0)
+        pooled = pool(rows, offsets, weights, False)
+        if self.first.mode == "mean":
+            lengths = nn.functional.pad(keep.cumsum(0), (1, 0))[offsets].diff()
+            pooled = pooled / lengths.clamp(min=1).unsqueeze(1)
+        return self._by_bag(pooled)
 
     def _tables_of(self, offsets: Tensor, size: int) -> Tensor:
         """The table of each of `size` lookups, `(N,)` int64."""
@@ -195,11 +210,14 @@ class TableGroup(nn.Module):
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Checked bags without padding, as in `forward` → `(B, T, D)`."""
-        if self.count == 1:
-            rows = self.rows(ids.unsqueeze(1)).squeeze(1)
-        else:
-            rows = self.lookups(ids, self._tables_of(offsets, ids.shape[0]))
+        rows = self._looked_up(ids, offsets)
         return self._by_bag(pool(rows, offsets, weights, self.first.mode == "mean"))
+
+    def _looked_up(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """Rows `(N, D)` of the ids of all bags."""
+        if self.count == 1:
+            return self.rows(ids.unsqueeze(1)).squeeze(1)
+        return self.lookups(ids, self._tables_of(offsets, ids.shape[0]))
 
     def _by_bag(self, pooled: Tensor) -> Tensor:
         """Bags `(T * B, D)`, table after table → `(B, T, D)`."""

@@ -95,7 +95,8 @@ class Constants(Integers):
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._later:
-            self._values[name] = self._later.pop(name).make()
+            with torch.inference_mode(False):  # it stays when that ends
+                self._values[name] = self._later.pop(name).make()
         return self._values[name]
 
     def on(self, device: torch.device, name: str) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -32,10 +32,6 @@ class _RobeGroup(TableGroup):
 
     tables: Sequence[Robe]
     checks_ids = True
-
-    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
-        super().__init__(tables, names, alone=alone)
-        self.integers["row_offsets"] = [table.row_offset for table in self.tables]
 
     def _take_over(self, tables: list[Compressor]) -> None:
         self.memory = self.first.memory
@@ -109,6 +105,7 @@ class Robe(Compressor):
         if size < z:
             raise InputError(f"robe: size={size} elements are fewer than the chunk size z={z}")
         self.size, self.sign, self.row_offset, self.atomics = size, sign, row_offset, atomics
+        self.integers["row_offsets"] = [row_offset]
         device, generator = options.get("device"), options.get("generator")
         if coefficients is None:
             meta = torch.device(device or "cpu").type == "meta"  # there nothing is drawn, and size is what is asked for

@@ -43,13 +43,14 @@ class TTGroup(TableGroup):
 
     def _training_step(self, ids: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
         padding = self.integers.values("padding") if "padding" in self.integers else ()
-        if not self.cached:
-            return self._op(ids, offsets, weights, padding)
-        for table in self.tables:
-            table._refresh()
+        learning = [t for t, table in enumerate(self.tables) if table._learns(ids)] if self.cached else []
+        for t in learning:
+            self.tables[t]._refresh()
         out = self._op(ids, offsets, weights, padding)
-        for table, own in zip(self.tables, self._by_table(ids, offsets)):
-            table._count(own)  # ids that are known to be right by now
+        if learning:
+            by_table = self._by_table(ids, offsets)  # ids that are known to be right by now
+            for t in learning:
+                self.tables[t]._count(by_table[t])
         return out
 
     def _by_table(self, ids: Tensor, offsets: Tensor | None) -> Sequence[Tensor]:
@@ -59,7 +60,7 @@ class TTGroup(TableGroup):
         if self.count == 1:
             return (ids,)
         bags = (offsets.shape[0] - 1) // self.count
-        return ids.split(offsets[::bags].diff().tolist() if bags else 0)
+        return ids.split(offsets[::bags].diff().tolist()) if bags else [ids] * self.count
 
     def _op(
         self,

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
@@ -149,21 +150,29 @@ class TTRec(Compressor):
 
     # --- the cache ----------------------------------------------------------------------------------------------------
 
-    def _learns(self) -> bool:
-        return self.cache is not None and self.training and torch.is_grad_enabled()
+    def _learns(self, ids: Tensor) -> bool:
+        """Whether these lookups are a training step's: not those of a frozen table, nor of a recomputed forward."""
+        return (
+            self.cache is not None
+            and self.training
+            and torch.is_grad_enabled()
+            and (self.cache.values.requires_grad or any(core.requires_grad for core in self._cores()))
+            and torch._C._current_graph_task_id() == -1
+            and (torch.compiler.is_compiling() or not without_values(ids))
+        )
 
+    @torch.compiler.disable(reason="tt: a cache that learns decides by values: eval() or fold() first, or graph breaks")
     def _refresh(self) -> None:
         """Before a training step's lookups: lets the most frequent rows in, where it is time."""
-        if self.cache is None or not self._learns() or not self.cache.due():
-            return
-        self.cache.update(self._from_cores, self._write_back if self.evict == "write-back" else None)
+        if self.cache is not None and self.cache.due():
+            self.cache.update(self._from_cores, self._write_back if self.evict == "write-back" else None)
 
+    @torch.compiler.disable(reason="tt: a cache that learns counts by values: eval() or fold() first, or graph breaks")
     def _count(self, ids: Tensor) -> None:
         """After a training step's lookups."""
-        if self.cache is None or not self._learns():
-            return
         if self.padding_idx is not None:
             ids = ids.masked_fill(ids == self.padding_idx, -1)  # which is not counted
+        assert self.cache is not None
         self.cache.count(ids)
 
     def _from_cores(self, ids: Tensor) -> Tensor:
@@ -232,7 +241,10 @@ class TTRec(Compressor):
 
     def _cores(self) -> list[Tensor]:
         # not through the modules' own access, which takes longer than a small batch
-        cores: list[Any] = list(self._modules["cores"]._parameters.values())  # type: ignore[union-attr]
+        held: Any = self._modules["cores"]
+        cores: list[Tensor] = list(held._parameters.values())
+        if len(cores) != self.num_cores or held._forward_pre_hooks:  # nobody would call what computes them
+            raise InputError("tt: cores cannot be pruned or parametrized, the op reads them as they are")
         return cores
 
     @classmethod
