@@ -99,6 +99,7 @@ class Compressor(Configured, Member):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        num_embeddings, embedding_dim = self.sizes(num_embeddings, embedding_dim)
         if num_embeddings < 1 or embedding_dim < 1:
             raise InputError(
                 f"{name}: a table needs at least one row and one column, got {num_embeddings} × {embedding_dim}"
@@ -110,14 +111,14 @@ class Compressor(Configured, Member):
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise InputError(f"{name}: padding_idx={padding_idx} is out of range for {num_embeddings} rows")
-            padding_idx %= num_embeddings
+            padding_idx = operator.index(padding_idx) % num_embeddings
         if sparse and not self.tags.sparse_gradients:
             raise InputError(f"{name}: sparse=True is not supported, its gradients are dense")
         if dtype is not None and not self.tags.has(dtype):
             known = ", ".join(str(one).removeprefix("torch.") for one in self.tags.dtypes)
             raise InputError(f"{name}: only {known} is supported, got {dtype}")
-        self.num_embeddings = operator.index(num_embeddings)
-        self.embedding_dim = operator.index(embedding_dim)
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
         self.mode = mode
         self.include_last_offset = include_last_offset
         self.padding_idx = padding_idx
@@ -127,6 +128,14 @@ class Compressor(Configured, Member):
             self.integers["padding"] = [padding_idx]
         self.constants = Constants()  # what a method computes with and nobody learns
         self._adopted = {}
+
+    @classmethod
+    def sizes(cls, num_embeddings: int, embedding_dim: int) -> tuple[int, int]:
+        """Rows and width as Python's integers; NumPy's are taken, anything else is a TypeError."""
+        for size in (num_embeddings, embedding_dim):
+            if isinstance(size, bool) or not hasattr(size, "__index__"):
+                raise TypeError(f"{cls.__name__}: rows and width are whole numbers, got {size!r}")
+        return operator.index(num_embeddings), operator.index(embedding_dim)
 
     # --- what a method implements -------------------------------------------------------------------------------------
 

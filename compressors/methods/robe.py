@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
@@ -189,6 +190,8 @@ def _best(drawn: Tensor, row_ranges: Sequence[tuple[int, int]], size: int, z: in
     one is taken whose first chunks overlap least, an id of rank r weighing 1/r: ids are commonly numbered by falling
     frequency.
     """
+    if isinstance(drawn, FakeTensor):
+        return drawn[0]  # nothing has values there
     counts = [min(n, _SAMPLE // len(row_ranges) + 1) for _, n in row_ranges]
     ids = torch.cat([torch.arange(start, start + count, device="cpu") for (start, _), count in zip(row_ranges, counts)])
     weight = torch.cat([1 / torch.arange(1, count + 1, dtype=torch.float64, device="cpu") for count in counts])

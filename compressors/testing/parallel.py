@@ -36,11 +36,15 @@ def check_ddp(use: Use) -> None:
             close(ours.grad.to_dense(), theirs.grad.to_dense(), f"gradient of {name}")
 
 
-@feature("ranks of other seeds agree once rank 0's parameters and buffers are broadcast")
+@feature("ranks seeded differently agree once rank 0's parameters and buffers are broadcast")
 def check_ranks(use: Use) -> None:
     """DDP broadcasts every parameter and buffer when it starts: then all ranks hold one module."""
-    first, second = use.make(seed=1), use.make(seed=2)
-    tensors = [[*module.parameters(), *module.buffers()] for module in (first, second)]
+    modules = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        modules.append(use.make(generator=None))
+    first, second = modules
+    tensors = [[*module.parameters(), *module.buffers()] for module in modules]
     assert len(tensors[0]) == len(tensors[1]), "the modules have other tensors"
     with torch.no_grad():
         for ours, theirs in zip(*tensors):

@@ -111,6 +111,16 @@ class RowCache(nn.Module):
         self.steps, self.filled = steps, filled
         return self
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if f"{prefix}ids" not in state_dict or self.ids.is_meta:
+            return
+        held = self.ids[self.ids >= 0]
+        if bool((self.ids < -1).any()) or len(held.unique()) < len(held):
+            arguments[-1].append(f"{prefix}ids: the cached rows are no rows, or some of them are there twice")
+            self.ids = torch.full_like(self.ids, -1)
+        self.index = ops.cache_index(self.ids, self.index.shape[0])  # it follows from the ids, whatever was saved
+
     def tensors(self, weighted: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """What the op takes: index, ids, values.
 

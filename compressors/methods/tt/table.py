@@ -152,14 +152,13 @@ class TTRec(Compressor):
 
     def _learns(self, ids: Tensor) -> bool:
         """Whether these lookups are a training step's: not those of a frozen table, nor of a recomputed forward."""
-        return (
-            self.cache is not None
-            and self.training
-            and torch.is_grad_enabled()
-            and (self.cache.values.requires_grad or any(core.requires_grad for core in self._cores()))
-            and torch._C._current_graph_task_id() == -1
-            and (torch.compiler.is_compiling() or not without_values(ids))
-        )
+        if self.cache is None or not (self.training and torch.is_grad_enabled()):
+            return False
+        if not (self.cache.values.requires_grad or any(core.requires_grad for core in self._cores())):
+            return False
+        if torch.compiler.is_compiling():
+            return True  # where the graph breaks
+        return torch._C._current_graph_task_id() == -1 and not without_values(ids)
 
     @torch.compiler.disable(reason="tt: a cache that learns decides by values: eval() or fold() first, or graph breaks")
     def _refresh(self) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 import embpress.compressors as ec
 from embpress.cli.main import main
-from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig
+from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, create
 from embpress.compressors.methods.tt import TTRec
 from embpress.dlrm.data.base import Bags, Part
 from embpress.dlrm.training.evaluate import cache_hit_rate
@@ -282,3 +282,22 @@ def test_a_compare_records_the_hit_rate_and_the_report_still_works(tmp_path):
     lines = call("report", tmp_path, "--format", "csv").stdout.strip().splitlines()
     assert len(lines) == 3
     assert sum("cache_fraction" in line or "cache_rows" in line for line in lines[1:]) == 1
+
+
+@pytest.mark.parametrize("ids", [[5, 5, -1, -1], [-7, 1, 2, 3]])
+def test_a_state_dict_with_impossible_cached_rows_is_refused(ids):
+    table = create("tt:cache_rows=4", 50, 8)
+    state = table.state_dict()
+    state["cache.ids"] = torch.tensor(ids)
+    with pytest.raises(RuntimeError, match=r"cache\.ids: the cached rows are no rows"):
+        table.load_state_dict(state)
+    assert table.lookup(torch.arange(50)).isfinite().all()
+
+
+def test_the_index_follows_from_the_loaded_ids():
+    table, other = create("tt:cache_rows=4", 50, 8), create("tt:cache_rows=4", 50, 8)
+    table.fill_cache(torch.tensor([3, 9, 11]))
+    state = table.state_dict()
+    state["cache.index"] = torch.randint(-(2**31), 2**31 - 1, state["cache.index"].shape, dtype=torch.int32)
+    other.load_state_dict(state)
+    assert torch.equal(other.to_dense(), table.to_dense())
