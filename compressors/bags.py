@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
@@ -9,10 +11,16 @@ from torch._subclasses.fake_tensor import FakeTensor
 _INTEGERS = (torch.int64, torch.int32)
 
 
+def tensor(value: Any, name: str) -> Tensor:
+    """Tensors pass; anything else is a TypeError that names it."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__module__}.{type(value).__qualname__}")
+    return value
+
+
 def integers(ids: Tensor, name: str) -> Tensor:
     """int32 and int64 pass as they are; anything else is a TypeError that names it."""
-    if not isinstance(ids, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(ids).__module__}.{type(ids).__qualname__}")
+    tensor(ids, name)
     if ids.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
     return ids
@@ -32,7 +40,9 @@ def check_form(
         ValueError: shapes that do not fit together, weights with another mode than `sum`. TypeError: ids or offsets
             that are not int32 or int64.
     """
+    integers(input, "input")
     if per_sample_weights is not None:
+        tensor(per_sample_weights, "per_sample_weights")
         if mode != "sum":
             raise ValueError(f"per_sample_weights goes with mode='sum', this table has mode={mode!r}")
         if per_sample_weights.shape != input.shape:
@@ -40,7 +50,6 @@ def check_form(
                 f"per_sample_weights must have the input's shape {tuple(input.shape)}, "
                 f"got {tuple(per_sample_weights.shape)}"
             )
-    integers(input, "input")
     if input.dim() == 2:
         if offsets is not None:
             raise ValueError("a 2-D input says itself where its bags end: give no offsets")

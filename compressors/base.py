@@ -99,7 +99,7 @@ class Compressor(Configured, Member):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        num_embeddings, embedding_dim = self.sizes(num_embeddings, embedding_dim)
+        num_embeddings, embedding_dim = self.whole_sizes(num_embeddings, embedding_dim)
         if num_embeddings < 1 or embedding_dim < 1:
             raise InputError(
                 f"{name}: a table needs at least one row and one column, got {num_embeddings} × {embedding_dim}"
@@ -109,11 +109,14 @@ class Compressor(Configured, Member):
         if mode not in ("sum", "mean"):
             raise InputError(f"{name}: mode={mode!r} is not supported, only 'sum' and 'mean' are")
         if padding_idx is not None:
+            padding_idx, _ = self.whole_sizes(padding_idx, 1, "padding_idx is a whole number")
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise InputError(f"{name}: padding_idx={padding_idx} is out of range for {num_embeddings} rows")
-            padding_idx = operator.index(padding_idx) % num_embeddings
+            padding_idx %= num_embeddings
         if sparse and not self.tags.sparse_gradients:
             raise InputError(f"{name}: sparse=True is not supported, its gradients are dense")
+        if dtype is not None and not dtype.is_floating_point:
+            raise InputError(f"{name}: dtype={str(dtype).removeprefix('torch.')} is not a floating point type")
         if dtype is not None and not self.tags.has(dtype):
             known = ", ".join(str(one).removeprefix("torch.") for one in self.tags.dtypes)
             raise InputError(f"{name}: only {known} is supported, got {dtype}")
@@ -130,11 +133,13 @@ class Compressor(Configured, Member):
         self._adopted = {}
 
     @classmethod
-    def sizes(cls, num_embeddings: int, embedding_dim: int) -> tuple[int, int]:
+    def whole_sizes(
+        cls, num_embeddings: int, embedding_dim: int, what: str = "rows and width are whole numbers"
+    ) -> tuple[int, int]:
         """Rows and width as Python's integers; NumPy's are taken, anything else is a TypeError."""
         for size in (num_embeddings, embedding_dim):
             if isinstance(size, bool) or not hasattr(size, "__index__"):
-                raise TypeError(f"{cls.__name__}: rows and width are whole numbers, got {size!r}")
+                raise TypeError(f"{cls.__name__}: {what}, got {size!r}")
         return operator.index(num_embeddings), operator.index(embedding_dim)
 
     # --- what a method implements -------------------------------------------------------------------------------------
@@ -188,7 +193,7 @@ class Compressor(Configured, Member):
             per_sample_weights: the input's shape, the table's dtype; with mode `sum`.
 
         Returns:
-            `(B, D)`; an empty bag gives zeros.
+            `(B, D)`; an empty bag gives zeros. With `include_last_offset` ids behind the last offset are left out.
 
         Raises:
             IndexError: an id out of range. ValueError, TypeError: arguments that do not fit together.
@@ -297,6 +302,11 @@ class Compressor(Configured, Member):
     def device(self) -> torch.device:
         """Device of the parameters."""
         return next(iter(self._own_parameters().values())).device
+
+    @property
+    def row_dtype(self) -> torch.dtype:
+        """Of the rows that come out, and of the weights of bags."""
+        return next(iter(self.parameters_by_name().values())).dtype
 
     @property
     def itemsize(self) -> int:

@@ -133,8 +133,8 @@ class TableGroup(nn.Module):
             IndexError: an id out of range, naming the table. ValueError: offsets that do not fit.
         """
         integers(ids, "ids")
-        if weights is not None and self.first.mode != "sum":
-            raise ValueError(f"weights go with mode='sum', {self.names[0]} has mode={self.first.mode!r}")
+        if weights is not None:
+            self._check_weights(weights)
         if offsets is None:
             if ids.dim() != 2 or ids.shape[1] != self.count:
                 raise ValueError(f"ids must be (B, {self.count}), got {tuple(ids.shape)}")
@@ -146,6 +146,13 @@ class TableGroup(nn.Module):
             return self.answer(self._checked(ids), weights)
         except IdOutOfRange as error:
             raise named(error, self.names) from None
+
+    def _check_weights(self, weights: Tensor) -> None:
+        if self.first.mode != "sum":
+            raise ValueError(f"weights go with mode='sum', {self.names[0]} has mode={self.first.mode!r}")
+        if weights.dtype != self.first.row_dtype:
+            want, got = (str(dtype).removeprefix("torch.") for dtype in (self.first.row_dtype, weights.dtype))
+            raise TypeError(f"per_sample_weights must have the table's dtype {want}, got {got}")
 
     def checked_rows(self, ids: Tensor) -> Tensor:
         """Rows `(B, T, D)` of ids `(B, T)`, padding like any other."""
@@ -160,11 +167,12 @@ class TableGroup(nn.Module):
     def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
         """`forward` of ids `(B, T)` that have been checked."""
         rows = self.rows(ids)
-        if weights is not None:
-            rows = rows * weights.unsqueeze(-1)
         if "padding" in self.integers:
-            rows = rows.masked_fill((ids == self.integers.on(ids.device, "padding")).unsqueeze(-1), 0)
-        return rows
+            padding = ids == self.integers.on(ids.device, "padding")
+            rows = rows.masked_fill(padding.unsqueeze(-1), 0)
+            # neither a weight nor a row that is no number may show in a gradient
+            weights = None if weights is None else weights.masked_fill(padding, 0)
+        return rows if weights is None else rows * weights.unsqueeze(-1)
 
     def _jagged(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """`forward` of bags with offsets int64."""

@@ -46,7 +46,8 @@ class Integers:
             return value
         version, kept = self.kept.get(name, (-1, value))
         if version != value._version or kept.device != device:
-            kept = value.to(device)
+            with torch.inference_mode(False):  # it stays when that ends
+                kept = value.to(device)
             self.kept[name] = value._version, kept
         return kept
 

@@ -57,7 +57,7 @@ class HashingTrick(Compositional):
         parts: int = 1,
         **options: Unpack[TableOptions],
     ) -> None:
-        num_embeddings, embedding_dim = self.sizes(num_embeddings, embedding_dim)
+        num_embeddings, embedding_dim = self.whole_sizes(num_embeddings, embedding_dim)
         k = math.ceil(num_embeddings / 10) if k is None else k
         if k < 1:
             raise InputError(f"hash: k={k}, at least one row is needed")

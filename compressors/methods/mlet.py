@@ -38,7 +38,10 @@ class _MLETGroup(TableGroup):
         table = self.first
         rows = F.embedding(self._in_stack(ids, offsets), table.whole("table"), sparse=table.sparse)
         inner = self._by_bag(pool(rows, offsets, weights, table.mode == "mean"))
-        return torch.bmm(inner.transpose(0, 1), self._projections()).transpose(0, 1)
+        with torch.autocast(
+            ids.device.type, enabled=False
+        ):  # a table answers in its own dtype, as nn.EmbeddingBag does
+            return torch.bmm(inner.transpose(0, 1), self._projections()).transpose(0, 1)
 
     def _projections(self) -> Tensor:
         table = self.first

@@ -52,7 +52,7 @@ class QuotientRemainder(Compositional):
         parts: int = 2,
         **options: Unpack[TableOptions],
     ) -> None:
-        num_embeddings, embedding_dim = self.sizes(num_embeddings, embedding_dim)
+        num_embeddings, embedding_dim = self.whole_sizes(num_embeddings, embedding_dim)
         _check(c, parts)
         sizes = partition_sizes(num_embeddings, c, parts)
         super().__init__(num_embeddings, embedding_dim, sum(sizes), parts, op, **options)

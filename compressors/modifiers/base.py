@@ -120,6 +120,11 @@ class Modifier(Compressor):
         return self.table.device
 
     @property
+    def row_dtype(self) -> torch.dtype:
+        """Of the rows that come out."""
+        return self.table.row_dtype
+
+    @property
     def itemsize(self) -> int:
         """Bytes of one parameter element of the table inside."""
         return self.table.itemsize

@@ -44,7 +44,7 @@ class _RoundedGroup(ModifierGroup):
         return self.inner.lookups(ids, tables).to(self.tables[0].dtype)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-        if self.inner.pools_wide:
+        if self.inner.pools_wide and weights is None:  # weights are as wide as the rows that come out
             return self.inner.bags(ids, offsets, weights).to(self.tables[0].dtype)
         return super().bags(ids, offsets, weights)
 
@@ -64,6 +64,10 @@ class _Rounded(Modifier):
 
     def group_key(self) -> tuple[Any, ...]:
         return *super().group_key(), self.dtype
+
+    @property
+    def row_dtype(self) -> torch.dtype:
+        return self.dtype
 
     def fold(self) -> Compressor:
         return _Rounded(self.table.fold(), self.dtype).eval()
