@@ -100,16 +100,14 @@ class Compressor(Configured, Member):
         super().__init__()
         name = type(self).__name__
         num_embeddings, embedding_dim = self.whole_sizes(num_embeddings, embedding_dim)
-        if num_embeddings < 1 or embedding_dim < 1:
-            raise InputError(
-                f"{name}: a table needs at least one row and one column, got {num_embeddings} × {embedding_dim}"
-            )
         if num_embeddings > MAX_ROWS:
             raise InputError(f"{name}: a table has at most 2^40 rows, got {shown(num_embeddings)}")
         if mode not in ("sum", "mean"):
             raise InputError(f"{name}: mode={mode!r} is not supported, only 'sum' and 'mean' are")
         if padding_idx is not None:
-            padding_idx, _ = self.whole_sizes(padding_idx, 1, "padding_idx is a whole number")
+            if isinstance(padding_idx, bool) or not hasattr(padding_idx, "__index__"):
+                raise TypeError(f"{name}: padding_idx is a whole number, got {padding_idx!r}")
+            padding_idx = operator.index(padding_idx)
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise InputError(f"{name}: padding_idx={padding_idx} is out of range for {num_embeddings} rows")
             padding_idx %= num_embeddings
@@ -133,14 +131,15 @@ class Compressor(Configured, Member):
         self._adopted = {}
 
     @classmethod
-    def whole_sizes(
-        cls, num_embeddings: int, embedding_dim: int, what: str = "rows and width are whole numbers"
-    ) -> tuple[int, int]:
-        """Rows and width as Python's integers; NumPy's are taken, anything else is a TypeError."""
+    def whole_sizes(cls, num_embeddings: int, embedding_dim: int) -> tuple[int, int]:
+        """Rows and width as Python's integers, NumPy's are taken; TypeError for anything else, InputError below 1."""
         for size in (num_embeddings, embedding_dim):
             if isinstance(size, bool) or not hasattr(size, "__index__"):
-                raise TypeError(f"{cls.__name__}: {what}, got {size!r}")
-        return operator.index(num_embeddings), operator.index(embedding_dim)
+                raise TypeError(f"{cls.__name__}: rows and width are whole numbers, got {size!r}")
+        rows, dim = operator.index(num_embeddings), operator.index(embedding_dim)
+        if rows < 1 or dim < 1:
+            raise InputError(f"{cls.__name__}: a table needs at least one row and one column, got {rows} × {dim}")
+        return rows, dim
 
     # --- what a method implements -------------------------------------------------------------------------------------
 
