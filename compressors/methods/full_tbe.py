@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Generator, Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
-from typing_extensions import Self, Unpack
+from typing_extensions import Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError, nearest
@@ -36,89 +38,167 @@ def available(device: torch.device | str = "cpu") -> str | None:
 
 
 class _TBE(nn.Module):
-    """A TBE behind plain parameters: `weights (Σ n D,)` and, for Adagrad, `state`; a copy makes all else anew."""
+    """Rows of tables of one width, and a TBE that trains them.
+
+    The TBE is made when something is to be trained, and given the tensors that are here at each call: whatever puts
+    others in their place is heeded, and a copy that only reads never has one.
+
+    Attributes:
+        weights: `(Σ n D,)`.
+        state: of the optimizer, `(Σ n D,)`, or row-wise `(Σ n,)`; None for plain gradient descent.
+    """
 
     weights: nn.Parameter
-    state: nn.Parameter
-    tbe: Any
+    state: Tensor | None
 
-    def __init__(
-        self, shapes: Sequence[tuple[int, int]], optimizer: str, learning_rate: float, mean: bool, device: Any
-    ) -> None:
+    def __init__(self, rows: Sequence[int], width: int, optimizer: str, learning_rate: float, device: Any) -> None:
         super().__init__()
-        self.arguments = (list(shapes), optimizer, learning_rate, mean, str(device or "cpu"))
-        self._connect()
-
-    def _connect(self) -> None:
-        """Makes the TBE; parameters that are here already replace its own."""
-        shapes, optimizer, learning_rate, mean, device = self.arguments
-        reason = available(device)
+        self.rows, self.width, self.optimizer, self.learning_rate = list(rows), width, optimizer, learning_rate
+        reason = available(device or "cpu")
         if reason is not None:
             raise InputError(
                 f"full-tbe needs FBGEMM, but {reason}; install embpress[cpu] or embpress[cuda] in the release that "
                 "goes with your torch"
             )
-        from fbgemm_gpu.split_embedding_configs import EmbOptimType
-        from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation, PoolingMode
-        from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
-            ComputeDevice,
-            SplitTableBatchedEmbeddingBagsCodegen,
+        count = sum(self.rows)
+        self.weights = nn.Parameter(torch.zeros(count * width, device=device))
+        size = {"sgd": 0, "adagrad": count * width, "rowwise_adagrad": count}[optimizer]
+        self.register_buffer("state", torch.zeros(size, device=device) if size else None)
+
+    def wants_update(self) -> bool:
+        """Whether a lookup now is followed by an update; all others read, as do those of tensors without memory.
+
+        So do those of tensors that `torch.func.functional_call` gives, which get a gradient as in a full table.
+
+        Raises:
+            InputError: the TBE would train something else than the parameter that is here.
+        """
+        weights = self.weights
+        if not (weights.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_exporting():
+            return False
+        if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():  # which a graph cannot ask
+            return False
+        if type(weights) is nn.Parameter:  # the only thing with memory of its own to update
+            return not weights.is_meta
+        if isinstance(weights, FakeTensor) or (type(weights) is Tensor and "weights" in self._parameters):
+            return False
+        raise InputError(
+            "full-tbe trains a plain parameter of its own, not what a parametrization, pruning or sharding puts in its "
+            "place: use the method full"
         )
 
-        cuda = torch.device(device).type == "cuda"
-        place = (EmbeddingLocation.DEVICE, ComputeDevice.CUDA) if cuda else (EmbeddingLocation.HOST, ComputeDevice.CPU)
-        tbe = SplitTableBatchedEmbeddingBagsCodegen(
-            [(n, dim, *place) for n, dim in shapes],
-            optimizer=getattr(EmbOptimType, _OPTIMIZERS[optimizer]),
-            learning_rate=learning_rate,
-            eps=1e-10,
-            pooling_mode=PoolingMode.MEAN if mean else PoolingMode.SUM,
-            device=torch.device(device),
-        )
-        where = "dev" if cuda else "host"
-        mine = {"weights": f"weights_{where}"}
-        if optimizer != "sgd":  # of which CUDA's TBE keeps one number that says nothing
-            mine["state"] = f"momentum1_{where}"
-        for name, theirs in mine.items():
-            found = getattr(tbe, theirs)
-            if name in self._parameters:
-                setattr(tbe, theirs, self._parameters[name])
-            else:
-                parameter = found if isinstance(found, nn.Parameter) else nn.Parameter(found, requires_grad=False)
-                setattr(self, name, parameter)
-        object.__setattr__(self, "tbe", tbe)  # not a child: only the two parameters are state
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(value, "device_mesh"):  # later there is no telling: a forward gets a plain parameter, freed after it
+            raise InputError(
+                f"full-tbe cannot be sharded: its backward updates all of its {name}, which are not there then; use "
+                "the method full"
+            )
+        super().__setattr__(name, value)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """What `to` and its kin go through: another device needs another TBE."""
-        before = self.weights.device
-        super()._apply(fn, recurse)
-        if self.weights.device != before:
-            self.arguments = (*self.arguments[:-1], str(self.weights.device))
-            self._connect()
-        return self
+    def forward(self, ids: Tensor, offsets: Tensor, weights: Tensor | None, mean: bool) -> Tensor:
+        """Bags of all tables, table after table, which the backward updates: `(B, Σ D)`.
+
+        Raises:
+            InputError: several processes, which would drift apart; other numbers than float32.
+        """
+        if torch.compiler.is_compiling():
+            return _not_traced(self, ids, offsets, weights, mean)
+        self._check()
+        tbe = self._connected()
+        tbe.pooling_mode = type(tbe.pooling_mode).MEAN if mean else type(tbe.pooling_mode).SUM
+        return tbe(ids, offsets, per_sample_weights=weights)
+
+    def _check(self) -> None:
+        """Raises InputError where an update would go wrong without a word."""
+        if dist.is_available() and dist.is_initialized():
+            ddp: Any = nn.parallel.DistributedDataParallel
+            if dist.get_world_size() > 1 or ddp._get_active_ddp_module() is not None:
+                raise InputError(
+                    "full-tbe cannot train in several processes (DistributedDataParallel): each would update its own "
+                    "table by its own batches, and they would drift apart: use the method full"
+                )
+        sizes: dict[str, tuple[Tensor, int]] = {"weights": (self.weights, sum(self.rows) * self.width)}
+        if self.state is not None:
+            sizes["state"] = (self.state, sum(self.rows) * (1 if self.optimizer.startswith("rowwise") else self.width))
+        for name, (tensor, size) in sizes.items():
+            if tensor.dtype != torch.float32:
+                raise InputError(f"full-tbe trains in float32 only, its {name} is {tensor.dtype}: use the method full")
+            if tensor.shape != (size,) or not tensor.is_contiguous() or tensor.device != self.weights.device:
+                raise InputError(f"full-tbe: {name} must be ({size},), contiguous and on the device of the weights")
+
+    def _connected(self) -> Any:
+        """The TBE, on the tensors that are here now."""
+        tbe, device = self.__dict__.get("tbe"), self.weights.device
+        if tbe is None or tbe.current_device != device:
+            tbe = _made(self.rows, self.width, self.optimizer, self.learning_rate, device)
+            self.__dict__["tbe"] = tbe  # not a child: only the rows and their state are saved
+        if self.learning_rate != tbe.trains_at:
+            tbe.set_learning_rate(self.learning_rate)
+            tbe.trains_at = self.learning_rate
+        # not by nn.Module's own access, which takes longer than a small batch
+        if device.type == "cuda":
+            tbe._buffers["weights_dev"] = self.weights.detach()
+        else:
+            tbe._parameters["weights_host"] = self.weights
+        if self.state is not None:
+            tbe._buffers["momentum1_dev" if device.type == "cuda" else "momentum1_host"] = self.state
+        return tbe
 
     def bookkeeping_bytes(self) -> int:
-        """Bytes of the TBE's own small tensors."""
-        mine = [p.untyped_storage().data_ptr() for p in self.parameters()]
-        theirs = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_of(self.tbe, set())}
-        return sum(size for pointer, size in theirs.items() if pointer not in mine)
+        """Bytes of the TBE's own small tensors; none where there is no memory."""
+        if self.weights.is_meta or isinstance(self.weights, FakeTensor):
+            return 0
+        mine = [t.untyped_storage().data_ptr() for t in (self.weights, self.state) if t is not None]
+        theirs = [t.untyped_storage() for t in tensors_of(self._connected(), set())]
+        sizes = {storage.data_ptr(): storage.nbytes() for storage in theirs}
+        return sum(size for pointer, size in sizes.items() if pointer not in mine)
 
     def table(self, t: int) -> Tensor:
         """The rows of table t, a view `(n, D)`."""
-        first = sum(n * dim for n, dim in self.arguments[0][:t])
-        n, dim = self.arguments[0][t]
-        return self.weights.detach()[first : first + n * dim].view(n, dim)
+        start = sum(self.rows[:t])
+        return self.weights.detach().view(-1, self.width)[start : start + self.rows[t]]
 
-    def forward(self, ids: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Bags of all tables, table after table: `(B, Σ D)`."""
-        return self.tbe(ids, offsets, per_sample_weights=weights)
+    def state_of(self, t: int) -> Tensor:
+        """The optimizer's state of table t, a view `(n, D)` or `(n, 1)`; `(n, 0)` where there is none."""
+        start, whole = sum(self.rows[:t]), sum(self.rows)
+        state = self.weights.new_empty(whole, 0) if self.state is None else self.state.view(whole, -1)
+        return state.detach()[start : start + self.rows[t]]
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "tbe"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._connect()
+
+@torch._disable_dynamo  # torch.compiler.disable is the same, but imports all of the compiler here
+def _not_traced(kernel: _TBE, *inputs: Any) -> Tensor:
+    out: Tensor = kernel(*inputs)
+    return out
+
+
+_REASON = "full-tbe updates its table in the backward, which a graph cannot hold: use the method full"
+vars(_not_traced).update(_torchdynamo_disable=True, _torchdynamo_disable_msg=_REASON)
+
+
+def _made(rows: Sequence[int], width: int, optimizer: str, learning_rate: float, device: torch.device) -> Any:
+    """A TBE, whose rows and state are to be replaced; `trains_at` is its learning rate."""
+    from fbgemm_gpu.split_embedding_configs import EmbOptimType
+    from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+    from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+        ComputeDevice,
+        SplitTableBatchedEmbeddingBagsCodegen,
+    )
+
+    cuda = device.type == "cuda"
+    place = (EmbeddingLocation.DEVICE, ComputeDevice.CUDA) if cuda else (EmbeddingLocation.HOST, ComputeDevice.CPU)
+    tbe: Any = SplitTableBatchedEmbeddingBagsCodegen(
+        [(n, width, *place) for n in rows],
+        optimizer=getattr(EmbOptimType, _OPTIMIZERS[optimizer]),
+        learning_rate=learning_rate,
+        eps=1e-10,
+        device=device,
+    )
+    tbe._parameters.pop("momentum1_host", None)  # which is no parameter
+    tbe.trains_at = learning_rate
+    return tbe
 
 
 class _TBEGroup(TableGroup):
@@ -126,39 +206,66 @@ class _TBEGroup(TableGroup):
 
     tables: Sequence[FullTBE]
 
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
+        super().__init__(tables, names, alone=alone)
+        self.integers["row_offsets"] = [sum(table.kernel.rows[: table.position]) for table in self.tables]
+
+    @torch.no_grad()
     def _take_over(self, tables: list[Compressor]) -> None:
         first = self.first
-        shapes = [(table.num_embeddings, table.embedding_dim) for table in tables]
-        self.kernel = _TBE(shapes, first.optimizer, first.learning_rate, first.mode == "mean", first.device)
+        rows = [table.num_embeddings for table in tables]
+        self.kernel = _TBE(rows, first.embedding_dim, first.optimizer, first.learning_rate, first.device)
+        self.kernel.requires_grad_(first.kernel.weights.requires_grad)
         for t, table in enumerate(self.tables):
-            self.kernel.table(t).copy_(table.kernel.table(table.position))
+            self.kernel.table(t).copy_(table.weight)
+            self.kernel.state_of(t).copy_(table.kernel.state_of(table.position))
             del table._modules["kernel"]
             object.__setattr__(table, "kernel", self.kernel)
+            table.__dict__.pop("_alone", None)
             table.position = t
 
+    def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        if weights is not None and weights.dtype != (own := self.first.kernel.weights.dtype):  # TBE would cast them
+            raise TypeError(f"weights must be {own}, as {self.names[0]} is, got {weights.dtype}")
+        return super().forward(ids, offsets, weights)
+
     def rows(self, ids: Tensor) -> Tensor:
-        table = self.first
-        if self._of_another():
-            return F.embedding(ids, table.weight)
+        kernel = self.first.kernel
+        if not kernel.wants_update():
+            return F.embedding(ids + self.integers.on(ids.device, "row_offsets"), kernel.weights.view(-1, kernel.width))
         offsets = torch.arange(ids.numel() + 1, device=ids.device)
-        return table.kernel(ids.t().reshape(-1).long(), offsets).view(*ids.shape, table.embedding_dim)
+        return self._updating(ids.t().reshape(-1), offsets, None)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
-        if self._of_another():
-            return super().bags(ids, offsets, weights)
-        table, count = self.first, (offsets.shape[0] - 1) // self.count
-        return table.kernel(ids.long(), offsets, weights).view(count, self.count, table.embedding_dim)
+        kernel, mode = self.first.kernel, self.first.mode
+        if kernel.wants_update():
+            return self._updating(ids, offsets, weights)
+        ids = ids + self.integers.on(ids.device, "row_offsets")[self._tables_of(offsets, ids.shape[0])]
+        rows = kernel.weights.view(-1, kernel.width)
+        return self._by_bag(
+            F.embedding_bag(ids, rows, offsets, mode=mode, per_sample_weights=weights, include_last_offset=True)
+        )
 
-    def _of_another(self) -> bool:
-        """Whether this is one table of another group's TBE: lookups in that train, alone it can only be read."""
-        return self.first.kernel not in self.first.children() and "kernel" not in self._modules
+    def _updating(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """Bags `(B, T, D)` by the TBE; those of one of its tables alone among empty ones of the others."""
+        table, kernel = self.first, self.first.kernel
+        count, tables = (offsets.shape[0] - 1) // self.count, len(kernel.rows)
+        others = tables != self.count
+        if others:
+            after = (tables - 1 - table.position) * count
+            offsets = torch.cat([offsets.new_zeros(table.position * count), offsets, offsets[-1:].expand(after)])
+        out = kernel(ids.long(), offsets, weights, table.mode == "mean").view(count, tables, kernel.width)
+        return out[:, table.position : table.position + 1] if others else out
 
 
 @register("full-tbe")
 class FullTBE(Compressor):
     """A full table held by FBGEMM's TBE; its backward updates the table itself, there is no `.grad`.
 
-    float32, width a multiple of 4. It folds to a plain full table.
+    float32, width a multiple of 4. It folds to a plain full table. Where no update is wanted (no gradients, a frozen
+    table, tensors without memory) it is read as a plain full table is. It trains in one process, uncompiled, and only
+    parameters of its own: all else is refused by an `InputError` that says why. The learning rate can be set while it
+    trains.
 
     Args:
         optimizer: `sgd`, `adagrad` or `rowwise_adagrad`.
@@ -185,10 +292,8 @@ class FullTBE(Compressor):
             raise InputError(f"full-tbe: no optimizer {optimizer!r}{nearest(optimizer, _OPTIMIZERS)}")
         if embedding_dim % 4:
             raise InputError(f"full-tbe: FBGEMM's TBE needs a width that is a multiple of 4, got {embedding_dim}")
-        self.optimizer, self.learning_rate, self.position = optimizer, learning_rate, 0
-        self.kernel = _TBE(
-            [(num_embeddings, embedding_dim)], optimizer, learning_rate, self.mode == "mean", options.get("device")
-        )
+        self.position = 0  # among the tables of the kernel
+        self.kernel = _TBE([num_embeddings], embedding_dim, optimizer, learning_rate, options.get("device"))
         self.reset_parameters(options.get("generator"))
 
     @property
@@ -196,8 +301,22 @@ class FullTBE(Compressor):
         """`fbgemm`."""
         return "fbgemm"
 
+    @property
+    def optimizer(self) -> str:
+        """Of all tables that are in one TBE."""
+        return self.kernel.optimizer
+
+    @property
+    def learning_rate(self) -> float:
+        """Of all tables that are in one TBE; it can be set while they train."""
+        return self.kernel.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self.kernel.learning_rate = rate
+
     def parameters_by_name(self) -> dict[str, nn.Parameter]:
-        """Those of the TBE."""
+        """That of the TBE, which holds the rows of all tables that are in it."""
         return dict(self.kernel.named_parameters())
 
     def group_key(self) -> tuple[Any, ...]:
@@ -206,7 +325,7 @@ class FullTBE(Compressor):
 
     @property
     def weight(self) -> Tensor:
-        """The table, a view `(n, D)`."""
+        """The table, a view `(n, D)` to read: no gradient goes through it."""
         return self.kernel.table(self.position)
 
     @property
@@ -221,7 +340,8 @@ class FullTBE(Compressor):
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """`U(-1/√n, 1/√n)`, the padding row zero."""
+        """`U(-1/√n, 1/√n)`, the padding row zero; the optimizer starts anew."""
+        self.kernel.state_of(self.position).zero_()
         bound = 1 / math.sqrt(self.num_embeddings)
         uniform_(self.weight, -bound, bound, generator)
         if self.padding_idx is not None:
@@ -241,12 +361,9 @@ class FullTBE(Compressor):
     def _weights(self) -> list[Entry]:
         size = self.num_embeddings * self.embedding_dim
         entries = [Entry("weight", 4 * size)]
-        if "state" in self.kernel._parameters:
-            whole = sum(n * dim for n, dim in self.kernel.arguments[0])
-            state = self.kernel.state
-            entries.append(
-                Entry(f"{self.optimizer} state of weight", state.numel() * state.element_size() * size // whole)
-            )
+        if (state := self.kernel.state) is not None:
+            own = self.kernel.state_of(self.position)
+            entries.append(Entry(f"{self.optimizer} state of weight", own.numel() * state.element_size()))
         return [*entries, Entry("TBE bookkeeping", self.kernel.bookkeeping_bytes(), owner=id(self.kernel))]
 
     @classmethod

@@ -37,8 +37,6 @@ def rows_of(module):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_state_dict_makes_differently_seeded_modules_equal(make, method):
     for assign in (False, True):
-        if assign and method == "full-tbe":
-            continue
         source, target = make(method, 1), make(method, 2)
         target.load_state_dict(source.state_dict(), assign=assign)
         assert torch.equal(rows_of(source), rows_of(target))
@@ -85,8 +83,6 @@ def test_processes_that_are_seeded_differently_hash_alike(method):
 
 @pytest.mark.parametrize("method", [*available(), "robe:z=4", "tt:cache_rows=8"])
 def test_a_table_made_without_memory_works_after_reset_parameters(method):
-    if method == "full-tbe":
-        pytest.skip("FBGEMM's tables are not made on meta")
     table = create(method, 400, 16, device="meta").to_empty(device="cpu")
     table.reset_parameters(seeded(0))
     rows = table.to_dense()

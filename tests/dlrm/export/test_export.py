@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from embpress.compressors import available, parse_all
+from embpress.compressors import available, parse, parse_all
 from embpress.dlrm.data import load
 from embpress.dlrm.export import loader
 from embpress.dlrm.export.export import export
@@ -92,11 +92,11 @@ def exported(runs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(runs, exported):
+def served(exported):
     def of(method):
-        run, _ = runs[method]
-        if not run.ok and "fbgemm" in run.reason:
-            pytest.skip(f"{method} does not train here: {run.reason.splitlines()[0][:80]}")
+        lacking = parse(method).cls.unavailable()
+        if lacking is not None:
+            pytest.skip(f"{method} does not train here: {lacking}")
         return exported[method]
 
     return of
