@@ -84,7 +84,7 @@ def same_step(traced, module, twin, arguments):
                 parameter.grad = None
 
 
-@pytest.mark.parametrize("call", ["a table, bags", "a table, weights", "a table, padding", "a collection"])
+@pytest.mark.parametrize("call", ["a table, bags", "a table, padding", "a collection"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_compiled_without_a_break(spec, call):
     make, *calls = CALLS[call]
