@@ -6,6 +6,7 @@ if __name__ != "embpress.compressors":  # a bare `import compressors` from the c
 from typing import Any
 
 from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.distributed import synchronize
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import maintain
@@ -53,6 +54,7 @@ __all__ = [
     "plan",
     "register",
     "register_modifier",
+    "synchronize",
 ]
 
 

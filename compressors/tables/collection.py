@@ -250,14 +250,14 @@ def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Te
     weighted = next((value[2] for value in inputs if not isinstance(value, Tensor) and len(value) == 3), None)
     for name, value in zip(names, inputs):
         if isinstance(value, Tensor):
-            value = value, torch.arange(len(value), device=value.device)
+            value = value, torch.arange(value.shape[0], device=value.device)
         values, bounds, *weight = value
         if values.dim() != 1 or bounds.dim() != 1:
             raise ValueError(f"{name}: ids and offsets must be 1-D, got {values.dim()} and {bounds.dim()} dimensions")
         if weight and weight[0].shape != values.shape:
             raise ValueError(f"{name} has {len(values)} ids and {len(weight[0])} weights")
-        if len(bounds) != len(offsets[0] if offsets else bounds):
-            raise ValueError(f"{name} has {len(bounds)} bags, {names[0]} has {len(offsets[0])}")
+        if bounds.shape[0] != (offsets[0] if offsets else bounds).shape[0]:  # by len() a trace has one size for ever
+            raise ValueError(f"{name} has {bounds.shape[0]} bags, {names[0]} has {offsets[0].shape[0]}")
         try:
             own = ops.check_offsets(integers(bounds, "offsets"), values.shape[0], include_last_offset=False)
         except OffsetsError as error:

@@ -20,7 +20,7 @@ def pool(rows: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None
     """
     if offsets is None:
         return rows if per_sample_weights is None else rows * per_sample_weights.unsqueeze(-1)
-    if rows.shape[0] == 0:
+    if _is_empty(rows):
         nothing = offsets.new_zeros(0)  # keeps rows and weights in the graph: gradients are zero, not missing
         if per_sample_weights is not None:
             rows = rows * per_sample_weights.unsqueeze(-1)
@@ -34,6 +34,15 @@ def pool(rows: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None
         per_sample_weights=per_sample_weights,
         include_last_offset=True,
     )
+
+
+def _is_empty(rows: Tensor) -> bool:
+    """Whether there are no rows; False in a trace that cannot know, whose sums come out as zeros all the same."""
+    if torch.compiler.is_compiling():
+        from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+        return guard_or_false(rows.shape[0] == 0)
+    return rows.shape[0] == 0
 
 
 def pool_backward(
