@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self
 
-from embpress.compressors.bags import as_bags, check_form, integers
+from embpress.compressors.bags import as_bags, check_form, integers, own_output
 from embpress.compressors.configuration import Configured
 from embpress.compressors.errors import InputError
 from embpress.compressors.frozen import frozen
@@ -199,8 +199,8 @@ class Compressor(Configured, Member):
         """
         check_form(input, offsets, per_sample_weights, mode=self.mode, include_last_offset=self.include_last_offset)
         ids, bounds, weights, extra = as_bags(input, offsets, per_sample_weights, self.include_last_offset)
-        out = self.alone.forward(ids, bounds, weights).squeeze(1)  # not by a call, which costs what a small batch costs
-        return out[:-extra] if extra else out
+        out = self.alone.forward(ids, bounds, weights)  # not by a call, which costs what a small batch costs
+        return own_output(out[:-extra] if extra else out, out.shape[0] - extra, self.embedding_dim)
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of ids: `(*)` int32 or int64 → `(*, D)`, differentiable; IndexError for an id out of range."""

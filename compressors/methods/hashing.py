@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from typing_extensions import Unpack
 
 from embpress.compressors.base import TableOptions
+from embpress.compressors.distributed import tell_ranks
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
 from embpress.compressors.methods.compositional import Compositional, part_width
@@ -23,6 +24,7 @@ def draw_coefficients(shape: tuple[int, ...], generator: Generator | None, *tabl
 
     Without a generator they follow from the table's own numbers: processes that were seeded differently agree.
     """
+    tell_ranks(generator)
     if generator is None or generator.device.type != "cpu":
         seed = functools.reduce(lambda seed, number: (seed * 1_000_003 + number) % 2**62, table, 0)
         if generator is not None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.bags import integers
+from embpress.compressors.bags import integers, own_output
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.group import TableGroup, group_of, members, named
 from embpress.compressors.integers import Integers
@@ -167,7 +167,7 @@ class TableCollection(nn.Module):
     def _joined(self, parts: list[Tensor]) -> Tensor:
         """The groups' outputs in the order of the tables."""
         if self._in_order:
-            return parts[0]
+            return own_output(parts[0], *parts[0].shape)
         # one more pass over little memory, instead of a call for each run of tables; a program's batch has any size
         if torch.compiler.is_exporting() or len(parts[0]) <= _SMALL:
             return torch.cat(parts, dim=1).index_select(1, self.integers.on(parts[0].device, "order"))

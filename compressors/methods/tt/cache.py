@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from embpress.compressors.distributed import counted_by_all
 from embpress.compressors.errors import InputError
 from embpress.kernels import ops
 
@@ -91,6 +92,12 @@ class RowCache(nn.Module):
         self.register_buffer("filled", torch.full((), -1, device="cpu"))
         self._blind = 0  # steps since `used` was looked at
         self._entered: list[Tensor] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # what fully_shard gathers for a forward is dropped afterwards, and rows that have entered with it
+        if name == "values" and type(value).__name__ == "DTensor":
+            raise InputError("tt: a cache cannot be sharded, for rows that enter would be lost: train without one")
+        super().__setattr__(name, value)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -195,8 +202,12 @@ class RowCache(nn.Module):
             write_back: called with the ids and values of evicted rows before any row enters; None drops them.
         """
         assert self.keys is not None  # a folded cache is never due
+        assert self.counts is not None
         self.filled.copy_(self.steps)
-        self.fill(self.keys[self._ranked(self.ids.shape[0])], lookup, write_back)
+        taken = self.counts > 0
+        ids, counts = counted_by_all(self, self.keys[taken], self.counts[taken])
+        most = counts.argsort(descending=True, stable=True)[: self.ids.shape[0]]  # smaller ids first among equals
+        self.fill(ids[most], lookup, write_back)
 
     @torch.no_grad()
     def fill(

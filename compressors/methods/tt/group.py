@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from embpress.compressors.group import TableGroup
@@ -71,7 +72,10 @@ class TTGroup(TableGroup):
     ) -> Tensor:
         table: TTRec = self.first
         caches: list[Tensor] = []
-        if self.cached:
+        exporting = torch.compiler.is_exporting()
+        if exporting and not padding_idx:  # AOTInductor cannot pass an op an empty list
+            padding_idx = (-1,) * self.count
+        if self.cached or exporting:
             learned = weights is not None and weights.requires_grad
             caches = [tensor for one in self.tables for tensor in one._cache(learned)]
         return ops.tt_embedding_bag(

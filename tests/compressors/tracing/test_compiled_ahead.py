@@ -10,8 +10,7 @@ from torch.export import Dim, export
 
 from embpress.compressors import TableCollection, TableConfig
 
-# without tt: AOTInductor of torch 2.13 fails on an op of lists of tensors, "Expected GenericList but got None"
-SPECS = ("full", "hash", "robe:z=4", "qr", "mlet", "hash+bf16")
+SPECS = ("full", "hash", "robe:z=4", "qr", "mlet", "tt:rank=4", "hash+bf16")
 CONFIGS = [TableConfig(rows, 8) for rows in (300, 20, 250)]
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler for inductor here"
