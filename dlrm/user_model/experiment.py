@@ -138,6 +138,7 @@ def describe_run(prepared: Prepared, spec: MethodSpec, settings: Settings, seed:
         name=spec.name,
         knobs=dict(spec.knobs),
         modifiers=tuple(map(str, spec.modifiers)),
+        is_full=spec.plain,
         plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
@@ -211,6 +212,7 @@ def _run(
             modifiers=tuple(table.modifiers),
             serving_bytes=int(sizes[config.name]),
             full_bytes=4 * config.num_embeddings * config.embedding_dim,
+            is_full=table.tags.plain and not table.modifiers,
         )
         for config, table in zip(prepared.configs, tables.values())
     )

@@ -160,13 +160,11 @@ class TTRec(Compressor):
             return True  # where the graph breaks
         return torch._C._current_graph_task_id() == -1 and not without_values(ids)
 
-    @torch.compiler.disable(reason="tt: a cache that learns decides by values: eval() or fold() first, or graph breaks")
     def _refresh(self) -> None:
         """Before a training step's lookups: lets the most frequent rows in, where it is time."""
         if self.cache is not None and self.cache.due():
             self.cache.update(self._from_cores, self._write_back if self.evict == "write-back" else None)
 
-    @torch.compiler.disable(reason="tt: a cache that learns counts by values: eval() or fold() first, or graph breaks")
     def _count(self, ids: Tensor) -> None:
         """After a training step's lookups."""
         if self.padding_idx is not None:

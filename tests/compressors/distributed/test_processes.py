@@ -21,6 +21,11 @@ def made(spec, alone):
     return TableCollection.build([TableConfig(N, 8), TableConfig(250, 8)], spec, generator=seeded)
 
 
+def alone_in_its_process(model, alone):
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
+    step(model, alone)
+
+
 def step(model, alone):
     out = model(torch.arange(20).view(20, 1) if alone else torch.arange(20).view(10, 2))
     out.sum().backward()
@@ -35,7 +40,7 @@ def step(model, alone):
 @pytest.mark.parametrize("spec", SPECS)
 def test_hogwild_one_process_looks_up_what_the_other_learned(spec, alone):
     model, twin = made(spec, alone).share_memory(), made(spec, alone)
-    process = multiprocessing.get_context("fork").Process(target=step, args=(model, alone))
+    process = multiprocessing.get_context("fork").Process(target=alone_in_its_process, args=(model, alone))
     process.start()
     process.join(60)
     assert process.exitcode == 0

@@ -31,6 +31,8 @@ def test_every_method_is_a_run_of_the_same_schema(two_tower):
     folder, runs = two_tower
     assert metrics(read_all(folder)) == metrics(runs)
     assert [run.status for run in runs] == [*["ok"] * 4, "cannot reach"] * 2
+    assert {run.name for run in runs if run.is_full} == {"full"}
+    assert all(table.is_full for run in runs if run.is_full for table in run.tables)
     frame = load(folder)
     assert list(frame["data"].unique()) == ["shop"]
     text = write_report(folder, runs).read_text()
