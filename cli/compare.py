@@ -179,11 +179,14 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
         InputError: a knob with a value that does not fit these tables, or a size that none of the methods can reach.
     """
     from embpress.compressors import BudgetError, InputError
+    from embpress.compressors.spec import PlanFile
     from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
     compressed = [spec for spec in specs if spec.modifiers or not spec.tags.uncompressed]
     for spec in compressed:
+        if not isinstance(spec, PlanFile):  # though no table may be large enough to be compressed
+            spec.cls(max(data.num_embeddings), settings.width, device="meta", **spec.knobs)
         try:
             build_tables(data, spec, settings, 0, device="meta")
         except BudgetError as error:

@@ -59,6 +59,13 @@ def test_options_out_of_range(option, value, words, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_knob_that_no_table_can_have_is_refused_though_none_is_compressed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused("compare", "--rows", "3000", "--min-rows", "100000000", "--methods", "full,tt:rank=-3")
+    assert "rank=-3" in message
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("seed", ["-1", str(2**41), HUGE])
 def test_a_seed_out_of_range(seed):
     assert "--seed" in refused("train", "--rows", "3000", "--seed", seed)
