@@ -146,6 +146,8 @@ class Run:
         median, total = self.metrics.get("step_ms"), self.metrics.get("train_seconds")
         if median is None or total is None:
             return False
+        if self.metrics.get("lookup_p50_us_b1", 0.0) > 2e3 * median:
+            return True  # one sample's rows cannot take longer than a whole training step
         return waiting.threads_wait(median / 1e3, total, self.learning_curve[-1].step)
 
     @cached_property

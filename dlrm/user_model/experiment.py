@@ -94,8 +94,8 @@ def prepare(task: Task, settings: Settings) -> Prepared:
         except Exception as error:  # whatever is in the user's model
             what = f"{type(error).__name__}: {error}"
             raise InputError(
-                f"{task.name} does not take the first batch of its train_loader ({what}); a tuple of inputs is given as "
-                "model(*inputs), a score of your own takes any batch"
+                f"{task.name} does not take the first batch of its train_loader ({what}); a tuple of inputs is given "
+                "as model(*inputs), a score of your own takes any batch"
             ) from error
         tables = embeddings(model)
         if not tables:

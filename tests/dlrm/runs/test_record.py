@@ -37,6 +37,13 @@ def test_a_run_is_itself_after_json():
     assert Run.from_json({**found, "id": "another", "of a later version": 1}) == RUN  # the id is never taken on trust
 
 
+@pytest.mark.parametrize(("lookup_us", "waited"), [(200.0, False), (17_206.0, True)])
+def test_a_lookup_that_takes_longer_than_a_training_step_has_waited(lookup_us, waited):
+    times = {"step_ms": 3.4, "train_seconds": 0.04, "lookup_p50_us_b1": lookup_us}
+    assert replace(RUN, metrics=times, environment={"threads": 2}).threads_waited is waited
+    assert not replace(RUN, metrics=times, environment={"threads": 1}).threads_waited
+
+
 def test_what_is_no_number_is_left_out():
     made = replace(RUN, metrics={"auc": math.nan, "ratio": 4.0, "step_ms": math.inf})
     assert Run.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False))).metrics == {"ratio": 4.0}
