@@ -23,9 +23,10 @@ struct TTPlan {
   int32_t rest_bits;
   Math math;
 
-  // memory, in int32
+  // memory, in int32; an even number, since keys of 64 bits lie first and plans may be stacked (torch.func.vmap)
   static int64_t ints(int64_t total, int64_t groups, int64_t cached) {
-    return 5 * total + (groups + cached + 1) + (groups + 1);
+    const int64_t all = 5 * total + (groups + cached + 1) + (groups + 1);
+    return all + all % 2;
   }
 
   __host__ __device__ int32_t nothing() const { return groups + cached; }
