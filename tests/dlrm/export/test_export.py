@@ -194,9 +194,9 @@ def test_weights_and_manifest_say_all_of_a_hashed_table(served):
             x = (x * a + b) % prime
             x = ((x ^ (x >> 15)) * c + d) % prime
             x ^= x >> 15
-            assert torch.equal(weights[f"{prefix}weight"][start + x % int(own["slots"])], row)
+            assert torch.equal(weights[f"{prefix}part_tables"][start + x % int(own["slots"])], row)
         start += int(own["slots"])
-    assert start == len(weights[f"{prefix}weight"])
+    assert start == len(weights[f"{prefix}part_tables"])
 
 
 def test_probabilities_are_those_of_the_record(data, served):
