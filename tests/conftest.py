@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import two_ranks
 from no_hypothesis import install
 from on_device import OnDevice
 
@@ -32,6 +33,16 @@ def pytest_configure(config):
 def device(request):
     """`cpu` or `cuda`."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory):
+    """Runs a function of the test's file on two ranks of a gloo group, a pair for all tests: what it returned on each."""
+    if not two_ranks.available():
+        pytest.skip("torch has no gloo here")
+    pair = two_ranks.TwoRanks(tmp_path_factory.mktemp("ranks"))
+    yield pair
+    pair.end()
 
 
 def pytest_generate_tests(metafunc):

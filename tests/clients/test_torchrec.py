@@ -126,8 +126,7 @@ class Both(nn.Module):
         return self.small(kjt).values().sum(1) + (self.plain(kjt).values().sum(1) if self.plain else 0)
 
 
-def _rank(rank, place):
-    dist.init_process_group("gloo", init_method=f"file://{place}/rendezvous", rank=rank, world_size=2)
+def trained(rank):
     for plain in (True, False):
         model = DistributedModelParallel(Both(plain), device=torch.device("cpu"))
         assert type(model.module.small).__name__ == "CompressedEmbeddingBagCollection"
@@ -143,11 +142,10 @@ def _rank(rank, place):
         theirs = [torch.empty_like(mine) for _ in range(2)]
         dist.all_gather(theirs, mine)
         assert torch.equal(*theirs)  # one state, and gradients of both
-    dist.destroy_process_group()
 
 
-def test_in_model_parallel_it_is_replicated(tmp_path):
-    torch.multiprocessing.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+def test_in_model_parallel_it_is_replicated(ranks):
+    ranks(trained)
 
 
 @pytest.mark.parametrize("method", ["hash", "tt:rank=2", "robe:z=4", "mlet"])
