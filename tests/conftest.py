@@ -37,7 +37,7 @@ def device(request):
 
 @pytest.fixture(scope="session")
 def ranks(tmp_path_factory):
-    """Runs a function of the test's file on two ranks of a gloo group, a pair for all tests: what it returned on each."""
+    """Runs a function of the test file on two ranks of a gloo group, one pair for all tests: what each returned."""
     if not two_ranks.available():
         pytest.skip("torch has no gloo here")
     pair = two_ranks.TwoRanks(tmp_path_factory.mktemp("ranks"))
