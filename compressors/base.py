@@ -173,6 +173,14 @@ class Compressor(Configured, Member):
         """Which ids, int64 of any shape, are answered from rows kept as they are; None where none ever is."""
         return None
 
+    def begin_training(self, steps: int, epochs: int) -> None:
+        """Says before the first step how long training will be; who does not train in epochs leaves it out.
+
+        Args:
+            steps: optimizer steps in all, `maintain` is called once in each; at least 1.
+            epochs: how many passes over the data these are; at least 1.
+        """
+
     def maintain(self, step: int | None = None) -> dict[str, Tensor]:
         """Rows of parameters that hold something else since the last call, by the parameter's name.
 
