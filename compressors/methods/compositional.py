@@ -18,17 +18,19 @@ from embpress.kernels import ops
 from embpress.kernels.reference import COMBINE, combine_parts
 
 
-class _CompositionalGroup(TableGroup):
+class CompositionalGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[Compositional]
     checks_ids = True
 
     def rows(self, ids: Tensor) -> Tensor:
+        """See `TableGroup.rows`."""
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         return self.first.rows_of(ids, row_offsets, rows, self._constants(ids.device))
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        """See `TableGroup.lookups`."""
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
         constants = {name: value[tables] for name, value in self._constants(ids.device).items()}
         return self.first.gathered(ids, row_offsets, constants)
@@ -46,7 +48,7 @@ class Compositional(Compressor):
     stacked: ClassVar[tuple[str, ...]] = ("part_tables",)
     row_parameters: ClassVar[tuple[str, ...]] = ("part_tables",)
     lookup_op: ClassVar[str] = "compositional_lookup"
-    group = _CompositionalGroup
+    group = CompositionalGroup
 
     def __init__(
         self,
@@ -55,15 +57,18 @@ class Compositional(Compressor):
         rows: int,
         parts: int,
         op: str,
+        part_tables: nn.Parameter | None = None,
         **options: Unpack[TableOptions],
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
         self.parts = parts
         self.op = op
-        width = part_width(embedding_dim, parts, op)
-        self.part_tables = nn.Parameter(
-            torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
-        )
+        if part_tables is None:
+            width = part_width(embedding_dim, parts, op)
+            part_tables = nn.Parameter(
+                torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
+            )
+        self.part_tables = part_tables
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`(..., )` ids → `(..., parts)` rows of `part_tables`; constants broadcast against `ids.unsqueeze(-1)`."""
@@ -73,12 +78,21 @@ class Compositional(Compressor):
         """Constants of `T` tables as the op takes them: coefficients `(T, ., parts)`, base and sizes `(T, parts)`."""
         raise TypeError(f"{type(self).__name__} does not define op_constants(constants)")
 
+    def part_signs(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor | None:
+        """What the parts' rows are multiplied by, integers of the shape of `part_rows`; None for nothing."""
+        return None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether lookups in the part tables are gathers by torch: the op knows no signs and no sparse gradients."""
+        return self.sparse and torch.is_grad_enabled() and self.whole("part_tables").requires_grad
+
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Rows of ids `(N, T)` in `T` tables on this one's part tables, `(N, T, D)`; IndexError for one out of range.
 
         `row_offsets` and `rows` are `(T,)`: where the tables start there and what they stand for.
         """
-        if self.sparse and torch.is_grad_enabled() and self.whole("part_tables").requires_grad:
+        if self.gathers:
             return self.gathered(ops.check_ids(ids, rows), row_offsets, constants)
         coefficients, base, sizes = self.op_constants(constants)
         return ops.compositional_lookup(
@@ -94,8 +108,10 @@ class Compositional(Compressor):
 
     def gathered(self, ids: Tensor, row_offsets: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Rows of checked ids `(…, T)` by a gather of the parts' rows, `(…, T, D)`, with sparse gradients too."""
-        index = self.part_rows(ids.long(), constants) + row_offsets.unsqueeze(1)
-        return combine_parts(F.embedding(index, self.whole("part_tables"), sparse=self.sparse), self.op)
+        ids = ids.long()
+        index = self.part_rows(ids, constants) + row_offsets.unsqueeze(1)
+        rows, signs = F.embedding(index, self.whole("part_tables"), sparse=self.sparse), self.part_signs(ids, constants)
+        return combine_parts(rows if signs is None else rows * signs.to(rows.dtype).unsqueeze(-1), self.op)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one number of parts, put together in one way."""
