@@ -101,6 +101,13 @@ class TableGroup(nn.Module):
             for table, part in zip(tables, stacked):  # the same memory: what is loaded into a table shows here
                 table.constants.put(name, part)
 
+    def _share(self, name: str, tables: list[Compressor]) -> None:
+        """Takes over a parameter that all the tables hold together."""
+        shared = cast("nn.Parameter", tables[0].whole(name))
+        for table in tables:
+            table.adopt(self, name, None)
+        self.register_parameter(name, shared)
+
     def _stack(self, name: str, tables: list[Compressor]) -> None:
         """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
         parts = [table.own(name) for table in tables]

@@ -35,9 +35,7 @@ class _RobeGroup(TableGroup):
     checks_ids = True
 
     def _take_over(self, tables: list[Compressor]) -> None:
-        self.memory = self.first.memory
-        for table in tables:
-            table.adopt(self, "memory", None)
+        self._share("memory", tables)
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
