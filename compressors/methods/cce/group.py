@@ -1,0 +1,59 @@
+"""All clustered tables of a model in one call, their pointers one after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from embpress.compressors.integers import Constants
+from embpress.compressors.methods.compositional import CompositionalGroup
+
+if TYPE_CHECKING:
+    from embpress.compressors.base import Compressor
+    from embpress.compressors.methods.cce.table import CCE
+
+# of each table: ones of a pointer, bits of a pointer, centres a chunk, where these and where the
+# pointers' bits start
+_NUMBERS = ("masks", "bits", "chunk_centres", "centre_offsets", "first_bits")
+
+
+class CCEGroup(CompositionalGroup):
+    """Hashed rows by the op of compositional tables, and the centres' rows beside them."""
+
+    tables: Sequence[CCE]
+
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
+        super().__init__(tables, names, alone=alone)
+        self.pointers = Constants()
+        if self.count == 1:
+            return  # its own
+        parts = [table.pointers["words"] for table in self.tables]
+        lengths = [len(part) for part in parts]
+        words = torch.cat(parts)
+        self.pointers.put("words", words)
+        for table, part in zip(self.tables, words.split(lengths)):  # the same memory: what is clustered shows here
+            table.pointers.put("words", part)
+        starts = itertools.accumulate(lengths[:-1], initial=0)
+        numbers = [(*table.numbers(), 32 * start) for table, start in zip(self.tables, starts)]
+        for name, values in zip(_NUMBERS, zip(*numbers)):
+            self.integers[name] = values
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """See `TableGroup.rows`."""
+        return super().rows(ids) + self._centres(ids, slice(None))
+
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        """See `TableGroup.lookups`."""
+        return super().lookups(ids, tables) + self._centres(ids, tables)
+
+    def _centres(self, ids: Tensor, tables: Tensor | slice) -> Tensor:
+        """The centres' rows of checked ids, `(…, D)`, of one table each."""
+        table: CCE = self.first
+        if self.count == 1:
+            return table.centre_rows(ids.long(), table.pointers.on(ids.device, "words"), *table.numbers(), 0)
+        numbers = (self.integers.on(ids.device, name)[tables].unsqueeze(-1) for name in _NUMBERS)
+        return table.centre_rows(ids.long(), self.pointers.on(ids.device, "words"), *numbers)
