@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
@@ -35,6 +36,12 @@ class CompositionalGroup(TableGroup):
         constants = {name: value[tables] for name, value in self._constants(ids.device).items()}
         return self.first.gathered(ids, row_offsets, constants)
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        """See `TableGroup.assemble`."""
+        table, constants = self.first, self._constants_of(tables)
+        segments = None if len(table.part_sizes) == 1 else torch.arange(table.parts, device=ids.device)
+        return table.put_together(take("part_tables", table.part_rows(ids, constants), segments), ids, constants)
+
 
 class Compositional(Compressor):
     """A row is put together, per id, from one row of each of `parts` part tables held in `part_tables (Σ k_j, width)`.
@@ -49,6 +56,7 @@ class Compositional(Compressor):
     row_parameters: ClassVar[tuple[str, ...]] = ("part_tables",)
     lookup_op: ClassVar[str] = "compositional_lookup"
     group = CompositionalGroup
+    part_sizes: Sequence[int]  # rows of each part table
 
     def __init__(
         self,
@@ -69,6 +77,11 @@ class Compositional(Compressor):
                 torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
             )
         self.part_tables = part_tables
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The part tables, each with values of its own size."""
+        sizes, width = tuple(self.part_sizes), self.part_tables.shape[1]
+        return (Array("part_tables", sum(sizes), width, segments=sizes, several=self.parts // len(sizes)),)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`(..., )` ids → `(..., parts)` rows of `part_tables`; constants broadcast against `ids.unsqueeze(-1)`."""
@@ -110,7 +123,11 @@ class Compositional(Compressor):
         """Rows of checked ids `(…, T)` by a gather of the parts' rows, `(…, T, D)`, with sparse gradients too."""
         ids = ids.long()
         index = self.part_rows(ids, constants) + row_offsets.unsqueeze(1)
-        rows, signs = F.embedding(index, self.whole("part_tables"), sparse=self.sparse), self.part_signs(ids, constants)
+        return self.put_together(F.embedding(index, self.whole("part_tables"), sparse=self.sparse), ids, constants)
+
+    def put_together(self, rows: Tensor, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """Rows `(…, D)` of ids int64 from their parts' rows `(…, parts, width)`."""
+        signs = self.part_signs(ids, constants)
         return combine_parts(rows if signs is None else rows * signs.to(rows.dtype).unsqueeze(-1), self.op)
 
     def group_key(self) -> tuple[Any, ...]:

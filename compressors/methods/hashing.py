@@ -95,7 +95,7 @@ class HashingTrick(Hashed):
         op = _combination(op, sign)
         chunks = parts if op == "concat" else 1  # each of them has a table of its own
         super().__init__(num_embeddings, embedding_dim, k * chunks, parts, op, **options)
-        self.k, self.sign = k, sign
+        self.k, self.sign, self.part_sizes = k, sign, [k] * chunks
         generator = None if self.part_tables.is_meta else options.get("generator")  # on meta nothing is drawn
         # rows and signs by hashes that are drawn independently
         drawn = draw_coefficients((4, parts * (1 + sign)), generator, num_embeddings, embedding_dim)

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
@@ -83,7 +84,7 @@ class Unified(Hashed):
             raise InputError(f"unified: parts={parts} of a row of {embedding_dim} are not {width} wide as the table is")
         parts = math.ceil(embedding_dim / width)
         super().__init__(num_embeddings, embedding_dim, k, parts, "concat", part_tables, **options)
-        self.k, self.feature = k, feature
+        self.k, self.feature, self.part_sizes = k, feature, [k]
         generator = None if self.part_tables.is_meta else options.get("generator")  # on meta nothing is drawn
         self.put_hashes(draw_coefficients((4, parts), generator, num_embeddings, embedding_dim, feature), k, stride=0)
         if fresh:
@@ -100,15 +101,19 @@ class Unified(Hashed):
         found = super().rows_of(ids, row_offsets, rows, constants)
         return found if self.gathers else self._cut(found)
 
-    def gathered(self, ids: Tensor, row_offsets: Tensor, constants: dict[str, Tensor]) -> Tensor:
-        """See `Compositional.gathered`."""
-        return self._cut(super().gathered(ids, row_offsets, constants))
+    def put_together(self, rows: Tensor, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """See `Compositional.put_together`."""
+        return self._cut(super().put_together(rows, ids, constants))
 
     def _cut(self, rows: Tensor) -> Tensor:
         """Of the chunks what the width needs."""
         if rows.shape[-1] == self.embedding_dim:
             return rows
         return rows.narrow(-1, 0, self.embedding_dim).contiguous()
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The one table of all features."""
+        return (Array("part_tables", self.k, self.part_tables.shape[1], shared=True, several=self.parts),)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one table."""

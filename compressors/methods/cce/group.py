@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from embpress.compressors.arrays import Take
 from embpress.compressors.integers import Constants
+from embpress.compressors.methods.cce.pointers import pointed
 from embpress.compressors.methods.compositional import CompositionalGroup
 
 if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
     from embpress.compressors.methods.cce.table import CCE
 
-# of each table: ones of a pointer, bits of a pointer, centres a chunk, where these and where the
-# pointers' bits start
-_NUMBERS = ("masks", "bits", "chunk_centres", "centre_offsets", "first_bits")
+# of each table: ones of a pointer, bits of a pointer, centres a chunk, where the pointers' bits start
+_NUMBERS = ("masks", "bits", "chunk_centres", "first_bits")
 
 
 class CCEGroup(CompositionalGroup):
@@ -41,19 +43,35 @@ class CCEGroup(CompositionalGroup):
         numbers = [(*table.numbers(), 32 * start) for table, start in zip(self.tables, starts)]
         for name, values in zip(_NUMBERS, zip(*numbers)):
             self.integers[name] = values
+        self.integers["centre_offsets"] = [table.row_offset_in("centres") for table in self.tables]
 
     def rows(self, ids: Tensor) -> Tensor:
         """See `TableGroup.rows`."""
-        return super().rows(ids) + self._centres(ids, slice(None))
+        return super().rows(ids) + self._centres(ids.long(), slice(None))
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """See `TableGroup.lookups`."""
-        return super().lookups(ids, tables) + self._centres(ids, tables)
+        return super().lookups(ids, tables) + self._centres(ids.long(), tables)
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        """See `TableGroup.assemble`."""
+        chunks = torch.arange(self.first.parts, device=ids.device)
+        return super().assemble(ids, tables, take) + take("centres", self._pointed(ids, tables), chunks).flatten(-2)
 
     def _centres(self, ids: Tensor, tables: Tensor | slice) -> Tensor:
-        """The centres' rows of checked ids, `(…, D)`, of one table each."""
+        """The centres' rows of checked ids int64, `(…, D)`, of one table each."""
         table: CCE = self.first
         if self.count == 1:
-            return table.centre_rows(ids.long(), table.pointers.on(ids.device, "words"), *table.numbers(), 0)
+            index = self._pointed(ids, tables) + table.row_offset_in("centres")
+        else:
+            offsets = self.integers.on(ids.device, "centre_offsets")[tables].unsqueeze(-1)
+            index = self._pointed(ids, tables) + offsets
+        return F.embedding(index, table.whole("centres"), sparse=table.sparse).flatten(-2)
+
+    def _pointed(self, ids: Tensor, tables: Tensor | slice) -> Tensor:
+        """Which of their table's centres the chunks of these rows are, `(…, parts)`."""
+        table: CCE = self.first
+        if self.count == 1:
+            return pointed(ids, table.parts, table.pointers.on(ids.device, "words"), *table.numbers())
         numbers = (self.integers.on(ids.device, name)[tables].unsqueeze(-1) for name in _NUMBERS)
-        return table.centre_rows(ids.long(), self.pointers.on(ids.device, "words"), *numbers)
+        return pointed(ids, table.parts, self.pointers.on(ids.device, "words"), *numbers)

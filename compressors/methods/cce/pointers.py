@@ -34,11 +34,25 @@ def put_pointers(words: Tensor, first: int, values: Tensor, bits: int) -> None:
     words.index_add_(0, word + 1, (shifted >> 32).to(torch.int32))
 
 
-def pointers_at(words: Tensor, position: Tensor, mask: Tensor | int) -> Tensor:
-    """The pointers whose first bits stand at `position`, of as many bits as `mask` has ones, int64."""
+def pointed(
+    ids: Tensor,
+    parts: int,
+    words: Tensor,
+    mask: Tensor | int,
+    bits: Tensor | int,
+    k: Tensor | int,
+    first_bit: Tensor | int = 0,
+) -> Tensor:
+    """Which centres the chunks of rows `ids (…)` int64 point to, `(…, parts)`, those of chunk j from `j k` on.
+
+    A pointer has as many bits as `mask` has ones; the first of the table stands at `first_bit`. The numbers broadcast
+    against `ids.unsqueeze(-1)`.
+    """
+    chunk = torch.arange(parts, device=ids.device)
+    position = (ids.unsqueeze(-1) * parts + chunk) * bits + first_bit
     word = position >> 5
     low, high = words[word].long() & 0xFFFFFFFF, words[word + 1].long() << 32
-    return (high | low) >> (position & 31) & mask
+    return ((high | low) >> (position & 31) & mask) + chunk * k
 
 
 def hashed_pointers(coefficients: Tensor, n: int, k: int) -> Tensor:

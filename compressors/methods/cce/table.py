@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array
 from embpress.compressors.base import TableOptions
 from embpress.compressors.distributed import made_by_first
 from embpress.compressors.errors import BudgetError, InputError
@@ -19,7 +19,7 @@ from embpress.compressors.integers import Constants, Later
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.cce.clustering import Rows, clustered
 from embpress.compressors.methods.cce.group import CCEGroup
-from embpress.compressors.methods.cce.pointers import hashed_pointers, packed_bytes, pointer_bits, pointers_at
+from embpress.compressors.methods.cce.pointers import hashed_pointers, packed_bytes, pointed, pointer_bits
 from embpress.compressors.methods.compositional import part_width
 from embpress.compressors.methods.hashing import Hashed, draw_coefficients
 from embpress.compressors.registry import register
@@ -81,6 +81,7 @@ class CCE(Hashed):
         parts = _parts(embedding_dim, parts)
         super().__init__(num_embeddings, embedding_dim, hashed * parts, parts, "concat", **options)
         self.k, self.hashed, self.clusterings, self.every, self.residual = k, hashed, clusterings, every, residual
+        self.part_sizes = [hashed] * parts
         width, device = embedding_dim // parts, options.get("device")
         self.centres = nn.Parameter(torch.empty(parts * k, width, device=device, dtype=options.get("dtype")))
         generator = None if self.centres.is_meta else options.get("generator")  # on meta nothing is drawn
@@ -112,25 +113,16 @@ class CCE(Hashed):
 
     # --- lookups ------------------------------------------------------------------------------------------------------
 
-    def numbers(self) -> tuple[int, int, int, int]:
-        """Ones of a pointer, its bits, centres a chunk, and where the centres start in the parameter."""
-        bits = pointer_bits(self.k)
-        return (1 << bits) - 1, bits, self.k, self.row_offset_in("centres")
+    def arrays(self) -> tuple[Array, ...]:
+        """Hashed rows and centres, those of each chunk with values of their own size."""
+        width = self.embedding_dim // self.parts
+        sizes = {"part_tables": self.hashed, "centres": self.k}
+        return tuple(Array(name, self.parts * k, width, segments=(k,) * self.parts) for name, k in sizes.items())
 
-    def centre_rows(
-        self,
-        ids: Tensor,
-        words: Tensor,
-        mask: Tensor | int,
-        bits: Tensor | int,
-        k: Tensor | int,
-        offset: Tensor | int,
-        first_bit: Tensor | int,
-    ) -> Tensor:
-        """Rows `(…, D)` that the pointers of checked ids point to; the others as `numbers`, one a table of the ids."""
-        chunk = torch.arange(self.parts, device=ids.device)
-        pointers = pointers_at(words, (ids.unsqueeze(-1) * self.parts + chunk) * bits + first_bit, mask)
-        return F.embedding(pointers + chunk * k + offset, self.whole("centres"), sparse=self.sparse).flatten(-2)
+    def numbers(self) -> tuple[int, int, int]:
+        """Ones of a pointer, its bits, and centres a chunk."""
+        bits = pointer_bits(self.k)
+        return (1 << bits) - 1, bits, self.k
 
     def _activation_bytes(self, batch_size: int) -> int:
         # the hashed rows, the centres' and their numbers
@@ -207,14 +199,11 @@ class CCE(Hashed):
         width = torch.float64 if self.itemsize == 8 else torch.float32
         centres, hashed = (self.own(name).detach().to("cpu", width) for name in ("centres", "part_tables"))
         constants = {name: self.constants[name] for name in self.constants}
-        mask, bits, k, _ = self.numbers()
-        chunk = torch.arange(self.parts)
 
         def rows(start: int, stop: int) -> Tensor:
             ids = torch.arange(start, stop)
-            position = (ids.unsqueeze(-1) * self.parts + chunk) * bits
-            pointed = centres[pointers_at(self.pointers["words"], position, mask) + chunk * k]
-            return (pointed + hashed[self.part_rows(ids, constants)]).flatten(1)
+            near = centres[pointed(ids, self.parts, self.pointers["words"], *self.numbers())]
+            return (near + hashed[self.part_rows(ids, constants)]).flatten(1)
 
         return rows
 
