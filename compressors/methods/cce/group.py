@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -35,15 +35,21 @@ class CCEGroup(CompositionalGroup):
             return  # its own
         parts = [table.pointers["words"] for table in self.tables]
         lengths = [len(part) for part in parts]
-        words = torch.cat(parts)
-        self.pointers.put("words", words)
-        for table, part in zip(self.tables, words.split(lengths)):  # the same memory: what is clustered shows here
-            table.pointers.put("words", part)
+        self.pointers.put("words", torch.cat(parts))
+        self._give_parts(list(self.tables))
         starts = itertools.accumulate(lengths[:-1], initial=0)
         numbers = [(*table.numbers(), 32 * start) for table, start in zip(self.tables, starts)]
         for name, values in zip(_NUMBERS, zip(*numbers)):
             self.integers[name] = values
         self.integers["centre_offsets"] = [table.row_offset_in("centres") for table in self.tables]
+
+    def _give_parts(self, tables: list[Compressor]) -> None:
+        super()._give_parts(tables)
+        if "words" in vars(self).get("pointers", ()):  # not yet there while constants are
+            members = cast("list[CCE]", tables)
+            lengths = [len(table.pointers["words"]) for table in members]
+            for table, part in zip(members, self.pointers["words"].split(lengths)):
+                table.pointers.put("words", part)
 
     def rows(self, ids: Tensor) -> Tensor:
         """See `TableGroup.rows`."""
