@@ -52,16 +52,17 @@ def _rounded(values: Tensor) -> Tensor:
 def through_codes(values: Tensor, own: Tensor, bits: int) -> Tensor:
     """Values as their codes give them back.
 
-    Gradients pass to values within the range; where a step is too small or too large, they say so to the range.
+    Gradients pass to all values, those that are clipped too: a row that no gradient reaches would never come back.
 
     Args:
         values: `(…, width)`.
         own: lo and step, `(…, 2, width)` or `(…, 2, 1)`.
     """
     lo, step = own.unbind(-2)
-    code = ((values.to(own.dtype) - lo) / step).clamp(0, (1 << bits) - 1)
+    code = (values.detach().to(own.dtype) - lo) / step
+    code = code.clamp(0, (1 << bits) - 1)
     code = code + (code.detach().round() - code.detach())
-    return torch.addcmul(lo, step, code).to(values.dtype)
+    return torch.addcmul(lo, step, code).to(values.dtype) + (values - values.detach())
 
 
 def _damped(own: Tensor, array: Array, bits: int) -> Tensor:
