@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
@@ -19,6 +19,7 @@ from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error
 from embpress.kernels import ops
 from embpress.kernels.reference import pool
 
@@ -64,7 +65,7 @@ class MLET(Compressor):
         force: allow `k < D`, which the paper rules out: the product then has rank k and cannot represent every table.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True, from_dense=True)
     stacked: ClassVar[tuple[str, ...]] = ("table", "projection")
     row_parameters: ClassVar[tuple[str, ...]] = ("table",)
     training_knobs: ClassVar[tuple[str, ...]] = ("init", "force")
@@ -105,6 +106,41 @@ class MLET(Compressor):
         uniform_(self.own("table"), -bound, bound, generator)
         std = 0.25 if self.init == "paper" else 1 / math.sqrt(self.k)
         normal_(self.own("projection"), 0, std, generator)
+
+    @classmethod
+    @torch.no_grad()
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """A product equal to a trained table up to rounding, so that it can be trained further.
+
+        The projection P is the one drawn, `table = W P⁺` by its pseudoinverse. With `k < D` the product is the best of
+        rank k in the span of the k largest right singular vectors V of W: P is `Vᵀ`, scaled as the one drawn.
+
+        Args:
+            weight: `(n, D)`, see `DenseRows`; it may be larger than memory, the inner table is k / D times as large.
+            **knobs: the constructor's; device and dtype are the table's own by default.
+
+        Returns:
+            The table, and `‖lookups - weight‖ / ‖weight‖`, measured.
+
+        Raises:
+            InputError: entries that are not finite.
+        """
+        dense = DenseRows(weight)
+        made = cls(*dense.shape, **options_like(dense, cls, knobs))
+        projection = made.projection.double()
+        if made.k < made.embedding_dim:
+            gram = projection.new_zeros(made.embedding_dim, made.embedding_dim)
+            for _, rows in dense.chunks():
+                gram += rows.to(projection).t() @ rows.to(projection)
+            finite(float(gram.sum()))
+            vectors = torch.linalg.eigh(gram).eigenvectors[:, -made.k :].t()
+            projection = vectors * (projection.norm() / vectors.norm())
+            made.projection.copy_(projection)
+            projection = made.projection.double()  # as it was rounded
+        inverse = torch.linalg.pinv(projection)
+        for part, rows in dense.chunks():
+            made.table[part] = rows.to(projection) @ inverse
+        return made, finite(relative_error(made, dense))
 
     def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.
