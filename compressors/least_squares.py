@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error
+from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
 
 T = TypeVar("T", bound=Compressor)
 
@@ -26,14 +26,18 @@ def from_linear(cls: type[T], weight: Any, knobs: dict[str, Any], *, nonnegative
     Args:
         cls: the method.
         weight: `(n, D)`, see `DenseRows`.
-        knobs: the method's keywords and those of `TableOptions`; device and dtype are the table's own by default.
+        knobs: the method's keywords, or `budget` or `ratio` in place of those that fix the size, and those of
+            `TableOptions`; device and dtype are the table's own by default.
         nonnegative: as in `fit`.
 
     Returns:
         The table, trainable, and `‖lookups - weight‖ / ‖weight‖`, measured.
+
+    Raises:
+        InputError: no table, or entries that are not finite; two sizes. BudgetError: too few bytes.
     """
     dense = DenseRows(weight)
-    table = cls(*dense.shape, **options_like(dense, cls, knobs))
+    table = cls(*dense.shape, **options_like(dense, cls, sized(dense, cls, knobs)))
     return table, fit([table], [dense], nonnegative=nonnegative)[0]
 
 
@@ -67,9 +71,9 @@ def fit(
     row is one parameter, times ±1, `AᵀA` is its diagonal, one step is the solution, and p is the mean of what it stands
     for. Parameters on which no row depends are 0.
 
-    Memory: six vectors of all parameters in float64 (in their own dtype where they are more than 2^28), a few chunks of
-    a million numbers or of half the parameters, whichever is more; never a copy of the table. Each step, each probe of
-    the diagonal, `AᵀW` and the error are a pass over all rows; the last two read `weights`.
+    Memory: about eight vectors of all parameters in float64 (in their own dtype where they are more than 2^28), and a
+    few chunks of a million numbers or of half the parameters, whichever is more; never a copy of the table. Each step,
+    each probe of the diagonal, `AᵀW` and the error are a pass over all rows; the last two read `weights`.
 
     Args:
         tables: of linear lookups, each in its trainable parameters, which several may share.
@@ -90,15 +94,16 @@ def fit(
         table.eval()  # what counts ids counts those of training only
     system = _System(tables, weights)
     right = system.transposed(system.wanted)
-    finite(float(right.square().sum()))
-    system.take(_solved(system.normal, right, system.diagonal(nonnegative), tolerance, max_steps))
+    finite(float(right.norm()))
+    diagonal = system.diagonal(nonnegative)
+    system.take(conjugate_gradients(system.normal, right, diagonal, tolerance=tolerance, max_steps=max_steps))
     for table, mode in zip(tables, modes):
         table.train(mode)
     return [relative_error(table, weight) for table, weight in zip(tables, weights)]
 
 
 class _System:
-    """The map A of all tables on one vector, of which their parameters are views while it is solved."""
+    """The map A of all tables on one vector `(m, 1)`, of which their parameters are views while it is solved."""
 
     def __init__(self, tables: Sequence[Compressor], weights: Sequence[DenseRows]) -> None:
         self.tables, self.weights = tables, weights
@@ -107,7 +112,7 @@ class _System:
         self.dtypes = [p.dtype for p in self.parameters]
         size, first = sum(p.numel() for p in self.parameters), self.parameters[0]
         wide = size <= _WIDE and all(table.tags.has(torch.float64) for table in tables)
-        self.values = torch.zeros(size, dtype=torch.float64 if wide else first.dtype, device=first.device)
+        self.values = torch.zeros(size, 1, dtype=torch.float64 if wide else first.dtype, device=first.device)
         self.chunk = max(_CHUNK, size // 2)
         for p, part in zip(self.parameters, self.values.split([p.numel() for p in self.parameters])):
             p.data = part.view(p.shape)
@@ -135,7 +140,7 @@ class _System:
             gradients = torch.autograd.grad(rows, self.parameters, wanted, allow_unused=True)
             for own, gradient in zip(total.split([p.numel() for p in self.parameters]), gradients):
                 if gradient is not None:
-                    own += (gradient.to_dense() if gradient.is_sparse else gradient).flatten()
+                    own += (gradient.to_dense() if gradient.is_sparse else gradient).view(-1, 1)
         return total
 
     @staticmethod
@@ -168,24 +173,45 @@ class _System:
         return found.clamp_(min=torch.finfo(found.dtype).tiny)
 
 
-def _solved(
-    normal: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor, tolerance: float, max_steps: int
+def conjugate_gradients(
+    apply: Callable[[Tensor], Any],
+    right: Tensor,
+    diagonal: Tensor | None = None,
+    *,
+    tolerance: float = 1e-7,
+    max_steps: int = 200,
 ) -> Tensor:
-    """Conjugate gradients on a positive semidefinite system that has a solution."""
-    found, residual = torch.zeros_like(right), right
-    direction = residual / diagonal
-    norm = float(residual.dot(direction))
-    goal = tolerance**2 * norm
+    """Solves `A x = right` for each column by itself (Hestenes and Stiefel 1952), from zero.
+
+    Args:
+        apply: `(k, D)` → `A` times it; A is symmetric without negative eigenvalues. Where it has zeros, `right` is in
+            its range, and without a diagonal x is the solution of least norm.
+        right: `(k, D)`.
+        diagonal: `(k, D)` or `(k, 1)`, positive: what A is divided by, its own diagonal or an estimate; default ones.
+        tolerance: of the residual in the norm of the divided system, relative to each column of `right`.
+        max_steps: after which the solution is taken as it is.
+
+    Returns:
+        `(k, D)`.
+    """
+    x, residual, by = torch.zeros_like(right), right.clone(), right.new_ones(1) if diagonal is None else diagonal
+    direction = residual / by
+    squared = (residual * direction).sum(0)
+    least = squared * tolerance**2
     for _ in range(max_steps):
-        if norm <= goal:
+        if bool((squared <= least).all()):
             break
-        image = normal(direction)
-        curvature = float(direction.dot(image))
-        if curvature <= 0:  # nothing is left but rounding
+        image = apply(direction)
+        step = _ratio(squared, (direction * image).sum(0))
+        if not step.any():  # nothing is left but rounding
             break
-        found.add_(direction, alpha=norm / curvature)
-        residual.sub_(image, alpha=norm / curvature)
-        image = torch.div(residual, diagonal, out=image)
-        norm, before = float(residual.dot(image)), norm
-        direction.mul_(norm / before).add_(image)
-    return found
+        x += step * direction
+        residual -= step * image
+        image = residual / by
+        before, squared = squared, (residual * image).sum(0)
+        direction = direction.mul_(_ratio(squared, before)).add_(image)
+    return x
+
+
+def _ratio(over: Tensor, under: Tensor) -> Tensor:
+    return torch.where(under > 0, over / under, torch.zeros_like(over))

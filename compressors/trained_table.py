@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from embpress.compressors.base import Compressor
+from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
+from embpress.compressors.spec import as_bytes, as_ratio
 
 T = TypeVar("T", bound=Compressor)
 _FLOATS = (np.float16, np.float32, np.float64)
@@ -60,6 +61,25 @@ def options_like(table: DenseRows, cls: type[Compressor], options: Mapping[str, 
     """Keywords of a method's table, with the device and, where the method has it, the dtype of a trained one."""
     own = {"device": table.device, "dtype": table.dtype if cls.tags.has(table.dtype) else None}
     return {**own, **{name: value for name, value in options.items() if value is not None}}
+
+
+def sized(table: DenseRows, cls: type[Compressor], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Knobs in which a `budget` of serving bytes, or a `ratio` of `4 n D` over them, is the size knobs that reach it.
+
+    Raises:
+        InputError: more than one of budget, ratio and size knobs. BudgetError: too few bytes.
+    """
+    names = (*cls.size_knobs, "budget", "ratio")
+    asked = [name for name in names if knobs.get(name) is not None]
+    if len(asked) > 1:
+        raise InputError(f"{cls.spec_name}: from_dense takes one of {', '.join(names)}, got {' and '.join(asked)}")
+    given = {name: value for name, value in knobs.items() if name not in ("budget", "ratio")}
+    if not set(asked) & {"budget", "ratio"}:
+        return given
+    (n, dim), solved = table.shape, cast(Any, cls)
+    size = as_bytes(knobs["budget"]) if "budget" in asked else int(4 * n * dim / as_ratio(knobs["ratio"]))
+    own = {name: value for name, value in given.items() if name not in TableOptions.__annotations__}
+    return {**given, **solved.for_budget(n, dim, size, **own)}
 
 
 def finite(total: float) -> float:

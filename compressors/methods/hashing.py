@@ -100,6 +100,6 @@ class HashingTrick(Compositional):
     def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
         """The table nearest to a trained one: a row (of a part) is the mean of the rows that are hashed to it.
 
-        Arguments, return value and memory are those of `least_squares.from_linear`, `knobs` the constructor's.
+        Keywords are the constructor's, or `budget` or `ratio` instead of k; see `least_squares.from_linear`.
         """
         return from_linear(cls, weight, knobs, nonnegative=True)

@@ -110,10 +110,9 @@ class MLET(Compressor):
     @classmethod
     @torch.no_grad()
     def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
-        """A product equal to a trained table up to rounding, so that it can be trained further.
+        """A product `W1 P` equal to a trained table W up to rounding, so that it can be trained further.
 
-        The projection P is the one drawn, `table = W P⁺` by its pseudoinverse. With `k < D` the product is the best of
-        rank k in the span of the k largest right singular vectors V of W: P is `Vᵀ`, scaled as the one drawn.
+        P is the projection drawn, `W1 = W P⁺` by its pseudoinverse. With `k < D` that is the nearest for this P.
 
         Args:
             weight: `(n, D)`, see `DenseRows`; it may be larger than memory, the inner table is k / D times as large.
@@ -127,19 +126,9 @@ class MLET(Compressor):
         """
         dense = DenseRows(weight)
         made = cls(*dense.shape, **options_like(dense, cls, knobs))
-        projection = made.projection.double()
-        if made.k < made.embedding_dim:
-            gram = projection.new_zeros(made.embedding_dim, made.embedding_dim)
-            for _, rows in dense.chunks():
-                gram += rows.to(projection).t() @ rows.to(projection)
-            finite(float(gram.sum()))
-            vectors = torch.linalg.eigh(gram).eigenvectors[:, -made.k :].t()
-            projection = vectors * (projection.norm() / vectors.norm())
-            made.projection.copy_(projection)
-            projection = made.projection.double()  # as it was rounded
-        inverse = torch.linalg.pinv(projection)
+        inverse = torch.linalg.pinv(made.projection.double())
         for part, rows in dense.chunks():
-            made.table[part] = rows.to(projection) @ inverse
+            made.table[part] = rows.to(inverse) @ inverse
         return made, finite(relative_error(made, dense))
 
     def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class Robe(Compressor):
     def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
         """The table nearest to a trained one: an element of the array is the mean of all that it stands for.
 
-        Arguments, return value and memory are those of `least_squares.from_linear`, `knobs` the constructor's.
+        Keywords are the constructor's, or `budget` or `ratio` instead of size; see `least_squares.from_linear`.
 
         Raises:
             InputError: an array that other tables share; see `fit_tables`.
