@@ -8,7 +8,7 @@ from torch import Generator
 
 from embpress.compressors import InputError, parse
 from embpress.compressors import least_squares as module
-from embpress.compressors.least_squares import fit
+from embpress.compressors.least_squares import conjugate_gradients, fit
 from embpress.compressors.trained_table import DenseRows
 
 N, D = 61, 12
@@ -143,3 +143,21 @@ def test_what_is_no_diagonal_converges():
     one.double()
     fit([one], [DenseRows(weight)])
     assert float((one.to_dense() - weight).norm()) == pytest.approx(least([one], [weight]), rel=1e-9)
+
+
+def test_the_diagonal_makes_conjugate_gradients_faster():
+    a = noise(300, 40) * torch.logspace(-3, 3, 40, dtype=torch.float64)
+    matrix, solution, steps = a.t() @ a, noise(40, 3, seed=2), [0, 0]
+
+    def applied(which):
+        def apply(x):
+            steps[which] += 1
+            return matrix @ x
+
+        return apply
+
+    found = conjugate_gradients(applied(0), matrix @ solution, matrix.diagonal().unsqueeze(1), tolerance=1e-12)
+    torch.testing.assert_close(found, solution, rtol=1e-4, atol=1e-5)
+    conjugate_gradients(applied(1), matrix @ solution, tolerance=1e-12, max_steps=150)
+    assert steps[0] < 45
+    assert steps[1] == 150
