@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.group import TableGroup
@@ -247,6 +248,9 @@ class _TBEGroup(TableGroup):
             F.embedding_bag(ids, rows, offsets, mode=mode, per_sample_weights=weights, include_last_offset=True)
         )
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        return take("weight", ids)
+
     def _updating(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Bags `(B, T, D)` by the TBE; those of one of its tables alone among empty ones of the others."""
         table, kernel = self.first, self.first.kernel
@@ -352,6 +356,10 @@ class FullTBE(Compressor):
     def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
         """A copy in float32 of a trained table `(n, D)`, see `DenseRows`, and its relative error."""
         return copied(cls, weight, knobs)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Its rows."""
+        return (Array("weight", self.num_embeddings, self.embedding_dim),)
 
     def fold(self) -> Full:
         """The same rows as a plain full table."""

@@ -161,7 +161,7 @@ def test_a_models_tables_on_one_array_are_fitted_together():
     assert float(memory.grad.norm()) < 1e-5 * float(sum(w.norm() for w in weights))  # nothing is nearer to both
 
 
-@pytest.mark.parametrize("text", ["hash+bf16", "robe+bf16", "qr+bf16"])
+@pytest.mark.parametrize("text", ["hash+bf16", "robe+int4", "qr+bf16", "full+int4"])
 def test_a_models_errors_are_those_of_its_folded_tables(text):
     model = nn.ModuleDict({"user": nn.EmbeddingBag(3000, 8, mode="sum"), "item": nn.EmbeddingBag(900, 8, mode="sum")})
     weights = [module.weight.detach().clone() for module in model.values()]
