@@ -148,9 +148,12 @@ class TableCollection(nn.Module):
             return self._joined(parts)
         if len(inputs) != len(self.configs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
-        return self._joined(
-            [self._bags(group, [inputs[t] for t in part]) for part, group in zip(self.members, self.groups)]
-        )
+        parts = [self._bags(group, [inputs[t] for t in part]) for part, group in zip(self.members, self.groups)]
+        for group, part in zip(self.groups, parts):
+            if part.shape[0] != parts[0].shape[0]:
+                bags, first = part.shape[0], parts[0].shape[0]
+                raise ValueError(f"{group.names[0]} has {bags} bags, {self.groups[0].names[0]} has {first}")
+        return self._joined(parts)
 
     def _columns(self, ids: Tensor, group: int) -> Tensor:
         """The columns of one group."""

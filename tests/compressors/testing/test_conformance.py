@@ -19,6 +19,9 @@ VARIANTS = [
     "qr:op=concat",
     "qr:parts=3:c=3",
     "mlet:k=40:init=matched",
+    "sketch:rows=29",
+    "dhe:k=5:hidden=7:transform=gaussian",
+    "dhe:layers=5",
     *(f"{spec}+bf16" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+bf16",
 ]
