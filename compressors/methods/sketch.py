@@ -1,4 +1,4 @@
-"""Sparse sign sketch: M = S E, row i = (S e_i)^T M, S from hashes (10000x sharing, section 2, Desai & Shrivastava)."""
+"""Sparse sign sketch: M = S E, row i = (S e_i)^T M, S by hashes (10000x sharing, section 2, Desai et al. 2022)."""
 
 from __future__ import annotations
 
