@@ -22,7 +22,10 @@ VARIANTS = [
     "sketch:rows=29",
     "dhe:k=5:hidden=7:transform=gaussian",
     "dhe:layers=5",
-    *(f"{spec}+bf16" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    *(
+        f"{spec}+bf16"
+        for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4", "sketch", "dhe")
+    ),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+bf16",
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
