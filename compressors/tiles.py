@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Tiles(NamedTuple):
-    """`2 T` tiles of `m = ⌊N / T⌋ + 1` lookups: their shape follows from that of the lookups alone.
+    """`2 T` tiles of `m = ⌊N / T⌋ + 1` lookups, or one tile of one table: the sizes follow from N and T alone.
 
     Attributes:
         ids: `(2 T, m)`; 0 where a tile is not full.
@@ -28,6 +28,8 @@ def tiles(ids: Tensor, tables: Tensor, count: int) -> Tiles:
     A table with c lookups fills `⌈c / m⌉` tiles, `N / m + T < 2 T` in all: at most half of the work is for nothing,
     however unevenly the lookups are spread.
     """
+    if count == 1:
+        return Tiles(ids.unsqueeze(0), tables.new_zeros(1), torch.arange(ids.shape[0], device=ids.device))
     size = ids.shape[0] // count + 1
     order = tables.argsort(stable=True)
     counts = tables.new_zeros(count).index_add(0, tables, torch.ones_like(tables))

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
@@ -24,6 +25,7 @@ from embpress.kernels.arguments import compute_dtype
 from embpress.kernels.reference import ROBE_PRIME, pair_hash
 
 _TRANSFORMS = ("uniform", "gaussian")
+_MIN_HIDDEN = 4
 _MAX_K = 1024  # the paper's number of hashes
 _MISH_SQUARE = 0.4524  # E[mish(z)²] for a standard normal z
 _CONSTANTS = 8 * 4 * 2  # bytes of the coefficients
@@ -39,8 +41,17 @@ class _DHEGroup(TableGroup):
         return self.first.decoded(ids.t().long(), coefficients, self._weights()).transpose(0, 1)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
-        tiled = tiles(ids.long(), tables, self.count)
-        weights = {name: weight[tiled.tables] for name, weight in self._weights().items()}
+        return self.assemble(ids.long(), tables, self.take(tables))
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        tiled = tiles(ids, tables, self.count)
+        weights = {}
+        for array in self.first.arrays():
+            rows = torch.arange(array.rows, device=ids.device)
+            ends = torch.tensor(array.parts, device=ids.device).cumsum(0)
+            segments = torch.searchsorted(ends, rows, right=True)
+            every = rows.expand(tiled.tables.shape[0], -1)
+            weights[array.name] = take(array.name, every, segments, tables=tiled.tables)
         coefficients = self._constants(ids.device)["coefficients"][tiled.tables]
         return self.first.decoded(tiled.ids, coefficients, weights).flatten(0, 1)[tiled.place]
 
@@ -67,7 +78,8 @@ class DHE(Compressor):
     served, and would be no function of its id.
 
     Args:
-        hidden: width of the layers, at least 2; default: what takes a tenth of the table's bytes.
+        hidden: width of the layers, at least 4 (two numbers, normalised, are always 1 and -1); default: what takes a
+            tenth of the table's bytes.
         k: hashes; default four times the width, at most 1024, which is the paper's.
         layers: hidden layers, at least 1; the paper finds 5 best where a network has millions of weights.
         transform: of hashes to inputs: `uniform` or `gaussian`, which the paper finds to be equal.
@@ -93,9 +105,9 @@ class DHE(Compressor):
         _check(k, layers, transform)
         n, dim = self.num_embeddings, self.embedding_dim
         if hidden is None:
-            hidden = _widest(dim, max(4 * n * dim // 10, _bytes(2, k, layers, dim)), k, layers)
-        if hidden < 2:
-            raise InputError(f"dhe: hidden={hidden}, at least 2 are needed: one number normalised over itself is zero")
+            hidden = _widest(dim, max(4 * n * dim // 10, _bytes(_MIN_HIDDEN, k, layers, dim)), k, layers)
+        if hidden < _MIN_HIDDEN:
+            raise InputError(f"dhe: hidden={hidden}, at least {_MIN_HIDDEN} are needed: fewer, normalised, say little")
         self.hidden, self.k, self.layers, self.transform = hidden, _hashes(hidden, k), layers, transform
         where = {"device": options.get("device"), "dtype": options.get("dtype")}
         # the layers' matrices one below the other; bias, gain and shift of each; the last matrix and its bias
@@ -146,9 +158,23 @@ class DHE(Compressor):
         """The layers' matrices."""
         return inner.split([self.k, *[self.hidden] * (self.layers - 1)], dim=-2)
 
-    def group_key(self) -> tuple[Any, ...]:
+    def arrays(self) -> tuple[Array, ...]:
+        """Matrices, where every layer and the last bias have ranges of their own, and the vectors of the norms."""
+        layers, hidden = self.layers, self.hidden
+        parts = (self.k, *[hidden] * (layers - 1))
+        return (
+            Array("inner", sum(parts), hidden, segments=parts),
+            Array("norms", 3 * layers, hidden, ranges="row"),
+            Array("outer", hidden + 1, self.embedding_dim, segments=(hidden, 1)),
+        )
+
+    def assembly_key(self) -> tuple[Any, ...]:
         """One call has networks of one shape."""
-        return *super().group_key(), self.hidden, self.k, self.layers, self.transform
+        return self.hidden, self.k, self.layers, self.transform
+
+    def group_key(self) -> tuple[Any, ...]:
+        """What one call cannot vary."""
+        return *super().group_key(), *self.assembly_key()
 
     def _activation_bytes(self, batch_size: int) -> int:
         # inputs, and of each layer what goes into the normalisation, comes out of it, and goes in and out of Mish
@@ -167,7 +193,7 @@ class DHE(Compressor):
     ) -> dict[str, int]:
         """The widest network within `size` bytes, whose weights and coefficients count."""
         _check(k, layers, transform)
-        smallest = _bytes(2, k, layers, dim)
+        smallest = _bytes(_MIN_HIDDEN, k, layers, dim)
         if size < smallest:
             raise BudgetError(f"dhe cannot make a network of width {dim} in {size} bytes", smallest)
         return {"hidden": _widest(dim, size, k, layers)}
@@ -193,8 +219,8 @@ def _bytes(hidden: int, k: int | None, layers: int, dim: int) -> int:
 
 
 def _widest(dim: int, size: int, k: int | None, layers: int) -> int:
-    """The largest hidden width within `size` bytes, which hold one of 2."""
-    low, high = 2, 3
+    """The largest hidden width within `size` bytes, which hold the smallest one."""
+    low, high = _MIN_HIDDEN, _MIN_HIDDEN + 1
     while _bytes(high, k, layers, dim) <= size:
         low, high = high, 2 * high
     while high - low > 1:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
@@ -45,8 +46,12 @@ class _SketchGroup(TableGroup):
         return sketched(ids.t().long(), coefficients, memory).transpose(0, 1)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
-        tiled = tiles(ids.long(), tables, self.count)
-        memory = self.first.whole("memory").view(self.count, self.first.rows, -1)[tiled.tables]
+        return self.assemble(ids.long(), tables, self.take(tables))
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        tiled = tiles(ids, tables, self.count)
+        every = torch.arange(self.first.rows, device=ids.device).expand(tiled.tables.shape[0], -1)
+        memory = take("memory", every, tables=tiled.tables)
         coefficients = self._constants(ids.device)["coefficients"][tiled.tables]
         return sketched(tiled.ids, coefficients, memory).flatten(0, 1)[tiled.place]
 
@@ -94,9 +99,17 @@ class Sketch(Compressor):
         bound = 1 / math.sqrt(self.num_embeddings)
         uniform_(self.own("memory"), -bound, bound, generator)
 
-    def group_key(self) -> tuple[Any, ...]:
+    def arrays(self) -> tuple[Array, ...]:
+        """The memory."""
+        return (Array("memory", self.rows, self.embedding_dim),)
+
+    def assembly_key(self) -> tuple[Any, ...]:
         """One call has one number of rows."""
-        return *super().group_key(), self.rows
+        return (self.rows,)
+
+    def group_key(self) -> tuple[Any, ...]:
+        """What one call cannot vary."""
+        return *super().group_key(), *self.assembly_key()
 
     def _activation_bytes(self, batch_size: int) -> int:
         wide = compute_dtype(self.row_dtype).itemsize

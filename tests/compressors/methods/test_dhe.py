@@ -116,7 +116,7 @@ def test_all_tables_are_one_product_a_layer():
 
 @pytest.mark.parametrize("knobs", [{}, {"k": 16}, {"layers": 5}, {"k": 1024, "transform": "gaussian"}])
 def test_the_budget_is_spent_on_the_width(knobs):
-    smallest = DHE.serving_size(10_000, 16, hidden=2, **knobs)
+    smallest = DHE.serving_size(10_000, 16, hidden=4, **knobs)
     with pytest.raises(BudgetError) as refused:
         DHE.for_budget(10_000, 16, smallest - 1, **knobs)
     assert refused.value.smallest == smallest
@@ -130,7 +130,7 @@ def test_the_budget_is_spent_on_the_width(knobs):
 
 def test_what_is_refused():
     for knobs, words in (
-        ("hidden=1", "hidden=1"),
+        ("hidden=3", "hidden=3, at least 4"),
         ("layers=0", "layers=0"),
         ("k=0", "k=0"),
         ("transform=normal", "transform='normal' is not one of uniform, gaussian"),
