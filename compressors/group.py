@@ -220,7 +220,8 @@ class TableGroup(nn.Module):
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """Rows `(N, D)` of checked ids `(N,)` int64 of the tables `(N,)` int64, in any order, from rows of the arrays.
 
-        It reads no parameter: `take(name, index)` gives rows of what a table's `arrays` names.
+        It reads no parameter: `take(name, index)` gives rows of what a table's `arrays` names, for each lookup; and
+        `take(name, index, tables=…)` for the `(M, …)` rows of other tables `(M,)`, such as those of tiles.
         """
         raise TypeError(f"{type(self).__name__} does not define assemble(ids, tables, take)")
 
