@@ -81,13 +81,14 @@ def taken(arrays: dict[str, Array], inner: Take, whole: dict[str, Tensor], bits:
         segments: the first range of each lookup's table, `(N,)`; None where there is one table.
     """
 
-    def take(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
-        array, rows = arrays[name], inner(name, index)
+    def take(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+        array, rows = arrays[name], inner(name, index, tables=tables)
         own = _damped(as_ranges(array, whole[name]), array, bits)
         if array.ranges == "column":
             which = index.new_zeros(1) if segment is None else segment
             if segments is not None and not array.shared:
-                which = which + segments.view(-1, *[1] * (index.dim() - 1)) * len(array.parts)
+                first = segments if tables is None else tables
+                which = which + first.view(-1, *[1] * (index.dim() - 1)) * len(array.parts)
             return through_codes(rows, own[which], bits)
         return through_codes(rows, own[index // BLOCK if array.ranges == "block" else index].unsqueeze(-1), bits)
 

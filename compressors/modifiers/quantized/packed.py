@@ -81,8 +81,10 @@ class PackedGroup(_Uncast, ModifierGroup):
         """Decoded rows."""
         arrays = {array.name: array for array in self.first.packed}
         part = self.first.own if self.count == 1 else self.first.whole
+        lookups = tables
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             array = arrays[name]
             codes, ranges = (part(own(array)) for own in (codes_name, ranges_name))
             starts = None
