@@ -15,7 +15,7 @@ class Tags:
         sparse_gradients: takes `sparse=True`.
         shared_memory: the tables of a model hold one memory together.
         fused_update: updates itself in the backward; there is no `.grad`.
-        saves_by_width: a ratio makes the whole model narrower, `model_width` says how much.
+        saves_by_width: a ratio makes the whole model narrower, to the width `⌊D / r⌋`.
         for_budget: has `for_budget(n, dim, bytes, **fixed)`, keywords by arithmetic alone.
         from_dense: has `from_dense(weight, **knobs)` → (table, relative error).
         uncompressed: holds every row as it is.

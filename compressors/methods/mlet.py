@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.base import Compressor, TableOptions
-from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
 from embpress.compressors.ledger import Entry
@@ -134,15 +134,3 @@ class MLET(Compressor):
     def group_key(self) -> tuple[Any, ...]:
         """One call has one inner width."""
         return *super().group_key(), self.k
-
-    @classmethod
-    def model_width(cls, embedding_dim: int, ratio: float) -> int:
-        """`⌊D / r⌋`.
-
-        Raises:
-            BudgetError: below width 1; `smallest` is then per row of the model, 4 bytes.
-        """
-        width = int(embedding_dim / ratio * (1 + 1e-12))  # a ratio of D / w means w, whatever its last digit
-        if width < 1:
-            raise BudgetError(f"mlet trains at width {embedding_dim} / {ratio:g}, which is below 1", 4)
-        return width
