@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -45,7 +46,10 @@ class FactoredGroup(TableGroup):
 
 def projected(inner: Tensor, projections: Tensor) -> Tensor:
     """Inner rows `(B, T, k)` times the projections `(T, k, D)` of their tables, `(B, T, D)`."""
-    with torch.autocast(inner.device.type, enabled=False):  # a table answers in its own dtype, as nn.EmbeddingBag does
+    device = inner.device.type
+    mixed = torch.amp.is_autocast_available(device)
+    # a table answers in its own dtype, as nn.EmbeddingBag does
+    with torch.autocast(device, enabled=False) if mixed else contextlib.nullcontext():
         return torch.bmm(inner.transpose(0, 1), projections).transpose(0, 1)
 
 
