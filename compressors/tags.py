@@ -22,6 +22,7 @@ class Tags:
         from_dense: has `from_dense(weight, **knobs)` → (table, relative error).
         uncompressed: holds every row as it is.
         maintain: has `maintain(step)` → rows of parameters that hold something else now.
+        straight_through: gradients pass a rounding as if it were not there: no difference of outputs shows them.
         dtypes: the only dtypes of the parameters; empty for every floating point type.
     """
 
@@ -33,6 +34,7 @@ class Tags:
     splits_budget: bool = False
     from_dense: bool = False
     maintain: bool = False
+    straight_through: bool = False
     uncompressed: bool = False
     dtypes: tuple[torch.dtype, ...] = ()
 

@@ -12,12 +12,15 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
 from embpress.kernels import ops
 from embpress.kernels.reference import pool
+
+_PIECE = 1 << 22  # elements of projections that are in work at a time
 
 
 class FactoredGroup(TableGroup):
@@ -37,6 +40,10 @@ class FactoredGroup(TableGroup):
         rows = F.embedding(self._in_stack(ids, offsets), table.whole("table"), sparse=table.sparse)
         return projected(self._by_bag(pool(rows, offsets, weights, table.mode == "mean")), self._projections())
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        """See `TableGroup.assemble`."""
+        return assembled(take("table", ids), take, "projection", self.first.embedding_dim, self.count)
+
     def _projections(self) -> Tensor:
         table = self.first
         if self.count == 1:
@@ -51,6 +58,28 @@ def projected(inner: Tensor, projections: Tensor) -> Tensor:
     # a table answers in its own dtype, as nn.EmbeddingBag does
     with torch.autocast(device, enabled=False) if mixed else contextlib.nullcontext():
         return torch.bmm(inner.transpose(0, 1), projections).transpose(0, 1)
+
+
+def assembled(inner: Tensor, take: Take, name: str, dim: int, tables: int) -> Tensor:
+    """Inner rows `(N, k)` times the projections of their own tables, `(N, dim)`.
+
+    Args:
+        take: see `TableGroup.assemble`.
+        name: of the projection, whose rows it gives; of several tables a few rows at a time.
+        dim: width D.
+        tables: how many there are.
+    """
+    count, k = inner.shape
+    if tables == 1:
+        return inner @ take(name, torch.arange(k, device=inner.device)).to(inner.dtype)
+    step = max(1, _PIECE // max(1, count * dim))
+    out = None
+    for start in range(0, k, step):
+        index = torch.arange(start, min(k, start + step), device=inner.device).expand(count, -1)
+        part = torch.bmm(inner[:, None, start : start + step], take(name, index).to(inner.dtype)).squeeze(1)
+        out = part if out is None else out + part
+    assert out is not None  # k is at least 1
+    return out
 
 
 class Factored(Compressor):
@@ -84,6 +113,13 @@ class Factored(Compressor):
         bound = 1 / math.sqrt(self.num_embeddings)
         uniform_(self.own("table"), -bound, bound, generator)
         normal_(self.own("projection"), 0, std, generator)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Both factors; each row of the projection has values of its own size."""
+        return (
+            Array("table", self.num_embeddings, self.k),
+            Array("projection", self.k, self.embedding_dim, ranges="row", for_all=True),
+        )
 
     def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,12 +12,13 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import counted
 from embpress.compressors.init import normal_, uniform_
-from embpress.compressors.methods.factored import projected
+from embpress.compressors.methods.factored import assembled, projected
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.kernels.reference import pool
@@ -37,36 +38,47 @@ class _MixedGroup(TableGroup):
                 self.integers[f"{what} {b}"] = [table.integers.values(f"{what} {b}")[0] for table in self.tables]
             self.integers[f"offset {b}"] = [table.row_offset_in(f"table_{b}") for table in self.tables]
 
-    def _take_over(self, tables: list[Compressor]) -> None:
-        if len(tables) > 1:
-            for name in dict(self.tables[0].named_parameters()):
-                self._stack(name, tables)
-
     def rows(self, ids: Tensor) -> Tensor:
-        return self._joined(self._inner(ids.long(), None))
+        return self._joined(self._inner(ids.long(), None, self._trained(None)))
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Inner rows are pooled before they are projected, which is the same and less work."""
-        inner = self._inner(ids.long(), self._tables_of(offsets, ids.shape[0]))
+        tables = self._tables_of(offsets, ids.shape[0])
+        inner = self._inner(ids.long(), tables, self._trained(tables))
         mean = self.first.mode == "mean"
         return self._joined([self._by_bag(pool(rows, offsets, weights, mean)) for rows in inner])
 
-    def _inner(self, ids: Tensor, tables: Tensor | None) -> list[Tensor]:
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        table, dim = self.first, self.first.embedding_dim
+        inner = self._inner(ids, tables, lambda block, place: take(f"table_{block}", place))
+        parts = [
+            assembled(rows, take, f"projection_{b}", dim, self.count) if table.widths[b] < dim else rows
+            for b, rows in enumerate(inner)
+        ]
+        return sum(parts[1:], parts[0])
+
+    def _trained(self, tables: Tensor | None) -> Callable[[int, Tensor], Tensor]:
+        """What gives rows of a block at places within the ids' own tables."""
+
+        def rows(block: int, place: Tensor) -> Tensor:
+            table, name = self.first, f"table_{block}"
+            offset = self._of_block("offset", block, place.device, tables) if self.count > 1 else None
+            index = place + (table.row_offset_in(name) if offset is None else offset)
+            return F.embedding(index, table.whole(name), sparse=table.sparse)
+
+        return rows
+
+    def _inner(self, ids: Tensor, tables: Tensor | None, rows_of: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
         """Rows of checked ids in each block, `(…, k_b)`, zero where an id is in another.
 
         Ids are `(B, T)`, or `(N,)` of the tables `(N,)`.
         """
-        table, parts = self.first, []
-        for b in range(len(table.widths)):
+        parts, blocks = [], len(self.first.widths)
+        for b in range(blocks):
             start, last = (self._of_block(what, b, ids.device, tables) for what in ("start", "last"))
-            offset: Tensor | int = table.row_offset_in(f"table_{b}")
-            if self.count > 1:
-                offset = self._of_block("offset", b, ids.device, tables)
             place = ids - start
-            rows = F.embedding(
-                torch.minimum(place.clamp(min=0), last) + offset, table.whole(f"table_{b}"), sparse=table.sparse
-            )
-            if len(table.widths) > 1:
+            rows = rows_of(b, torch.minimum(place.clamp(min=0), last))
+            if blocks > 1:
                 rows = rows.masked_fill(((place < 0) | (place > last)).unsqueeze(-1), 0)
             parts.append(rows)
         return parts
@@ -115,7 +127,6 @@ class MixedDimensions(Compressor):
     tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True, splits_budget=True)
     size_knobs: ClassVar[tuple[str, ...]] = ("width",)
     training_knobs: ClassVar[tuple[str, ...]] = ("alpha",)
-    stacked: ClassVar[tuple[str, ...]] = ("table_0",)
     row_parameters: ClassVar[tuple[str, ...]] = tuple(f"table_{b}" for b in range(MAX_BLOCKS))
     group = _MixedGroup
 
@@ -157,6 +168,20 @@ class MixedDimensions(Compressor):
             uniform_(self.own(f"table_{b}"), -bound, bound, generator)
             if k < self.embedding_dim:
                 normal_(self.own(f"projection_{b}"), 0, 1 / math.sqrt(k), generator)
+
+    @property
+    def stacked(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The inner tables and the projections that there are."""
+        return tuple(array.name for array in self.arrays())
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Inner tables and projections, each of whose rows has values of its own size."""
+        parts = []
+        for b, k in enumerate(self.widths):
+            parts.append(Array(f"table_{b}", self.integers.values(f"last {b}")[0] + 1, k))
+            if k < self.embedding_dim:
+                parts.append(Array(f"projection_{b}", k, self.embedding_dim, ranges="row", for_all=True))
+        return tuple(parts)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has the same widths."""

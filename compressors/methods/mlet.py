@@ -6,16 +6,36 @@ import math
 from typing import ClassVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
-from embpress.compressors.methods.factored import Factored
+from embpress.compressors.methods.factored import Factored, FactoredGroup
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+
+
+class _MLETGroup(FactoredGroup):
+    """The products serve, and are what is kept in few bits."""
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        return take("weight", ids)
+
+    def take(self, tables: Tensor) -> Take:
+        """Rows of the products, which is what is served."""
+
+        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+            if self.count == 1:
+                return self.rows(index.unsqueeze(1)).squeeze(1)
+            order = tables.argsort(stable=True)
+            rows = self.lookups(index[order], tables[order])
+            return torch.empty_like(rows).index_copy(0, order, rows)
+
+        return taken
 
 
 @register("mlet")
@@ -34,6 +54,7 @@ class MLET(Factored):
 
     tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True)
     training_knobs: ClassVar[tuple[str, ...]] = ("init", "force")
+    group = _MLETGroup
 
     def __init__(
         self,
@@ -62,6 +83,10 @@ class MLET(Factored):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`table` as a full table, `projection` from N(0, 1/16) or N(0, 1/k)."""
         self._draw(0.25 if self.init == "paper" else 1 / math.sqrt(self.k), generator)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The product."""
+        return (Array("weight", self.num_embeddings, self.embedding_dim),)
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""

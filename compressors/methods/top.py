@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
@@ -39,19 +40,29 @@ class _TopGroup(TableGroup):
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         return F.embedding(self.places(ids, tables), self.first.whole("kept"), sparse=self.first.sparse)
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        return take("kept", self._own_places(ids, tables))
+
     def places(self, ids: Tensor, tables: Tensor | None = None) -> Tensor:
-        """Where the rows of ids are, int64 of their shape `(B, T)`; `(N,)` of the tables `(N,)`, ascending."""
-        exact, offsets = (self.integers.on(ids.device, name) for name in ("exact", "row_offsets"))
-        if tables is not None:
-            exact, offsets = exact[tables], offsets[tables]
+        """Where the rows of ids are in the parameter, int64 of their shape `(B, T)`, or `(N,)` of the tables `(N,)`."""
+        offsets = self.integers.on(ids.device, "row_offsets")
+        return self._own_places(ids, tables) + (offsets if tables is None else offsets[tables])
+
+    def _own_places(self, ids: Tensor, tables: Tensor | None) -> Tensor:
+        """The same among the rows of each table; tables in any order."""
         ids = ids.long()
         if "ids" not in self.first.constants:
-            return torch.minimum(ids, exact) + offsets
+            exact = self.integers.on(ids.device, "exact")
+            return torch.minimum(ids, exact if tables is None else exact[tables])
         known = self._constants(ids.device)["ids"]
         if tables is None:
-            return _found(known, ids.t().contiguous()).t() + offsets
+            return _found(known, ids.t().contiguous()).t()
+        if self.count == 1:
+            return _found(known[0], ids)
+        order = tables.argsort(stable=True)
         counts = torch.bincount(tables, minlength=self.count).tolist()
-        return torch.cat([_found(own, part) for own, part in zip(known, ids.split(counts))]) + offsets
+        found = torch.cat([_found(own, part) for own, part in zip(known, ids[order].split(counts))])
+        return torch.empty_like(found).index_copy(0, order, found)
 
 
 def _found(known: Tensor, ids: Tensor) -> Tensor:
@@ -118,6 +129,10 @@ class Top(Compressor):
         """`U(-1/√n, 1/√n)`, as a full table."""
         bound = 1 / math.sqrt(self.num_embeddings)
         uniform_(self.own("kept"), -bound, bound, generator)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The rows that are there."""
+        return (Array("kept", self.rows + 1, self.embedding_dim),)
 
     def configuration(self) -> dict[str, Any]:
         """Of the exact ids a digest: they are given, not learned."""

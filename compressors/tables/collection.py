@@ -149,10 +149,10 @@ class TableCollection(nn.Module):
         if len(inputs) != len(self.configs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
         parts = [self._bags(group, [inputs[t] for t in part]) for part, group in zip(self.members, self.groups)]
-        for group, part in zip(self.groups, parts):  # of one group's tables `jagged` says it
-            if part.shape[0] != parts[0].shape[0]:
-                names, bags = (group.names[0], self.groups[0].names[0]), (part.shape[0], parts[0].shape[0])
-                raise ValueError(f"{names[0]} has {bags[0]} bags, {names[1]} has {bags[1]}")
+        for part, out in zip(self.members[1:], parts[1:]):
+            if len(out) != len(parts[0]):
+                first, other = self.names[self.members[0][0]], self.names[part[0]]
+                raise ValueError(f"{first} has {len(parts[0])} bags, {other} has {len(out)}")
         return self._joined(parts)
 
     def _columns(self, ids: Tensor, group: int) -> Tensor:

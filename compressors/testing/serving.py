@@ -143,10 +143,9 @@ def check_tags(subject: Subject) -> None:
     table = subject.make()
     known = table.parameters_by_name()
     assert table.backend, "nothing is said to answer lookups"
-    for name in subject.cls.stacked:
-        assert isinstance(getattr(subject.cls(N, D, **subject.knobs), name, None), Tensor), (
-            f"there is no {name} to stack"
-        )
+    method = subject.cls(N, D, **subject.knobs)
+    for name in method.stacked:
+        assert isinstance(getattr(method, name, None), Tensor), f"there is no {name} to stack"
     rows = {name for name in known if name in subject.cls.row_parameters}
     for name in rows:
         assert known[name].dim() == 2, f"{name} is no matrix of rows"

@@ -12,13 +12,14 @@ to its row: it searches in the positions of its block, or reads the bits of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
@@ -57,7 +58,12 @@ def most_kept(n: int, dim: int, size: int) -> int:
     return min(n * dim, max(rest // 6, (rest - (CELL // 8 + 2) * cells) // 4))
 
 
-class _PackedGroup(TableGroup):
+def values_of(kept: int) -> Array:
+    """The array of so many values."""
+    return Array("values", kept, 1, ranges="block")
+
+
+class PackedGroup(TableGroup):
     """The values and the indices of all tables one after another."""
 
     tables: Sequence[Packed]
@@ -65,36 +71,51 @@ class _PackedGroup(TableGroup):
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__(tables, names, alone=alone)
         if not alone:
-            for name in self.first.parts:
+            self.integers["kept"] = [table.kept for table in self.tables]
+            for name in self.first.index:
                 self.integers[name] = [table.row_offset_in(name) for table in self.tables]
 
     def _take_over(self, tables: list[Compressor]) -> None:
         super()._take_over(tables)
-        for name in self.first.parts[1:] if len(tables) > 1 else ():
+        for name in self.first.index if len(tables) > 1 else ():
             counts = [table.own(name).shape[0] for table in tables]
             self.register_buffer(name, torch.cat([table.own(name) for table in tables]))
             for t, table in enumerate(tables):
                 table.adopt(self, name, slice(sum(counts[:t]), sum(counts[: t + 1])))
 
     def rows(self, ids: Tensor) -> Tensor:
+        """See `TableGroup.rows`."""
         if self.count == 1:
             return self.lookups(ids.flatten(), ids.new_zeros(1).long()).unsqueeze(1)
         tables = torch.arange(self.count, device=ids.device).expand(ids.shape)
         return self.lookups(ids.flatten(), tables.flatten()).unflatten(0, ids.shape)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        """See `TableGroup.lookups`; tables in any order."""
+        return self.assemble(ids.long(), tables, self.take(tables))
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        """See `TableGroup.assemble`."""
         first = self.first
-        held = {name: first.whole(name) for name in first.parts}
-        values = held.pop("values").squeeze(1)
+        held = {name: first.whole(name) for name in first.index}
         if self.count == 1:
-            offsets: dict[str, Any] = {name: first.row_offset_in(name) for name in first.parts}
+            offsets: dict[str, Any] = {name: first.row_offset_in(name) for name in held}
         else:
-            offsets = {name: self.integers.on(ids.device, name)[tables] for name in first.parts}
+            offsets = {name: self.integers.on(ids.device, name)[tables] for name in held}
+        last = self.integers.on(ids.device, "kept")[tables].unsqueeze(1) - 1
+
+        def values(place: Tensor) -> Tensor:
+            """At places `(N, D)` among a table's own; of those beyond the end nothing is asked."""
+            return take("values", torch.minimum(place, last)).squeeze(-1)
+
         find = _by_bits if "words" in held else _by_positions
-        return find(values, held, offsets, ids.long(), first.embedding_dim)
+        return find(values, held, offsets, ids, first.embedding_dim)
 
 
-def _by_positions(values: Tensor, held: dict[str, Tensor], offsets: dict[str, Any], ids: Tensor, dim: int) -> Tensor:
+Values = Callable[[Tensor], Tensor]
+
+
+def _by_positions(values: Values, held: dict[str, Tensor], offsets: dict[str, Any], ids: Tensor, dim: int) -> Tensor:
     """Rows `(N, D)` of ids `(N,)`: where the row begins among the positions of its block, and the next D of them."""
     rows, positions = rows_of_block(dim), held["positions"]
     block = ids // rows
@@ -108,13 +129,14 @@ def _by_positions(values: Tensor, held: dict[str, Tensor], offsets: dict[str, An
         low, high = torch.where(before, middle + 1, low), torch.where(before, high, middle)
     window = low.unsqueeze(1) + torch.arange(dim, device=ids.device)
     there = window < end.unsqueeze(1)
-    column = positions[_within(window, offsets["positions"], positions)].long() + _HALF - element.unsqueeze(1)
+    place = (window + _column(offsets["positions"])).clamp(max=positions.shape[0] - 1)
+    column = positions[place].long() + _HALF - element.unsqueeze(1)
     there = there & (column < dim)
-    found = values[_within(window, offsets["values"], values)].masked_fill(~there, 0)
-    return values.new_zeros(found.shape).scatter_add(1, column.masked_fill(~there, 0), found)
+    found = values(window).masked_fill(~there, 0)
+    return found.new_zeros(found.shape).scatter_add(1, column.masked_fill(~there, 0), found)
 
 
-def _by_bits(values: Tensor, held: dict[str, Tensor], offsets: dict[str, Any], ids: Tensor, dim: int) -> Tensor:
+def _by_bits(values: Values, held: dict[str, Tensor], offsets: dict[str, Any], ids: Tensor, dim: int) -> Tensor:
     """Rows `(N, D)` of ids `(N,)`: the row's bits, and how many before it in its block are set."""
     rows, words = rows_of_block(dim), held["words"]
     cells = -(-rows * dim // CELL)
@@ -133,17 +155,15 @@ def _by_bits(values: Tensor, held: dict[str, Tensor], offsets: dict[str, Any], i
     word = (block * (cells * _WORDS) + offsets["words"]).unsqueeze(1) + place // WORD
     bits = (words[word] >> (place % WORD)) & 1
     window = rank.unsqueeze(1) + bits.cumsum(1) - bits
-    return values[_within(window, offsets["values"], values)].masked_fill(bits == 0, 0)
+    return values(window).masked_fill(bits == 0, 0)
 
 
 def _ends(starts: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
     return starts[block], starts[block + 1]
 
 
-def _within(window: Tensor, offset: Any, held: Tensor) -> Tensor:
-    """Places `(N, D)` among what all tables hold; those beyond the end, of which nothing is asked, are its last."""
-    offset = offset.unsqueeze(1) if isinstance(offset, Tensor) else offset
-    return (window + offset).clamp(max=held.shape[0] - 1)
+def _column(offset: Any) -> Any:
+    return offset.unsqueeze(1) if isinstance(offset, Tensor) else offset
 
 
 def _bits_set(words: Tensor) -> Tensor:
@@ -161,23 +181,24 @@ class Packed(Compressor):
         kept: how many values there are.
 
     Attributes:
-        parts: names of what it holds, the values first.
+        index: names of the buffers that say where the values are.
     """
 
     spec_name = "prune"
     stacked: ClassVar[tuple[str, ...]] = ("values",)
-    group = _PackedGroup
+    group = PackedGroup
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, kept: int, **options: Unpack[TableOptions]) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
         self.kept = kept
         device = options.get("device")
-        self.parts = ["values"]
+        self.integers["kept"] = [kept]
+        self.index: list[str] = []
         self.values = nn.Parameter(torch.zeros(kept, 1, device=device, dtype=options.get("dtype")), requires_grad=False)
         dtypes = {"starts": torch.int64, "words": torch.int64}
         for name, size in index_bytes(self.num_embeddings, self.embedding_dim, kept).items():
             dtype = dtypes.get(name, torch.int16)
-            self.parts.append(name)
+            self.index.append(name)
             self.register_buffer(name, torch.zeros(size // dtype.itemsize, dtype=dtype, device=device))
 
     @torch.no_grad()
@@ -191,7 +212,7 @@ class Packed(Compressor):
             count = int(own.sum())
             start = int(self.starts[block])
             self.starts[block + 1] = start + count
-            if "positions" in self.parts:
+            if "positions" in self.index:
                 self.positions[start : start + count] = own.nonzero().flatten() - _HALF
                 continue
             cells = nn.functional.pad(own, (0, -len(own) % CELL)).view(-1, CELL)
@@ -201,6 +222,10 @@ class Packed(Compressor):
             bits = cells.view(-1, WORD).long() << torch.arange(WORD, device=own.device)
             self.words[first * _WORDS : (first + len(cells)) * _WORDS] = bits.sum(1)
 
+    def arrays(self) -> tuple[Array, ...]:
+        """The values, one after another."""
+        return (values_of(self.kept),)
+
     def group_key(self) -> tuple[Any, ...]:
         """One call has one form."""
-        return *super().group_key(), *self.parts
+        return *super().group_key(), *self.index

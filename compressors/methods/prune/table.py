@@ -12,14 +12,15 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
-from embpress.compressors.group import TableGroup
+from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.init import uniform_
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.prune.cut import cut_of, largest, largest_of
-from embpress.compressors.methods.prune.packed import Packed, index_bytes, most_kept, rows_of_block
+from embpress.compressors.methods.prune.packed import Packed, index_bytes, most_kept, rows_of_block, values_of
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, relative_error
@@ -79,6 +80,22 @@ class _PruneGroup(TableGroup):
         if any(one.pruning for one in self.tables):
             return rows.masked_fill(rows == 0, 0)  # what is pruned has no gradient
         return rows
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        return self._served().assemble(ids, tables, take)
+
+    def take(self, tables: Tensor) -> Take:
+        return self._served().take(tables)
+
+    def _served(self) -> TableGroup:
+        """The tables as they would be served now.
+
+        Raises:
+            InputError: in training mode, for which elements serve is not known yet.
+        """
+        if self.first.training:
+            raise InputError("prune: which elements serve shows after training, so that it cannot go through codes")
+        return group_of([table.fold() for table in self.tables], self.names)
 
 
 @register("prune")
@@ -227,6 +244,10 @@ class Prune(Compressor):
         )
         made.pack(dense, largest_of(dense, self.kept))
         return made.eval()
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The values that stay."""
+        return (values_of(self.kept),)
 
     def _serving(self) -> list[Entry]:
         index = index_bytes(self.num_embeddings, self.embedding_dim, self.kept)
