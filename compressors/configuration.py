@@ -90,8 +90,8 @@ class Configured(nn.Module):
         differing = differences(found, {k: v for k, v in self.configuration().items() if k != "constants"})
         if differing:
             raise InputError(f"the state dict is of another table: {', '.join(differing)}")
-        for name in self.constants:
-            self.constants[name].copy_(torch.tensor(constants[name], dtype=torch.int64, device="cpu"))
+        for name, value in constants.items():
+            self.constants[name].copy_(torch.tensor(value, dtype=torch.int64, device="cpu"))
 
     def _load_from_state_dict(
         self,

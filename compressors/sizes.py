@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from embpress.compressors.base import REFUSED, Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError, nearest
 from embpress.compressors.guard import counted
 from embpress.compressors.spec import MethodSpec, as_bytes, as_ratio, parse
+
+T = TypeVar("T")
 
 
 def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **options: Any) -> Compressor:
@@ -88,17 +90,47 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
 
     if not spec.modifiers:
         return solved(size)
+    what = f"{counted(n, 'row')} of width {dim}"
+    return _largest(spec, what, solved, lambda knobs: serving_size(spec, n, dim, knobs), 8 * n * dim, size)
 
-    def modified(knobs: dict[str, Any]) -> int:
-        return serving_size(spec, n, dim, knobs)
 
-    # more bytes before the modifiers never make fewer after them
-    low = min_bytes(replace(spec, modifiers=()), n, dim)
+def split_budget(spec: MethodSpec, shapes: Sequence[tuple[int, int]], size: int) -> list[dict[str, Any]]:
+    """The knobs of each of several tables `(n, D)` for `size` bytes in all, modifiers included.
+
+    The method, which is tagged `splits_budget`, says how the bytes are divided.
+
+    Raises:
+        BudgetError: too small for these tables.
+    """
+
+    def solved(bytes_: int) -> list[dict[str, Any]]:
+        own = spec.cls.split_budget(shapes, bytes_, **spec.knobs)  # type: ignore[attr-defined]
+        return [{**spec.knobs, **knobs} for knobs in own]
+
+    if not spec.modifiers:
+        return solved(size)
+
+    def modified(knobs: list[dict[str, Any]]) -> int:
+        return sum(serving_size(spec, n, dim, own) for (n, dim), own in zip(shapes, knobs))
+
+    limit = sum(8 * n * dim for n, dim in shapes)
+    return _largest(spec, counted(len(shapes), "table"), solved, modified, limit, size)
+
+
+def _largest(
+    spec: MethodSpec, what: str, solved: Callable[[int], T], modified: Callable[[T], int], limit: int, size: int
+) -> T:
+    """Of what `solved` makes of so many bytes before the modifiers the largest with `size` bytes after them.
+
+    More bytes before never make fewer after them.
+
+    Args:
+        limit: more than this, the widest type's, is not tried.
+    """
+    low = _smallest(solved)
     if modified(solved(low)) > size:
-        raise BudgetError(
-            f"{spec} cannot hold {counted(n, 'row')} of width {dim} in {size} bytes", modified(solved(low))
-        )
-    high, limit = 2 * low, 8 * n * dim  # float64 is the widest type
+        raise BudgetError(f"{spec} cannot hold {what} in {size} bytes", modified(solved(low)))
+    high = 2 * low
     while high < limit and modified(solved(high)) <= size:
         low, high = high, 2 * high
     while high - low > 1:
@@ -107,10 +139,15 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
     return solved(low)
 
 
-def min_bytes(spec: MethodSpec, n: int, dim: int) -> int:
-    """The smallest serving size that the spec can reach for one table, in bytes."""
+def _smallest(solved: Callable[[int], object]) -> int:
+    """The fewest bytes that can be solved for."""
     try:
-        for_budget(spec, n, dim, 0)
+        solved(0)
     except BudgetError as error:
         return error.smallest
     return 0
+
+
+def min_bytes(spec: MethodSpec, n: int, dim: int) -> int:
+    """The smallest serving size that the spec can reach for one table, in bytes."""
+    return _smallest(lambda size: for_budget(spec, n, dim, size))

@@ -89,6 +89,39 @@ def finite(total: float) -> float:
     return total
 
 
+def only_one(method: str, **asked: Any) -> None:
+    """Checks that at most one of the ways to say how large a table is to be is not None.
+
+    Raises:
+        InputError: two of them are given; names them.
+    """
+    names = [name for name, value in asked.items() if value is not None]
+    if len(names) > 1:
+        *most, last = asked
+        raise InputError(f"{method}: from_dense takes one of {', '.join(most)} and {last}, got {' and '.join(names)}")
+
+
+def aimed_at(method: str, tolerance: float, dtype: torch.dtype, least: float) -> float:
+    """The error to compute with for a relative error asked for: a little less, for the rounding of what is made.
+
+    Args:
+        method: what the message calls it.
+        tolerance: the largest relative error.
+        dtype: of what is made.
+        least: what the computation itself can tell from no error.
+
+    Raises:
+        InputError: 1 or more, or less than the dtype or the computation can hold.
+    """
+    minimum = max(16 * torch.finfo(dtype).eps, least)
+    if not minimum <= tolerance < 1:
+        name = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"{method}: tolerance={tolerance} must be a relative error from {minimum:.1g}, what {name} can hold, to 1"
+        )
+    return tolerance - minimum / 2
+
+
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 

@@ -275,6 +275,17 @@ class OverBudget(HashingTrick):
         return {"k": min(n, -(-size // (4 * dim)))}
 
 
+@breaks("check_split")
+class SplitsTooMuch(HashingTrick):
+    tags = Tags(for_budget=True, splits_budget=True)
+
+    @classmethod
+    def split_budget(cls, shapes, size, **fixed):
+        if size < 10_000:
+            raise BudgetError("too small", 10_000)
+        return [cls.for_budget(n, dim, size, **fixed) for n, dim in shapes]
+
+
 @breaks("check_from_dense")
 class HidesItsError(Plain):
     @classmethod

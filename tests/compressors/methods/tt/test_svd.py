@@ -318,7 +318,7 @@ def test_written_out_to_serve():
         (torch.ones(50, 8), {"tolerance": 0.0}, "tolerance=0"),
         (torch.ones(50, 8), {"tolerance": 1.0}, "tolerance=1"),
         (torch.ones(50, 8), {"tolerance": math.nan}, "tolerance=nan"),
-        (torch.ones(50, 8), {"tolerance": 1e-9}, "float32 cores hold"),
+        (torch.ones(50, 8), {"tolerance": 1e-9}, "float32 can hold"),
         (torch.ones(50, 8), {"ratio": 0.5}, "ratio"),
         (torch.ones(50, 8), {"ratio": 0}, "ratio"),
         (torch.ones(50, 8), {"budget": 0}, "budget"),
