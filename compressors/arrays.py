@@ -26,6 +26,7 @@ class Array:
         segments: rows of its parts, each of which has column ranges of its own; empty: it is one part.
         shared: all tables of a model hold this one array.
         for_all: all lookups in a table read it whole, such as a projection, not a row each.
+        several: rows of one part that a lookup reads.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Array:
     segments: tuple[int, ...] = ()
     shared: bool = False
     for_all: bool = False
+    several: int = 1
 
     @property
     def parts(self) -> tuple[int, ...]:

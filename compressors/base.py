@@ -248,9 +248,11 @@ class Compressor(Configured, Member):
             if self.tags.fused_update:
                 continue  # no gradient, and its state is among its own tensors
             if parameter.requires_grad:
-                training.append(
-                    Entry(f"gradient of {name}", self._gradient_bytes(name, parameter, batch_size), owner and ~owner)
-                )
+                # a dense gradient is as large as what it is of; a sparse one has each lookup's rows
+                adds_up = self.sparse and batch_size is not None and name in self.row_parameters
+                together = None if owner is None or adds_up else ~owner
+                size = self._gradient_bytes(name, parameter, batch_size)
+                training.append(Entry(f"gradient of {name}", size, together))
             # only a table of rows has row-wise state; other parameters keep one number an element
             rows = parameter.shape[0] if name in self.row_parameters else parameter.numel()
             state = optimizer_bytes(optimizer, parameter.numel(), rows, parameter.element_size())

@@ -71,6 +71,14 @@ def serving_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> i
     return spec.wrap(spec.cls(n, dim, device="meta", **knobs)).ledger().serving_bytes
 
 
+def own_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> int:
+    """`serving_size` without memory that other tables of the method share."""
+    if not spec.tags.shared_memory:
+        return serving_size(spec, n, dim, knobs)
+    made = spec.wrap(spec.cls(n, dim, device="meta", **knobs))
+    return sum(entry.bytes for entry in made.ledger().serving if entry.owner is None)
+
+
 def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
     """The knobs of the best table of the spec within `size` bytes, modifiers included.
 

@@ -227,7 +227,9 @@ class Quantized(Modifier):
     def _bytes_through_codes(self) -> int:
         """Of one lookup's values, their codes before and after rounding, and the ranges' rows, about."""
         arrays = [array for array in self.arrays_in_codes() if not array.for_all]
-        return sum(56 * self.embedding_dim if a.ranges == "block" else 24 * a.width * len(a.parts) for a in arrays)
+        return sum(
+            56 * self.embedding_dim if a.ranges == "block" else 24 * a.width * len(a.parts) * a.several for a in arrays
+        )
 
     def _learned_entries(self, optimizer: str | None = None) -> list[Entry]:
         entries = []

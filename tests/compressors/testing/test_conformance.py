@@ -15,6 +15,10 @@ VARIANTS = [
     "robe:z=5:sign=true",
     "robe:size=64",
     "hash:parts=4",
+    "hash:parts=3:op=add",
+    "hash:parts=2:sign=true",
+    "unified:parts=3",
+    "cce:parts=4:k=5:hashed=9",
     "qr:op=add",
     "qr:op=concat",
     "qr:parts=3:c=3",
@@ -42,10 +46,12 @@ VARIANTS = [
     "qr:op=concat+int2",
     "full+int4:by=row",
     "qr+bf16+int8",
+    *(f"{spec}+int4" for spec in ("hash:parts=2:sign=true", "unified", "cce", "cce:parts=4:k=5:hashed=9")),
     *(f"{spec}+int2:train=true" for spec in ("full", "hash:parts=4", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int4:train=true",
     "full+int4:by=row:train=true",
     *(f"{spec}+int4:train=true" for spec in ("sketch", "dhe")),
+    *(f"{spec}+int2:train=true" for spec in ("hash:parts=2:op=add", "unified:parts=3", "cce:k=5")),
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
 
