@@ -19,6 +19,7 @@ class Tags:
         for_budget: has `for_budget(n, dim, bytes, **fixed)`, keywords by arithmetic alone.
         from_dense: has `from_dense(weight, **knobs)` → (table, relative error).
         uncompressed: holds every row as it is.
+        baseline: what people have without compressing anything, such as full tables: what a method has to beat.
         maintain: has `maintain(step)` → rows of parameters that hold something else now.
         dtypes: the only dtypes of the parameters; empty for every floating point type.
     """
@@ -31,6 +32,7 @@ class Tags:
     from_dense: bool = False
     maintain: bool = False
     uncompressed: bool = False
+    baseline: bool = False
     dtypes: tuple[torch.dtype, ...] = ()
 
     @property

@@ -57,7 +57,7 @@ class Full(Compressor):
     Takes no keywords besides those of `TableOptions`.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, uncompressed=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, uncompressed=True, baseline=True)
     stacked: ClassVar[tuple[str, ...]] = ("weight",)
     row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
     group = _FullGroup

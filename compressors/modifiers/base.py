@@ -69,9 +69,12 @@ class Modifier(Compressor):
         table: what it wraps, a method's table or another modifier.
 
     Class attributes:
+        at_fold: `fold()` alone applies it, and until then lookups are those of the table inside: comparisons then
+            measure a model before and after it. A table whose knob brings it into training says False.
         served_error: the most that a served element may differ from the trained one, relative to the row's largest.
     """
 
+    at_fold: bool = False
     served_error: ClassVar[float] = 0.0
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
     get_extra_state = nn.Module.get_extra_state  # the table inside has one
