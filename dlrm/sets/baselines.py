@@ -1,0 +1,3 @@
+"""What people have without a compression method: plain tables, in few bits."""
+
+METHODS = ("full", "full+bf16")

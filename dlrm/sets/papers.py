@@ -1,0 +1,3 @@
+"""The methods of the papers, as each is used best."""
+
+METHODS = ("tt", "robe", "qr", "mlet", "hash")
