@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self
 
+from embpress.compressors.arrays import Array
 from embpress.compressors.bags import as_bags, check_form, integers, own_output
 from embpress.compressors.configuration import Configured
 from embpress.compressors.errors import InputError
@@ -160,6 +161,18 @@ class Compressor(Configured, Member):
     def _serving(self) -> list[Entry]:
         """Ledger entries of the folded module: by default all tensors."""
         return self._weights()
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The arrays that lookups in the folded table read, from whose rows its group's `assemble` makes rows.
+
+        Raises:
+            InputError: the method does not say, so that what serves it in fewer bits cannot serve it.
+        """
+        raise InputError(f"{self.spec_name or type(self).__name__} does not say which arrays its lookups read")
+
+    def assembly_key(self) -> tuple[Any, ...]:
+        """What must agree, beside `group_key` and widths, among tables whose rows one `assemble` puts together."""
+        return ()
 
     def _drop_training_state(self) -> None:
         """Lets go of what only training needs: called on the copies that `fold` makes; by default there is nothing."""

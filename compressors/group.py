@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from embpress.compressors.arrays import Take
 from embpress.compressors.bags import integers, without_values
 from embpress.compressors.frozen import frozen
 from embpress.compressors.integers import Constants, Integers
@@ -216,6 +217,28 @@ class TableGroup(nn.Module):
         counts = torch.bincount(tables, minlength=self.count).tolist()
         return torch.cat([table._lookup(part.long()) for table, part in zip(self.tables, ids.split(counts))])
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        """Rows `(N, D)` of checked ids `(N,)` int64 of the tables `(N,)` int64, in any order, from rows of the arrays.
+
+        It reads no parameter: `take(name, index)` gives rows of what a table's `arrays` names.
+        """
+        raise TypeError(f"{type(self).__name__} does not define assemble(ids, tables, take)")
+
+    def take(self, tables: Tensor) -> Take:
+        """Rows of the arrays as these tables are trained, for lookups in the tables `(N,)`; differentiable."""
+
+        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+            array = self.first.array(name)
+            matrix = array if array.dim() == 2 else array.view(array.shape[0], -1)
+            if name in self.first.stacked:
+                starts = torch.tensor([table.row_offset_in(name) for table in self.tables], device=index.device)
+                index = index + starts[tables].view(-1, *[1] * (index.dim() - 1))
+            return nn.functional.embedding(
+                index, matrix, sparse=self.first.sparse and name in self.first.row_parameters
+            )
+
+        return taken
+
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Checked bags without padding, as in `forward` → `(B, T, D)`."""
         rows = self._looked_up(ids, offsets)
@@ -238,6 +261,11 @@ class TableGroup(nn.Module):
         if self.count == 1:
             return {name: self.first.constants.on(device, name).unsqueeze(0) for name in self.first.constants}
         return {name: self.constants.on(device, name) for name in self.constants}
+
+    def _constants_of(self, tables: Tensor) -> dict[str, Tensor]:
+        """Constants of the tables `(N,)`, `(N, …)`."""
+        constants = self._constants(tables.device)
+        return constants if self.count == 1 else {name: value[tables] for name, value in constants.items()}
 
     def _in_stack(self, ids: Tensor, offsets: Tensor) -> Tensor:
         """Checked ids `(N,)` as rows of the parameters that the group stacked, int64."""

@@ -88,6 +88,11 @@ class Constants(Integers):
         else:
             self._values[name] = value.cpu()
 
+    def share(self, name: str, other: Constants) -> None:
+        """Takes what another holds under this name, the same memory; what it is yet to make, it makes for itself."""
+        if name in other._values:
+            self._values[name] = other._values[name]
+
     def __contains__(self, name: str) -> bool:
         return name in self._values or name in self._later
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -63,6 +64,16 @@ class Member(nn.Module):
                 return tensor
         whole: Tensor = getattr(owner, name)  # what stands for it, such as a parametrization
         return whole
+
+    def array(self, name: str) -> Tensor:
+        """What `arrays` names, whole, in its own shape."""
+        array: Tensor = operator.attrgetter(name)(self) if "." in name else self.whole(name)
+        return array
+
+    def replace_array(self, name: str, parameter: nn.Parameter) -> None:
+        """Lets go of what `arrays` names, of a folded table that is in no group, for `parameter`."""
+        path, _, own = name.rpartition(".")
+        self.get_submodule(path)._parameters[own] = parameter
 
     def row_offset_in(self, name: str) -> int:
         """Where this table's rows start in parameter `name`: 0 unless a group stacked its tables."""

@@ -21,6 +21,7 @@ class Tags:
         uncompressed: holds every row as it is.
         baseline: what people have without compressing anything, such as full tables: what a method has to beat.
         maintain: has `maintain(step)` → rows of parameters that hold something else now.
+        straight_through: gradients pass a rounding as if it were not there: no difference of outputs shows them.
         dtypes: the only dtypes of the parameters; empty for every floating point type.
     """
 
@@ -31,6 +32,7 @@ class Tags:
     for_budget: bool = False
     from_dense: bool = False
     maintain: bool = False
+    straight_through: bool = False
     uncompressed: bool = False
     baseline: bool = False
     dtypes: tuple[torch.dtype, ...] = ()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
@@ -33,6 +34,12 @@ class _CompositionalGroup(TableGroup):
         constants = {name: value[tables] for name, value in self._constants(ids.device).items()}
         return self.first.gathered(ids, row_offsets, constants)
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        index = self.first.part_rows(ids, self._constants_of(tables))
+        return combine_parts(
+            take("part_tables", index, torch.arange(self.first.parts, device=ids.device)), self.first.op
+        )
+
 
 class Compositional(Compressor):
     """A row is put together, per id, from one row of each of `parts` part tables held in `part_tables (Σ k_j, width)`.
@@ -47,6 +54,7 @@ class Compositional(Compressor):
     row_parameters: ClassVar[tuple[str, ...]] = ("part_tables",)
     lookup_op: ClassVar[str] = "compositional_lookup"
     group = _CompositionalGroup
+    part_sizes: Sequence[int]  # rows of each part table
 
     def __init__(
         self,
@@ -64,6 +72,10 @@ class Compositional(Compressor):
         self.part_tables = nn.Parameter(
             torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
         )
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The part tables, each with values of its own size."""
+        return (Array("part_tables", sum(self.part_sizes), self.part_tables.shape[1], segments=tuple(self.part_sizes)),)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`(..., )` ids → `(..., parts)` rows of `part_tables`; constants broadcast against `ids.unsqueeze(-1)`."""

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
@@ -34,6 +35,9 @@ class _FullGroup(TableGroup):
         table = self.first
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
         return F.embedding(ids + row_offsets, table.whole("weight"), sparse=table.sparse)
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        return take("weight", ids)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         table = self.first
@@ -85,6 +89,10 @@ class Full(Compressor):
         )
         made.weight = nn.Parameter(weight, requires_grad=False)
         return made.eval()
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Its rows."""
+        return (Array("weight", self.num_embeddings, self.embedding_dim),)
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError, nearest
 from embpress.compressors.group import TableGroup
@@ -246,6 +247,9 @@ class _TBEGroup(TableGroup):
             F.embedding_bag(ids, rows, offsets, mode=mode, per_sample_weights=weights, include_last_offset=True)
         )
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        return take("weight", ids)
+
     def _updating(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Bags `(B, T, D)` by the TBE; those of one of its tables alone among empty ones of the others."""
         table, kernel = self.first, self.first.kernel
@@ -346,6 +350,10 @@ class FullTBE(Compressor):
         uniform_(self.weight, -bound, bound, generator)
         if self.padding_idx is not None:
             self.weight[self.padding_idx] = 0
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Its rows."""
+        return (Array("weight", self.num_embeddings, self.embedding_dim),)
 
     def fold(self) -> Full:
         """The same rows as a plain full table."""

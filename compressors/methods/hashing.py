@@ -64,7 +64,7 @@ class HashingTrick(Compositional):
         if k < 1:
             raise InputError(f"hash: k={k}, at least one row is needed")
         super().__init__(num_embeddings, embedding_dim, k * parts, parts, "concat", **options)
-        self.k = k
+        self.k, self.part_sizes = k, [k] * parts
         generator = None if self.part_tables.is_meta else options.get("generator")  # on meta nothing is drawn
         self.constants.put("coefficients", draw_coefficients((4, parts), generator, num_embeddings, embedding_dim))
         self.constants.put("base", torch.arange(parts, device="cpu") * k)

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
@@ -42,6 +43,21 @@ class _MLETGroup(TableGroup):
             ids.device.type, enabled=False
         ):  # a table answers in its own dtype, as nn.EmbeddingBag does
             return torch.bmm(inner.transpose(0, 1), self._projections()).transpose(0, 1)
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        return take("weight", ids)
+
+    def take(self, tables: Tensor) -> Take:
+        """Rows of the products, which is what is served."""
+
+        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+            if self.count == 1:
+                return self.rows(index.unsqueeze(1)).squeeze(1)
+            order = tables.argsort(stable=True)
+            rows = self.lookups(index[order], tables[order])
+            return torch.empty_like(rows).index_copy(0, order, rows)
+
+        return taken
 
     def _projections(self) -> Tensor:
         table = self.first
@@ -117,6 +133,10 @@ class MLET(Compressor):
             inner = F.embedding(in_stack, self.whole("table"), sparse=True).transpose(0, 1)
             return torch.bmm(inner, projections).transpose(0, 1)
         return ops.mlet_lookup(self.whole("table"), projections, ids, row_offsets=row_offsets, rows=rows)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The product."""
+        return (Array("weight", self.num_embeddings, self.embedding_dim),)
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""

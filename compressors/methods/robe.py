@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
@@ -22,7 +23,7 @@ from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
-from embpress.kernels.reference import robe_hash
+from embpress.kernels.reference import robe_elements, robe_hash
 
 # draws of the hash to choose from, and the most ids each is tried on
 _DRAWS, _SAMPLE = 32, 1 << 16
@@ -38,6 +39,7 @@ class _RobeGroup(TableGroup):
         self.memory = self.first.memory
         for table in tables:
             table.adopt(self, "memory", None)
+            table.constants.share("coefficients", self.first.constants)
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
@@ -49,6 +51,14 @@ class _RobeGroup(TableGroup):
         together = (ids + (row_offsets - row_offsets[0])[tables]).unsqueeze(1)
         size = (row_offsets[-1:] + rows[-1:]) - row_offsets[:1]
         return self.first.rows_of(together, row_offsets[:1], size).squeeze(1)
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        table = self.first
+        rows = ids + self.integers.on(ids.device, "row_offsets")[tables]
+        coefficients = table.constants.on(ids.device, "coefficients")
+        index, sign = robe_elements(rows, coefficients, table.size, table.z, table.embedding_dim)
+        values = take("memory", index).squeeze(-1)
+        return values if sign is None else values * sign
 
 
 @register("robe")
@@ -128,6 +138,10 @@ class Robe(Compressor):
         """`U(-1/√n, 1/√n)`; in a model n is the largest table's."""
         bound = 1 / math.sqrt(self.num_embeddings)
         uniform_(self.memory, -bound, bound, generator)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The elements of the array."""
+        return (Array("memory", self.size, 1, ranges="block", shared=True),)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one array and one way to cut rows from it."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.ledger import Entry, Ledger
@@ -49,6 +50,14 @@ class ModifierGroup(TableGroup):
         """See `TableGroup.answer`; by `forward`, which is what a subclass overrides."""
         return self(ids, weights=weights)
 
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        """As the group inside."""
+        return self.inner.assemble(ids, tables, take)
+
+    def take(self, tables: Tensor) -> Take:
+        """As the group inside."""
+        return self.inner.take(tables)
+
     def routing_bytes(self) -> int:
         """Those of the group inside."""
         return self.inner.routing_bytes()
@@ -72,10 +81,12 @@ class Modifier(Compressor):
         at_fold: `fold()` alone applies it, and until then lookups are those of the table inside: comparisons then
             measure a model before and after it. A table whose knob brings it into training says False.
         served_error: the most that a served element may differ from the trained one, relative to the row's largest.
+        everywhere: goes around the tables that stay full, too.
     """
 
     at_fold: bool = False
     served_error: ClassVar[float] = 0.0
+    everywhere: ClassVar[bool] = False
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
     get_extra_state = nn.Module.get_extra_state  # the table inside has one
     set_extra_state = nn.Module.set_extra_state
@@ -154,6 +165,22 @@ class Modifier(Compressor):
 
     def _lookup(self, ids: Tensor) -> Tensor:
         return self.table._lookup(ids)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Those of the table inside."""
+        return self.table.arrays()
+
+    def array(self, name: str) -> Tensor:
+        """Of the table inside."""
+        return self.table.array(name)
+
+    def replace_array(self, name: str, parameter: nn.Parameter) -> None:
+        """Of the table inside."""
+        self.table.replace_array(name, parameter)
+
+    def assembly_key(self) -> tuple[Any, ...]:
+        """As the table inside."""
+        return self.table.assembly_key()
 
     def uncompressed(self, ids: Tensor) -> Tensor | None:
         """See `Compressor.uncompressed`."""

@@ -22,10 +22,6 @@ def _halved(entries: Iterable[Entry]) -> list[Entry]:
     return [replace(e, bytes=e.bytes // e.itemsize * ITEMSIZE, itemsize=ITEMSIZE) if e.itemsize else e for e in entries]
 
 
-def _dtype_of(table: Compressor) -> torch.dtype:
-    return next(iter(table._own_parameters().values())).dtype
-
-
 class _RoundedGroup(ModifierGroup):
     """The rounded tables' group answers; its rows are widened before they are pooled."""
 
@@ -88,7 +84,7 @@ class _BFloat16Group(ModifierGroup):
     def fold(self) -> TableGroup:
         inner = self.inner.fold()
         inner = inner if isinstance(inner, TableGroup) else group_of(inner, self.names)
-        dtype = _dtype_of(inner.tables[0])
+        dtype = inner.tables[0].row_dtype
         inner = inner.to(torch.bfloat16)
         return _RoundedGroup([_Rounded(table, dtype) for table in inner.tables], self.names, inner).eval()
 
@@ -98,13 +94,14 @@ class BFloat16(Modifier):
     """`fold()` keeps every parameter in bfloat16; rows come out, and are pooled, in the dtype that was trained."""
 
     at_fold = True
+    everywhere: ClassVar[bool] = True
     served_error: ClassVar[float] = 2**-5  # products of a few factors, each rounded by 2^-9
     group = _BFloat16Group
 
     def fold(self) -> Compressor:
         """The table inside, folded and rounded."""
         folded = self.table.fold()
-        dtype = _dtype_of(folded)
+        dtype = folded.row_dtype
         return _Rounded(folded.to(torch.bfloat16), dtype).eval()
 
     def _serving(self) -> list[Entry]:

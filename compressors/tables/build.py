@@ -63,5 +63,5 @@ def _alike(plan: Plan) -> Sequence[list[int]]:
         method = table.method
         key = str(method) if method.tags.shared_memory else "+".join([method.name, *map(str, method.modifiers)])
         by_key.setdefault(key, []).append(t)
-    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.plain]
+    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.tags.plain]
     return [by_key[key] for key in (*(key for key in by_key if key not in plain), *plain)]

@@ -30,6 +30,21 @@ def check_robe(
         raise ArgumentError(f"memory must hold at least the chunk size z={z}, got {memory.shape[0]} elements")
 
 
+def robe_elements(
+    rows: Tensor, coefficients: Tensor, memory_size: int, z: int, dim: int
+) -> tuple[Tensor, Tensor | None]:
+    """Which elements of the memory make up rows `(*)` int64 among those of all tables: `(*, D)` int64, and their signs.
+
+    Signs are ±1 of that shape, or None.
+    """
+    column = torch.arange(dim, device=rows.device)
+    chunks = torch.arange(-(-dim // z), device=rows.device)
+    x = rows.unsqueeze(-1)
+    base = robe_hash(x, chunks, coefficients, memory_size - z + 1)
+    sign = 1 - 2 * robe_hash(x, column, coefficients[3:], 2) if coefficients.shape[0] == 6 else None
+    return base.index_select(-1, column // z) + column % z, sign
+
+
 def _blocks(
     memory_size: int, rows: Tensor, coefficients: Tensor, z: int, dim: int
 ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
@@ -37,18 +52,10 @@ def _blocks(
 
     `rows` `(N, T)` int64 are those of the ids among the rows of all tables.
     """
-    column = torch.arange(dim, device=rows.device)
-    chunk, within = column // z, column % z
-    chunks = torch.arange(-(-dim // z), device=rows.device)
     step = max(1, _BLOCK // (dim * max(1, rows.shape[1])))
     for start in range(0, rows.shape[0], step):
         samples = slice(start, min(start + step, rows.shape[0]))
-        x = rows[samples].unsqueeze(-1)
-        base = robe_hash(x, chunks, coefficients, memory_size - z + 1)
-        sign = None
-        if coefficients.shape[0] == 6:
-            sign = 1 - 2 * robe_hash(x, column, coefficients[3:], 2)
-        yield samples, base.index_select(2, chunk) + within, sign
+        yield samples, *robe_elements(rows[samples], coefficients, memory_size, z, dim)
 
 
 def robe_lookup(

@@ -30,7 +30,7 @@ _DIFFERENCES = {
         "what these modifiers cost. Every other column is of the model as it is served.",
     ),
 }
-_INT8_RANGE = 8  # bytes of a scale and a bias in float32
+_INT8_COLUMN, _INT8_ROW = 4, 8  # bytes of a scale and a bias in bfloat16, as +int8 keeps them, and in float32
 
 
 def main_table(rows: Sequence[Summary]) -> str:
@@ -76,13 +76,13 @@ def _against_int8(rows: Sequence[Summary]) -> str:
         return ""
     full = sum(table.full_bytes for table in tables)
     widths = [table.full_bytes // (4 * table.num_embeddings) for table in tables]
-    by_column = full / (full / 4 + _INT8_RANGE * sum(widths))
-    by_row = full / (full / 4 + _INT8_RANGE * sum(table.num_embeddings for table in tables))
+    by_column = full / (full / 4 + _INT8_COLUMN * sum(widths))
+    by_row = full / (full / 4 + _INT8_ROW * sum(table.num_embeddings for table in tables))
     there = f"{numerals.ratio(largest / by_column)} and {numerals.ratio(largest / by_row)}"
     return (
         "Sizes and ratios are against full tables in float32, 4 bytes an element. Full tables in int8 are "
-        f"{numerals.ratio(by_column)} by themselves with a scale and a bias of 4 bytes each for every column, and "
-        f"{numerals.ratio(by_row)} with these for every row, as in FBGEMM's format: against them "
+        f"{numerals.ratio(by_column)} by themselves with a scale and a bias of 2 bytes each for every column, and "
+        f"{numerals.ratio(by_row)} with 4 bytes each for every row, as in FBGEMM's format: against them "
         f"{numerals.ratio(largest)} is {there}."
     )
 

@@ -146,7 +146,11 @@ class RowCache(nn.Module):
 
     def holds(self, ids: Tensor) -> Tensor:
         """Which of the ids, int64 of any shape, are cached: bool."""
-        return ops.cache_find(self.index, self.ids, ids) >= 0
+        return self.slots(ids) >= 0
+
+    def slots(self, ids: Tensor) -> Tensor:
+        """Where the ids, int64 of any shape, are cached: rows of `values`, -1 for those that are not."""
+        return ops.cache_find(self.index, self.ids, ids).long()
 
     @torch.no_grad()
     def count(self, ids: Tensor) -> None:

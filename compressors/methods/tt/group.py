@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from embpress.compressors.arrays import Take
 from embpress.compressors.group import TableGroup
 from embpress.kernels import ops
 
@@ -41,6 +42,25 @@ class TTGroup(TableGroup):
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """See `TableGroup.bags`; the op pools."""
         return self._op(ids, offsets, weights)
+
+    def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
+        """See `TableGroup.assemble`; of cores of one form, of one table where there is a cache."""
+        table = self.first
+        factors = torch.tensor([one.row_factors for one in self.tables], device=ids.device)[tables]
+        digits, rest = [], ids
+        for p in reversed(factors.unbind(1)):
+            digits.append(rest % p)
+            rest = rest // p
+        rows, done = take("cores.0", digits.pop()), 1
+        for k, q in enumerate(table.column_factors[:-1], 1):
+            before, done = table.ranks[k], done * q
+            core = take(f"cores.{k}", digits.pop()).view(len(ids), before, table.column_factors[k] * table.ranks[k + 1])
+            rows = torch.bmm(rows.view(len(ids), done, before), core)
+        rows = rows.view(len(ids), table.embedding_dim)
+        if table.cache is None:
+            return rows
+        slots = table.cache.slots(ids)
+        return torch.where((slots >= 0).unsqueeze(1), take("cache.values", slots.clamp(min=0)), rows)
 
     def _training_step(self, ids: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
         padding = self.integers.values("padding") if "padding" in self.integers else ()

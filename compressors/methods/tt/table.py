@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.arrays import Array
 from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
@@ -143,6 +144,18 @@ class TTRec(Compressor):
                 else {}
             ),
         }
+
+    def arrays(self) -> tuple[Array, ...]:
+        """The cores' slices, one a row digit, and the cached rows."""
+        ranks, shapes = self.ranks, zip(self.row_factors, self.column_factors)
+        cores = tuple(
+            Array(f"cores.{k}", p, ranks[k] * q * ranks[k + 1], ranges="row") for k, (p, q) in enumerate(shapes)
+        )
+        return cores if self.cache is None else (*cores, Array("cache.values", self.cache_rows, self.embedding_dim))
+
+    def assembly_key(self) -> tuple[Any, ...]:
+        """Cores of one form; a cache has an index of its own."""
+        return self.ranks, self.column_factors, 0 if self.cache is None else id(self)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one number of cores and one way to multiply."""

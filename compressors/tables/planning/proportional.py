@@ -47,7 +47,7 @@ def plan(
         tables: the model's tables.
         ratio: full bytes / serving bytes.
         budget: serving bytes.
-        min_rows: smaller tables stay full.
+        min_rows: smaller tables stay full (but for modifiers that go around such tables too, `Modifier.everywhere`).
         largest: only so many tables, the largest, are compressed.
         full: numbers of tables that stay full whatever their size.
 
@@ -71,7 +71,7 @@ def plan(
         raise InputError("give a ratio or a budget, not both")
     keep = [False] * len(tables) if spec.tags.plain else kept_full(tables, min_rows, largest, full)
     if (ratio is None and budget is None) or not spec.sizable:
-        return _plan(spec, tables, [None if k else spec.knobs for k in keep])
+        return _plan(spec, tables, [None if k else spec.knobs for k in keep], full)
     if ratio is None:
         assert budget is not None  # one of the two is given here
         ratio = full_bytes / budget
@@ -79,14 +79,14 @@ def plan(
             raise InputError(f"a budget of {budget:,} bytes is more than the {full_bytes:,} bytes of the full tables")
     size = int(full_bytes / ratio) if budget is None else budget
     if spec.tags.saves_by_width:
-        return _narrower(spec, tables, keep, ratio, size)
+        return _narrower(spec, tables, keep, ratio, size, full)
+    small = sum(table.bytes for table, k in zip(_plan(spec, tables, [None] * len(tables), full).tables, keep) if k)
     if all(keep):
-        if ratio > 1:
+        if small > size:
             few = f" (no table has {counted(min_rows, 'row')}: a smaller min_rows compresses smaller ones)"
             why = few if all(n < min_rows for n, _, _ in tables) else ""
-            raise _unreachable(ratio, full_bytes, full_bytes, why)
-        return _plan(spec, tables, [None] * len(tables))
-    small = sum(4 * n * dim for (n, dim, _), k in zip(tables, keep) if k)
+            raise _unreachable(ratio, full_bytes, small, why)
+        return _plan(spec, tables, [None] * len(tables), full)
     chosen = [t for t, k in enumerate(keep) if not k]
     if spec.tags.shared_memory:
         dim = max(table.embedding_dim for table in tables)
@@ -95,20 +95,31 @@ def plan(
             shared = for_budget(spec, rows, dim, size - small)
         except BudgetError as error:
             raise _unreachable(ratio, full_bytes, small + error.smallest) from None
-        return _plan(spec, tables, [None if k else shared for k in keep])
+        return _plan(spec, tables, [None if k else shared for k in keep], full)
     smallest = {t: min_bytes(spec, *tables[t][:2]) for t in chosen}
     if small + sum(smallest.values()) > size:
         raise _unreachable(ratio, full_bytes, small + sum(smallest.values()))
     knobs = _split(spec, tables, smallest, size - small)
-    return _plan(spec, tables, [knobs.get(t) for t in range(len(tables))])
+    return _plan(spec, tables, [knobs.get(t) for t in range(len(tables))], full)
 
 
 def _plan(
-    spec: MethodSpec, tables: Sequence[TableConfig], knobs: Sequence[dict[str, Any] | None], width: int | None = None
+    spec: MethodSpec,
+    tables: Sequence[TableConfig],
+    knobs: Sequence[dict[str, Any] | None],
+    full: Collection[int] = (),
+    width: int | None = None,
 ) -> Plan:
-    """The plan of tables with these knobs, full where they are None, all of one width where one is given."""
+    """The plan of tables with these knobs, all of one width where one is given.
+
+    Tables whose knobs are None stay full, with the modifiers that go around such tables too; those that `full` numbers
+    without any.
+    """
     dims = [width or table.embedding_dim for table in tables]
-    methods = [PLAIN if table_knobs is None else replace(spec, knobs=dict(table_knobs)) for table_knobs in knobs]
+    kept = replace(PLAIN, modifiers=tuple(one for one in spec.modifiers if one.cls.everywhere))
+    methods = [
+        (PLAIN if t in full else kept) if own is None else replace(spec, knobs=dict(own)) for t, own in enumerate(knobs)
+    ]
     return sized(Plan(tuple(map(TablePlan, tables, dims, methods, [0] * len(dims)))))
 
 
@@ -141,7 +152,14 @@ def _shared_bytes(tables: Sequence[TablePlan]) -> int:
     return whole.serving_bytes
 
 
-def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool], ratio: float, size: int) -> Plan:
+def _narrower(
+    spec: MethodSpec,
+    tables: Sequence[TableConfig],
+    keep: list[bool],
+    ratio: float,
+    size: int,
+    full: Collection[int],
+) -> Plan:
     """The whole model at the largest width that fits: `⌊D / r⌋`, or with modifiers what they leave room for."""
     widths = {table.embedding_dim for table in tables}
     if len(widths) > 1:
@@ -150,7 +168,7 @@ def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool],
     knobs = [None if k else spec.knobs for k in keep]
     if spec.modifiers:
         for width in range(max(widths), 0, -1):
-            narrow = _plan(spec, tables, knobs, width)
+            narrow = _plan(spec, tables, knobs, full, width)
             if sum(table.bytes for table in narrow.tables) <= size:
                 return narrow
         raise _unreachable(ratio, full_bytes, sum(table.bytes for table in narrow.tables))
@@ -158,7 +176,7 @@ def _narrower(spec: MethodSpec, tables: Sequence[TableConfig], keep: list[bool],
         width = spec.cls.model_width(max(widths), ratio)
     except BudgetError:
         raise _unreachable(ratio, full_bytes, sum(4 * table.num_embeddings for table in tables)) from None
-    return _plan(spec, tables, knobs, width)
+    return _plan(spec, tables, knobs, full, width)
 
 
 def _split(

@@ -64,8 +64,8 @@ def test_a_ratio_counts_what_is_served(method):
 def test_a_method_that_saves_by_width_trains_at_the_width_that_is_left():
     assert plan(parse("mlet"), CONFIGS, ratio=8).width == 2
     made = plan(parse("mlet+bf16"), CONFIGS, ratio=8)
-    assert made.width == 3  # two bytes an element would allow 4, but the small table stays plain
-    assert sum(table.bytes for table in made.tables) == 2 * 3 * 5300 + 4 * 3 * 20
+    assert made.width == 4  # two bytes an element, those of the small table too
+    assert sum(table.bytes for table in made.tables) == 2 * 4 * 5320
     assert plan(parse("mlet+bf16"), [TableConfig(5000, 16)], ratio=8).width == 4
 
 

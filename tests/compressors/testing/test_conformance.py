@@ -21,6 +21,15 @@ VARIANTS = [
     "mlet:k=40:init=matched",
     *(f"{spec}+bf16" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+bf16",
+    *(f"{spec}+int4" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int8",
+    "robe:z=5+int8",
+    "qr:op=concat+int2",
+    "full+int4:by=row",
+    "qr+bf16+int8",
+    *(f"{spec}+int2:train=true" for spec in ("full", "hash:parts=4", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int4:train=true",
+    "full+int4:by=row:train=true",
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
 

@@ -219,9 +219,9 @@ def test_ratios_are_said_against_int8_as_well(run, tmp_path):
     text = write_report(tmp_path, [full, small]).read_text(encoding="utf-8")
     elements = sum(table.num_embeddings * 16 for table in small.tables)
     rows, columns = sum(table.num_embeddings for table in small.tables), 16 * len(small.tables)
-    by_column, by_row = (4 * elements / (elements + 8 * ranges) for ranges in (columns, rows))
+    by_column, by_row = (4 * elements / (elements + ranges) for ranges in (4 * columns, 8 * rows))
     assert f"int8 are {by_column:.1f}× by themselves" in text
-    assert f"and {by_row:.1f}× with these for every row" in text
+    assert f"and {by_row:.1f}× with 4 bytes each for every row" in text
     assert f"16.0× is {16 / by_column:.1f}× and {16 / by_row:.1f}×" in text
     assert "int8" not in write_report(tmp_path, [full]).read_text(encoding="utf-8")
 
