@@ -155,8 +155,8 @@ class HashingTrick(Hashed):
 
     @classmethod
     def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
-        """The table nearest to a trained one: a row (of a part) is the mean of the rows that are hashed to it, or solves
-        for them where parts are summed.
+        """The table nearest to a trained one: a row (of a part) is the mean of the rows that are hashed to it, or
+        the least squares where parts are summed.
 
         Keywords are the constructor's, or `budget` or `ratio` instead of k; see `least_squares.from_linear`.
         """

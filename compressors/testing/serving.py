@@ -17,6 +17,7 @@ from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError
 from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import OPTIMIZERS, held_bytes, tensors_of
+from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.sizes import for_budget, serving_size, split_budget
 from embpress.compressors.testing.subject import SHAPES, D, N, Subject, bags, close, rejects
 
@@ -45,7 +46,10 @@ def check_copies(subject: Subject) -> None:
 
 
 def check_fold(subject: Subject) -> None:
-    """`fold()` serves equal lookups without gradients, keeps the pooling options, and folds to itself."""
+    """`fold()` serves equal lookups without gradients, keeps the pooling options, and folds to itself.
+
+    What a modifier says `fold()` alone applies does not show before.
+    """
     for mode in ("sum", "mean"):
         table = subject.make(mode=mode, padding_idx=5, include_last_offset=True).eval()
         folded = table.fold()
@@ -57,6 +61,8 @@ def check_fold(subject: Subject) -> None:
         assert not any(p.requires_grad for p in folded.parameters()), "a folded table wants gradients"
         assert not folded.training, "a folded table is in training mode"
         assert torch.equal(folded.fold().to_dense(), folded.to_dense()), "folded twice is another table"
+        if isinstance(table, Modifier) and table.at_fold:
+            assert torch.equal(table.to_dense(), table.table.to_dense()), "a modifier of serving shows before fold()"
 
 
 def check_ledger(subject: Subject) -> None:

@@ -105,7 +105,9 @@ class Quantized(Modifier):
             powers of two of its calls ranges start anew from what the table holds.
     """
 
+    at_fold = True
     bits: ClassVar[int] = 8
+    at_fold = True
     everywhere: ClassVar[bool] = True
     group = _QuantizedGroup
 
@@ -118,7 +120,7 @@ class Quantized(Modifier):
             raise InputError(f"{self.modifier_name}: of what {'+'.join(table.modifiers)} serves all are codes already")
         if train and table.tags.fused_update:
             raise InputError(f"{self.modifier_name}: {table.spec_name} updates itself, it cannot train through codes")
-        self.learns, self._steps = train, 0
+        self.learns, self.at_fold, self._steps = train, not train, 0
         for array in self.arrays_in_codes() if train else ():
             self.register_parameter(learned_name(array), self._learned(array))
         if train:
