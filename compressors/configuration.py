@@ -118,8 +118,8 @@ class Configured(nn.Module):
             differing.append(f"data of size {len(data)} instead of {size}")
         if differing:
             raise InputError(f"the state dict is of another table: {', '.join(differing)}")
-        for name in self.constants:
-            self.constants[name].copy_(torch.tensor(constants[name], dtype=torch.int64, device="cpu"))
+        for name, value in constants.items():
+            self.constants[name].copy_(torch.tensor(value, dtype=torch.int64, device="cpu"))
         if size:
             self.take_data(data)
 

@@ -78,10 +78,13 @@ class Modifier(Compressor):
         table: what it wraps, a method's table or another modifier.
 
     Class attributes:
+        at_fold: `fold()` alone applies it, and until then lookups are those of the table inside: comparisons then
+            measure a model before and after it. A table whose knob brings it into training says False.
         served_error: the most that a served element may differ from the trained one, relative to the row's largest.
         everywhere: goes around the tables that stay full, too.
     """
 
+    at_fold: bool = False
     served_error: ClassVar[float] = 0.0
     everywhere: ClassVar[bool] = False
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
