@@ -107,7 +107,6 @@ class Quantized(Modifier):
 
     at_fold = True
     bits: ClassVar[int] = 8
-    at_fold = True
     everywhere: ClassVar[bool] = True
     group = _QuantizedGroup
 
