@@ -1,3 +1,3 @@
 """What people have without a compression method: plain tables, in few bits."""
 
-METHODS = ("full", "full+bf16")
+METHODS = ("full", "full+int8", "full+int4")

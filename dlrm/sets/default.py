@@ -1,3 +1,3 @@
 """Full tables, the strong baselines, and the papers' methods as each is used best."""
 
-METHODS = ("full", "tt", "robe", "qr", "mlet")
+METHODS = ("full", "full+int4", "tt", "robe+int4", "qr", "mlet+int4")

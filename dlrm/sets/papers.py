@@ -1,3 +1,3 @@
 """The methods of the papers, as each is used best."""
 
-METHODS = ("tt", "robe", "qr", "mlet", "hash")
+METHODS = ("tt", "robe+int4", "qr", "mlet+int4", "hash")
