@@ -186,6 +186,10 @@ class Modifier(Compressor):
         """See `Compressor.uncompressed`."""
         return self.table.uncompressed(ids)
 
+    def begin_training(self, steps: int, epochs: int) -> None:
+        """See `Compressor.begin_training`."""
+        self.table.begin_training(steps, epochs)
+
     def maintain(self, step: int | None = None) -> dict[str, Tensor]:
         """See `Compressor.maintain`."""
         return self.table.maintain(step)

@@ -177,6 +177,11 @@ class TableCollection(nn.Module):
             return torch.cat(parts, dim=1).index_select(1, self.integers.on(parts[0].device, "order"))
         return _Join.apply(self._runs, *parts)
 
+    def begin_training(self, steps: int, epochs: int) -> None:
+        """Tells every table how long training will be: see `Compressor.begin_training`."""
+        for table in self.tables:
+            table.begin_training(steps, epochs)
+
     def maintain(self, step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
         """Parameters with rows that hold something else since the last call, and these rows: see `maintain`."""
         return replaced(self._maintained, step)

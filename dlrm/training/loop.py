@@ -11,8 +11,9 @@ from itertools import chain
 from typing import Any, Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from embpress.compressors import begin_training
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.models.base import ClickModel
@@ -66,6 +67,11 @@ class Work(Protocol):
     device: torch.device
     rows: int
     steps: int
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def batches(self, epoch: int) -> Iterator[tuple[Any, int]]:
         """The batches of an epoch, on the device, and how many samples each has (0 where nobody knows)."""
@@ -141,6 +147,8 @@ def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callabl
     Raises:
         RunFailed: the loss is no finite number, or there is nothing to train on.
     """
+    if work.steps:
+        begin_training(work.model, work.steps * epochs, epochs)
     clock = Clock(work.device)
     points = {max(1, round(work.steps * (k + 1) / POINTS)) for k in range(POINTS)} if work.steps else set()
     result = Trained({})

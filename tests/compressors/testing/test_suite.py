@@ -1,6 +1,7 @@
 """The suite itself: for every check there is a compressor broken in that one way, which the check must reject."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -275,10 +276,19 @@ class OverBudget(HashingTrick):
         return {"k": min(n, -(-size // (4 * dim)))}
 
 
+@breaks("check_split")
+class SplitsTooMuch(HashingTrick):
+    tags = Tags(for_budget=True, splits_budget=True)
+
+    @classmethod
+    def split_budget(cls, shapes, size, **fixed):
+        if size < 10_000:
+            raise BudgetError("too small", 10_000)
+        return [cls.for_budget(n, dim, size, **fixed) for n, dim in shapes]
+
+
 @breaks("check_from_dense")
 class HidesItsError(Plain):
-    tags = Tags(sparse_gradients=True, from_dense=True)
-
     @classmethod
     def from_dense(cls, weight, **options):
         table = cls(*weight.shape, **options)
@@ -328,7 +338,7 @@ class CountsItselfTwice(Plain):
 
 @breaks("check_tags")
 class PromisesTooMuch(Plain):
-    tags = Tags(sparse_gradients=True, from_dense=True)
+    tags = replace(Plain.tags, for_budget=True)
 
 
 class ForgetsWeights(TableGroup):
