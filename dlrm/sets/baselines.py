@@ -1,3 +1,3 @@
-"""What people have without a compression method: plain tables, narrower, of the most frequent rows alone, in few bits."""
+"""What people have without a compression method: plain tables, narrower, of frequent rows alone, in few bits."""
 
 METHODS = ("full", "full+int8", "full+int4", "narrow", "narrow+int4", "top", "top+int4")
