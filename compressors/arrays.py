@@ -24,6 +24,7 @@ class Array:
             `block` of 64 elements of a flat array.
         segments: rows of its parts, each of which has column ranges of its own; empty: it is one part.
         shared: all tables of a model hold this one array.
+        moves: its rows come to stand for other ids while it is trained, and fold in another order.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Array:
     ranges: Literal["column", "row", "block"] = "column"
     segments: tuple[int, ...] = ()
     shared: bool = False
+    moves: bool = False
 
     @property
     def parts(self) -> tuple[int, ...]:

@@ -85,13 +85,22 @@ class Configured(nn.Module):
         Raises:
             InputError: it was of another method, shape or knobs; the message names them.
         """
+        constants = self.checked_constants(state)
+        for name in self.constants:
+            self.constants[name].copy_(torch.tensor(constants[name], dtype=torch.int64, device="cpu"))
+
+    def checked_constants(self, state: Tensor) -> dict[str, Any]:
+        """The constants of the table that was saved.
+
+        Raises:
+            InputError: it was of another method, shape or knobs; the message names them.
+        """
         found = decoded(state)
-        constants = found.pop("constants", {})
+        constants: dict[str, Any] = found.pop("constants", {})
         differing = differences(found, {k: v for k, v in self.configuration().items() if k != "constants"})
         if differing:
             raise InputError(f"the state dict is of another table: {', '.join(differing)}")
-        for name in self.constants:
-            self.constants[name].copy_(torch.tensor(constants[name], dtype=torch.int64, device="cpu"))
+        return constants
 
     def _load_from_state_dict(
         self,

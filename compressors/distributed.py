@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor
-from embpress.compressors.configuration import Configured, encoded
+from embpress.compressors.configuration import encoded
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.modifiers.base import Modifier
@@ -44,7 +44,7 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
     """Makes all compressed tables of a model those of rank 0: parameters, hash functions, cached rows and their counts.
 
     Call it on every rank once the model is made or loaded, before `DistributedDataParallel` or the first step. From
-    then on the ranks fill TT-Rec's caches together, with the rows that all of them look up most. Parameters that are
+    then on the ranks fill caches of rows together, with the rows that all of them look up most. Parameters that are
     sharded already (`fully_shard`) stay as they are. Without several processes nothing happens.
 
     Args:
@@ -57,7 +57,7 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
     Raises:
         InputError: on every rank, where one of them holds other tables than the first; the message names them.
     """
-    tables = [m for m in model.modules() if isinstance(m, Compressor) and not isinstance(m, Modifier)]
+    tables = [m for m in model.modules() if isinstance(m, Compressor) and not _says_nothing(m)]
     if not several_processes():
         return len(tables)
     tensors = list(_tensors(model))
@@ -103,7 +103,7 @@ def counted_by_all(module: nn.Module, ids: Tensor, counts: Tensor) -> tuple[Tens
         return ids, counts
     if module not in _GROUPS:
         warnings.warn(
-            "tt: every process fills its cache with what it looks up itself; where they train one model, call "
+            "every process fills its cache with the rows that it looks up itself; where they train one model, call "
             "embpress.compressors.synchronize(model) on every rank before the first step",
             UserWarning,
             stacklevel=2,
@@ -118,13 +118,18 @@ def counted_by_all(module: nn.Module, ids: Tensor, counts: Tensor) -> tuple[Tens
     return every.to(ids.device), totals.to(ids.device)
 
 
+def _says_nothing(table: Compressor) -> bool:
+    """Whether a state dict says what the table is only of the one inside."""
+    return isinstance(table, Modifier) and type(table).get_extra_state is nn.Module.get_extra_state
+
+
 def _tensors(model: nn.Module) -> Iterator[tuple[Tensor, torch.device]]:
     """Parameters and buffers of tables and of their groups, each once, with the device of their tables."""
     from torch.distributed.tensor import DTensor
 
     seen: set[int] = set()
     for module in model.modules():
-        if not isinstance(module, (Compressor, TableGroup)) or isinstance(module, Modifier):
+        if not isinstance(module, (Compressor, TableGroup)):
             continue
         device = module.device if isinstance(module, Compressor) else module.first.device
         for tensor in (*module.parameters(), *module.buffers()):
@@ -139,7 +144,9 @@ def _take(tables: list[Compressor], configurations: list[dict[str, Any]]) -> str
         return f"{len(tables)} instead of {len(configurations)}"
     for t, (table, configuration) in enumerate(zip(tables, configurations)):
         try:
-            Configured.set_extra_state(table, encoded(configuration))  # full tables save none
+            # full tables save none
+            take = table if isinstance(table, Modifier) else super(Compressor, table)
+            take.set_extra_state(encoded(configuration))
         except InputError as error:
             return f"table {t}: {error}"
     return None

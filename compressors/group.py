@@ -180,6 +180,10 @@ class TableGroup(nn.Module):
         offsets = ops.check_offsets(offsets, ids.shape[0])
         rows = self.integers.on(ids.device, "rows")
         ids = ops.check_ids(ids, rows, tables=None if self.count == 1 else self._tables_of(offsets, ids.shape[0]))
+        return self._checked_bags(ids, offsets, weights)
+
+    def _checked_bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """`_jagged` of what has been checked."""
         if "padding" in self.integers:
             tables = self._tables_of(offsets, ids.shape[0])
             keep = ids != self.integers.on(ids.device, "padding")[tables]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -64,8 +65,14 @@ def serving_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> i
     return spec.wrap(spec.cls(n, dim, device="meta", **knobs)).ledger().serving_bytes
 
 
-def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
+def for_budget(
+    spec: MethodSpec, n: int, dim: int, size: int, total: Callable[[dict[str, Any]], int] | None = None
+) -> dict[str, Any]:
     """The knobs of the best table of the spec within `size` bytes, modifiers included.
+
+    Args:
+        total: bytes that knobs come to, modifiers included; default: those of one table of `n × dim`. Tables that share
+            memory are sized as one of all their rows, but what modifiers hold beside it is each table's own.
 
     Raises:
         BudgetError: too small for this table. InputError: a method whose size at a fixed width cannot be chosen.
@@ -85,7 +92,7 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
         return solved(size)
 
     def modified(knobs: dict[str, Any]) -> int:
-        return serving_size(spec, n, dim, knobs)
+        return serving_size(spec, n, dim, knobs) if total is None else total(knobs)
 
     # more bytes before the modifiers never make fewer after them
     low = min_bytes(replace(spec, modifiers=()), n, dim)

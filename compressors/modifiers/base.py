@@ -12,6 +12,7 @@ from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.ledger import Entry, Ledger
+from embpress.compressors.trained_table import DenseRows
 
 
 class ModifierGroup(TableGroup):
@@ -178,6 +179,16 @@ class Modifier(Compressor):
     def assembly_key(self) -> tuple[Any, ...]:
         """As the table inside."""
         return self.table.assembly_key()
+
+    @property
+    def row_parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the table inside."""
+        return self.table.row_parameters
+
+    def start_from(self, weight: DenseRows) -> None:
+        """Takes what the modifiers keep of a trained table themselves, once the table inside is near it."""
+        if isinstance(self.table, Modifier):
+            self.table.start_from(weight)
 
     def uncompressed(self, ids: Tensor) -> Tensor | None:
         """See `Compressor.uncompressed`."""

@@ -81,6 +81,15 @@ class _Rounded(Modifier):
 class _BFloat16Group(ModifierGroup):
     """Rounds the memory of all its tables at once."""
 
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.inner.rows(ids)
+
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        return self.inner.lookups(ids, tables)
+
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        return self.inner.bags(ids, offsets, weights)
+
     def fold(self) -> TableGroup:
         inner = self.inner.fold()
         inner = inner if isinstance(inner, TableGroup) else group_of(inner, self.names)

@@ -28,6 +28,7 @@ from embpress.compressors.tables.conversion.replaced import watch
 from embpress.compressors.tables.conversion.report import report
 from embpress.compressors.tables.conversion.torchrec import adapt, is_collection
 from embpress.compressors.tables.planning.plan import Plan
+from embpress.compressors.trained_table import DenseRows, relative_error
 
 
 def compress_model(
@@ -132,7 +133,12 @@ def _built(
     tables, errors = [], []
     for t, table in enumerate(plan.tables):
         made, error = table.method.cls.from_dense(found[t].weight, **table.method.knobs, **options(t))  # type: ignore[attr-defined]
-        tables.append(table.method.wrap(made))
+        wrapped = table.method.wrap(made)
+        if isinstance(wrapped, Modifier):
+            weight = DenseRows(found[t].weight)
+            wrapped.start_from(weight)
+            error = relative_error(wrapped, weight)
+        tables.append(wrapped)
         errors.append(error)
     return tables, errors
 

@@ -91,8 +91,13 @@ def plan(
     if spec.tags.shared_memory:
         dim = max(table.embedding_dim for table in tables)
         rows = sum(tables[t].num_embeddings * tables[t].embedding_dim for t in chosen) // dim
+
+        def total(knobs: dict[str, Any]) -> int:
+            method = replace(spec, knobs=knobs)
+            return _shared_bytes([TablePlan(tables[t], tables[t].embedding_dim, method, 0) for t in chosen])
+
         try:
-            shared = for_budget(spec, rows, dim, size - small)
+            shared = for_budget(spec, rows, dim, size - small, total)
         except BudgetError as error:
             raise _unreachable(ratio, full_bytes, small + error.smallest) from None
         return _plan(spec, tables, [None if k else shared for k in keep], full)

@@ -77,7 +77,7 @@ def test_a_cache_that_fills_by_itself_among_several_processes_says_so(ranks):
 
 
 def sharded(rank):
-    with pytest.raises(InputError, match=r"tt: a cache cannot be sharded"):
+    with pytest.raises(InputError, match=r"a cache of rows cannot be sharded"):
         fully_shard(create(CACHED, 300, 8), mesh=init_device_mesh("cpu", (2,)))
 
 

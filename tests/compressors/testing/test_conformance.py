@@ -30,6 +30,17 @@ VARIANTS = [
     *(f"{spec}+int2:train=true" for spec in ("full", "hash:parts=4", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int4:train=true",
     "full+int4:by=row:train=true",
+    "hash+hot",
+    "robe:z=5:sign=true+hot:rows=7",
+    "mlet+hot:rows=200",
+    "tt:rank=4+hot:fraction=0.1+int8",
+    "hash:parts=4+int4+hot:rows=10",
+    "qr+hot:rows=6:online=true:warmup=1:refresh=1",
+    "qr+hot:rows=6:online=true:warmup=1:refresh=2+int4",
+    "robe+hot:rows=6:online=true:warmup=2:refresh=1+bf16",
+    "tt:rank=4:cache_rows=8:warmup=1:refresh=2+hot:rows=5",
+    "hash+hot:rows=10+int4:train=true",
+    "hash+bf16+hot",
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
 
