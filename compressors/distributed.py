@@ -58,8 +58,9 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
         InputError: on every rank, where one of them holds other tables than the first; the message names them.
     """
     tables = [m for m in model.modules() if isinstance(m, Compressor) and not _says_nothing(m)]
+    count = sum(not isinstance(table, Modifier) for table in tables)
     if not several_processes():
-        return len(tables)
+        return count
     tensors = list(_tensors(model))
     # what is on the CPU beside tables on a GPU is a few numbers, which the GPU's backend does not take
     few = [tensor for tensor, device in tensors if tensor.device != device]
@@ -83,7 +84,7 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
                 tensor.copy_(same)
     for table in tables:
         _GROUPS.update(dict.fromkeys(table.modules(), group))
-    return len(tables)
+    return count
 
 
 def counted_by_all(module: nn.Module, ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,8 +146,8 @@ def _take(tables: list[Compressor], configurations: list[dict[str, Any]]) -> str
     for t, (table, configuration) in enumerate(zip(tables, configurations)):
         try:
             # full tables save none
-            take = table if isinstance(table, Modifier) else super(Compressor, table)
-            take.set_extra_state(encoded(configuration))
+            take = type(table).set_extra_state if isinstance(table, Modifier) else Configured.set_extra_state
+            take(table, encoded(configuration))
         except InputError as error:
             return f"table {t}: {error}"
     return None

@@ -189,9 +189,9 @@ class HotGroup(ModifierGroup):
         )
         if self.first.mode != "mean":
             return rows + self._by_bag(exact)
-        lengths = offsets.diff().clamp(min=1).unsqueeze(1)
-        others = (offsets - before).diff().unsqueeze(1) / lengths
-        return rows * self._by_bag(others.to(rows.dtype)) + self._by_bag(exact / lengths)
+        one = 1 / offsets.diff().clamp(min=1).unsqueeze(1).double()
+        others = (offsets - before).diff().unsqueeze(1) * one
+        return rows * self._by_bag(others.to(rows.dtype)) + self._by_bag(exact * one.to(exact.dtype))
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """See `TableGroup.assemble`."""
