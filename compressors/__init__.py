@@ -8,8 +8,9 @@ from typing import Any
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.distributed import synchronize
 from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import Entry, Ledger
-from embpress.compressors.maintenance import maintain
+from embpress.compressors.maintenance import begin_training, maintain
 from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.registry import METHODS, MODIFIERS, available, broken, method, register, register_modifier
 from embpress.compressors.sizes import create
@@ -40,10 +41,12 @@ __all__ = [
     "TablePlan",
     "Tags",
     "available",
+    "begin_training",
     "broken",
     "compress_model",
     "create",
     "fold_model",
+    "from_dense",
     "linear",
     "maintain",
     "method",

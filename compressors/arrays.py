@@ -9,7 +9,8 @@ from typing import Literal
 from torch import Tensor
 
 # rows of an array by its name: `(N, …)` int64, of each lookup's own table, → `(N, …, width)`; and for an array with
-# segments, which segment each row lies in, int64 that broadcasts against the index
+# segments, which segment each row lies in, int64 that broadcasts against the index; and where the index is not that of
+# the lookups but of `(M, …)` other things, such as tiles, the table of each by the keyword `tables`, `(M,)`
 Take = Callable[..., Tensor]
 
 
@@ -24,6 +25,8 @@ class Array:
             `block` of 64 elements of a flat array.
         segments: rows of its parts, each of which has column ranges of its own; empty: it is one part.
         shared: all tables of a model hold this one array.
+        for_all: all lookups in a table read it whole, such as a projection, not a row each.
+        several: rows of one part that a lookup reads.
         moves: its rows come to stand for other ids while it is trained, and fold in another order.
     """
 
@@ -33,6 +36,8 @@ class Array:
     ranges: Literal["column", "row", "block"] = "column"
     segments: tuple[int, ...] = ()
     shared: bool = False
+    for_all: bool = False
+    several: int = 1
     moves: bool = False
 
     @property

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from embpress.compressors.arrays import Array
 from embpress.compressors.bags import as_bags, check_form, integers, own_output
 from embpress.compressors.configuration import Configured
-from embpress.compressors.errors import InputError
+from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.frozen import frozen
 from embpress.compressors.guard import shown
 from embpress.compressors.integers import Constants, Integers
@@ -186,6 +186,14 @@ class Compressor(Configured, Member):
         """Which ids, int64 of any shape, are answered from rows kept as they are; None where none ever is."""
         return None
 
+    def begin_training(self, steps: int, epochs: int) -> None:
+        """Says before the first step how long training will be; who does not train in epochs leaves it out.
+
+        Args:
+            steps: optimizer steps in all, `maintain` is called once in each; at least 1.
+            epochs: how many passes over the data these are; at least 1.
+        """
+
     def maintain(self, step: int | None = None) -> dict[str, Tensor]:
         """Rows of parameters that hold something else since the last call, by the parameter's name.
 
@@ -240,9 +248,11 @@ class Compressor(Configured, Member):
             if self.tags.fused_update:
                 continue  # no gradient, and its state is among its own tensors
             if parameter.requires_grad:
-                training.append(
-                    Entry(f"gradient of {name}", self._gradient_bytes(name, parameter, batch_size), owner and ~owner)
-                )
+                # a dense gradient is as large as what it is of; a sparse one has each lookup's rows
+                adds_up = self.sparse and batch_size is not None and name in self.row_parameters
+                together = None if owner is None or adds_up else ~owner
+                size = self._gradient_bytes(name, parameter, batch_size)
+                training.append(Entry(f"gradient of {name}", size, together))
             # only a table of rows has row-wise state; other parameters keep one number an element
             rows = parameter.shape[0] if name in self.row_parameters else parameter.numel()
             state = optimizer_bytes(optimizer, parameter.numel(), rows, parameter.element_size())
@@ -278,8 +288,19 @@ class Compressor(Configured, Member):
 
     @classmethod
     def model_width(cls, embedding_dim: int, ratio: float) -> int:
-        """The width at which a method trains the whole model when a ratio is asked for: by default the model's own."""
-        return embedding_dim
+        """The width at which a method trains the whole model when a ratio is asked for.
+
+        `⌊D / r⌋` for methods tagged `saves_by_width`, for all others the model's own.
+
+        Raises:
+            BudgetError: below width 1; `smallest` is then per row of the model, 4 bytes.
+        """
+        if not cls.tags.saves_by_width:
+            return embedding_dim
+        width = int(embedding_dim / ratio * (1 + 1e-12))  # a ratio of D / w means w, whatever its last digit
+        if width < 1:
+            raise BudgetError(f"{cls.spec_name} trains at width {embedding_dim} / {ratio:g}, which is below 1", 4)
+        return width
 
     @classmethod
     def build_tables(
@@ -288,6 +309,18 @@ class Compressor(Configured, Member):
         """Makes the tables of a model one after another; a method that shares memory between tables overrides it."""
         for (n, dim), own, option in zip(shapes, knobs, options):
             yield cls(n, dim, **own, **option)
+
+    @classmethod
+    def fit_tables(
+        cls, weights: Sequence[Any], knobs: Sequence[dict[str, Any]], options: Sequence[TableOptions]
+    ) -> tuple[list[Self], list[float]]:
+        """Tables near trained ones and their relative errors, as `build_tables` makes fresh ones; by `from_dense`.
+
+        A method that shares memory between tables overrides it.
+        """
+        start: Any = cls
+        fitted = [start.from_dense(weight, **own, **option) for weight, own, option in zip(weights, knobs, options)]
+        return [table for table, _ in fitted], [error for _, error in fitted]
 
     @classmethod
     def knob_names(cls) -> dict[str, inspect.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
 from embpress.compressors.base import Compressor
-from embpress.compressors.configuration import encoded
+from embpress.compressors.configuration import Configured
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.modifiers.base import Modifier
@@ -66,11 +66,13 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
     few = [tensor for tensor, device in tensors if tensor.device != device]
     sent: list[Any] = [None]
     if dist.get_rank(group) == 0:
-        sent = [([table.configuration() for table in tables], [tensor.tolist() for tensor in few])]
+        # full tables save none
+        states = [Configured.get_extra_state(table) for table in tables]
+        sent = [(states, [tensor.tolist() for tensor in few])]
     dist.broadcast_object_list(sent, group=group, group_src=0)
-    configurations, numbers = sent[0]
+    states, numbers = sent[0]
     problems: list[str | None] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(problems, _take(tables, configurations), group=group)
+    dist.all_gather_object(problems, _take(tables, states), group=group)
     for rank, problem in enumerate(problems):
         if problem:
             raise InputError(f"rank {rank} holds other tables than rank 0: {problem}")
@@ -124,6 +126,30 @@ def _says_nothing(table: Compressor) -> bool:
     return isinstance(table, Modifier) and type(table).get_extra_state is nn.Module.get_extra_state
 
 
+def made_by_first(module: nn.Module, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """What the first of the ranks that `module` was synchronized with makes; otherwise what is made here.
+
+    Args:
+        module: of a table, the same on every rank.
+        make: tensors on the CPU, from what all these ranks hold alike.
+    """
+    if not several_processes():
+        return make()
+    if module not in _GROUPS:
+        warnings.warn(
+            "every process clusters its tables by itself; where they train one model, call "
+            "embpress.compressors.synchronize(model) on every rank before the first step",
+            UserWarning,
+            stacklevel=2,
+        )
+        return make()
+    group = _GROUPS[module]
+    made: list[Any] = [make() if dist.get_rank(group) == 0 else None]
+    dist.broadcast_object_list(made, group=group, group_src=0)
+    tensors: tuple[Tensor, ...] = made[0]
+    return tensors
+
+
 def _tensors(model: nn.Module) -> Iterator[tuple[Tensor, torch.device]]:
     """Parameters and buffers of tables and of their groups, each once, with the device of their tables."""
     from torch.distributed.tensor import DTensor
@@ -139,15 +165,13 @@ def _tensors(model: nn.Module) -> Iterator[tuple[Tensor, torch.device]]:
                 yield tensor, device
 
 
-def _take(tables: list[Compressor], configurations: list[dict[str, Any]]) -> str | None:
-    """Makes the tables' constants those of the configurations; what is wrong where they are of other tables."""
-    if len(tables) != len(configurations):
-        return f"{len(tables)} instead of {len(configurations)}"
-    for t, (table, configuration) in enumerate(zip(tables, configurations)):
+def _take(tables: list[Compressor], states: list[Tensor]) -> str | None:
+    """Makes the tables' constants those of the states; what is wrong where they are of other tables."""
+    if len(tables) != len(states):
+        return f"{len(tables)} instead of {len(states)}"
+    for t, (table, state) in enumerate(zip(tables, states)):
         try:
-            # full tables save none
-            take = type(table).set_extra_state if isinstance(table, Modifier) else Configured.set_extra_state
-            take(table, encoded(configuration))
+            Configured.set_extra_state(table, state)
         except InputError as error:
             return f"table {t}: {error}"
     return None

@@ -97,10 +97,27 @@ class TableGroup(nn.Module):
         for name in tables[0].stacked:
             self._stack(name, tables)
         for name in tables[0].constants:
-            stacked = torch.stack([table.constants[name] for table in tables])
-            self.constants.put(name, stacked)
-            for table, part in zip(tables, stacked):  # the same memory: what is loaded into a table shows here
+            self.constants.put(name, torch.stack([table.constants[name] for table in tables]))
+        self._give_parts(tables)
+
+    def _give_parts(self, tables: list[Compressor]) -> None:
+        """Makes the tables' constants parts of the group's: what is loaded into a table shows here."""
+        for name in self.constants:
+            for table, part in zip(tables, self.constants[name]):
                 table.constants.put(name, part)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # a file keeps no memory twice that is no parameter; a table that the group was reached from comes later
+        if all("constants" in table.__dict__ for table in self.tables):
+            self._give_parts(list(self.tables))
+
+    def _share(self, name: str, tables: list[Compressor]) -> None:
+        """Takes over a parameter that all the tables hold together."""
+        shared = cast("nn.Parameter", tables[0].whole(name))
+        for table in tables:
+            table.adopt(self, name, None)
+        self.register_parameter(name, shared)
 
     def _stack(self, name: str, tables: list[Compressor]) -> None:
         """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
@@ -218,23 +235,32 @@ class TableGroup(nn.Module):
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """Rows of checked ids `(N,)` of the tables `(N,)` int64, ascending → `(N, D)`."""
+        if without_values(ids):  # nor how many are each table's: all of them answer for all, as far as they can
+            answers = [table._lookup(ids.long().clamp(max=table.num_embeddings - 1)) for table in self.tables]
+            return torch.stack(answers)[tables, torch.arange(ids.shape[0], device=ids.device)]
         counts = torch.bincount(tables, minlength=self.count).tolist()
         return torch.cat([table._lookup(part.long()) for table, part in zip(self.tables, ids.split(counts))])
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """Rows `(N, D)` of checked ids `(N,)` int64 of the tables `(N,)` int64, in any order, from rows of the arrays.
 
-        It reads no parameter: `take(name, index)` gives rows of what a table's `arrays` names.
+        It reads no parameter: `take(name, index)` gives rows of what a table's `arrays` names, for each lookup; and
+        `take(name, index, tables=…)` for the `(M, …)` rows of other tables `(M,)`, such as those of tiles.
         """
         raise TypeError(f"{type(self).__name__} does not define assemble(ids, tables, take)")
 
     def take(self, tables: Tensor) -> Take:
         """Rows of the arrays as these tables are trained, for lookups in the tables `(N,)`; differentiable."""
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        lookups = tables
+
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             array = self.first.array(name)
             matrix = array if array.dim() == 2 else array.view(array.shape[0], -1)
-            if name in self.first.stacked:
+            if self.count == 1:  # an index of any shape, for all lookups alike
+                index = index + self.first.row_offset_in(name)
+            elif name in self.first.stacked:
                 starts = torch.tensor([table.row_offset_in(name) for table in self.tables], device=index.device)
                 index = index + starts[tables].view(-1, *[1] * (index.dim() - 1))
             return nn.functional.embedding(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from embpress.compressors.base import Compressor
+from embpress.compressors.guard import whole
 from embpress.compressors.modifiers.base import Modifier
 
 
@@ -26,12 +27,33 @@ def maintain(model: nn.Module, *optimizers: Optimizer, step: int | None = None) 
     Returns:
         The number of rows that were replaced.
     """
-    tables = [module for module in model.modules() if isinstance(module, Compressor) and module.tags.maintain]
-    # a modifier answers for the table inside, which is a module of the model too
-    inside = {id(table.table) for table in tables if isinstance(table, Modifier)}
-    replacements = replaced([table for table in tables if id(table) not in inside], step)
+    replacements = replaced([table for table in tables_of(model) if table.tags.maintain], step)
     reset_state(replacements, optimizers)
     return sum(len(rows) for _, rows in replacements)
+
+
+def begin_training(model: nn.Module, steps: int, epochs: int = 1) -> None:
+    """Tells the compressed tables of a model how long training will be: methods that change in its course need it.
+
+    Call it once, before the first step of a training loop. Methods that need no notice take none.
+
+    Args:
+        steps: optimizer steps in all, in each of which `maintain` is called.
+        epochs: passes over the data that these are.
+
+    Raises:
+        InputError: either is no whole number from 1.
+    """
+    steps, epochs = whole(steps, "steps", 1), whole(epochs, "epochs", 1)
+    for table in tables_of(model):
+        table.begin_training(steps, epochs)
+
+
+def tables_of(model: nn.Module) -> list[Compressor]:
+    """The compressed tables in a model, each once; of a modified one the modifier, which answers for what is inside."""
+    tables = [module for module in model.modules() if isinstance(module, Compressor)]
+    inside = {id(table.table) for table in tables if isinstance(table, Modifier)}
+    return [table for table in tables if id(table) not in inside]
 
 
 @torch.no_grad()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from embpress.compressors.base import REFUSED, Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError, nearest
 from embpress.compressors.guard import counted
 from embpress.compressors.spec import MethodSpec, as_bytes, as_ratio, parse
+
+T = TypeVar("T")
 
 
 def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **options: Any) -> Compressor:
@@ -26,7 +28,17 @@ def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **op
         InputError: an unknown method, knob or keyword. BudgetError: a size that cannot be reached.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
-    cls = spec.cls
+    spec, standard = with_options(spec, options, spec.cls.knob_names())
+    knobs = sized_knobs(spec, num_embeddings, embedding_dim)
+    return spec.wrap(spec.cls(num_embeddings, embedding_dim, **knobs, **standard))
+
+
+def with_options(spec: MethodSpec, options: dict[str, Any], known: Collection[str]) -> tuple[MethodSpec, TableOptions]:
+    """The spec with a size and knobs (of those known) given beside it as keywords, and those of `TableOptions`.
+
+    Raises:
+        InputError: a keyword that is none.
+    """
     for name, default in REFUSED.items():
         value = options.pop(name, None)
         if value is not None and value != default:
@@ -37,16 +49,10 @@ def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **op
         spec = replace(spec, budget=as_bytes(options.pop("budget")), ratio=None)
     standard = set(TableOptions.__annotations__)
     for name in options:
-        if name not in standard and name not in cls.knob_names():
-            raise InputError(f"{spec.name!r} has no keyword {name!r}{nearest(name, [*cls.knob_names(), *standard])}")
+        if name not in standard and name not in known:
+            raise InputError(f"{spec.name!r} has no keyword {name!r}{nearest(name, [*known, *standard])}")
     spec = replace(spec, knobs=spec.knobs | {name: value for name, value in options.items() if name not in standard})
-    table = cls(
-        num_embeddings,
-        embedding_dim,
-        **sized_knobs(spec, num_embeddings, embedding_dim),
-        **cast(TableOptions, {name: value for name, value in options.items() if name in standard}),
-    )
-    return spec.wrap(table)
+    return spec, cast(TableOptions, {name: value for name, value in options.items() if name in standard})
 
 
 def sized_knobs(spec: MethodSpec, num_embeddings: int, embedding_dim: int) -> dict[str, Any]:
@@ -65,14 +71,16 @@ def serving_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> i
     return spec.wrap(spec.cls(n, dim, device="meta", **knobs)).ledger().serving_bytes
 
 
-def for_budget(
-    spec: MethodSpec, n: int, dim: int, size: int, total: Callable[[dict[str, Any]], int] | None = None
-) -> dict[str, Any]:
-    """The knobs of the best table of the spec within `size` bytes, modifiers included.
+def own_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> int:
+    """`serving_size` without memory that other tables of the method share."""
+    if not spec.tags.shared_memory:
+        return serving_size(spec, n, dim, knobs)
+    made = spec.wrap(spec.cls(n, dim, device="meta", **knobs))
+    return sum(entry.bytes for entry in made.ledger().serving if entry.owner is None)
 
-    Args:
-        total: bytes that knobs come to, modifiers included; default: those of one table of `n × dim`. Tables that share
-            memory are sized as one of all their rows, but what modifiers hold beside it is each table's own.
+
+def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
+    """The knobs of the best table of the spec within `size` bytes, modifiers included.
 
     Raises:
         BudgetError: too small for this table. InputError: a method whose size at a fixed width cannot be chosen.
@@ -90,17 +98,47 @@ def for_budget(
 
     if not spec.modifiers:
         return solved(size)
+    what = f"{counted(n, 'row')} of width {dim}"
+    return _largest(spec, what, solved, lambda knobs: serving_size(spec, n, dim, knobs), 8 * n * dim, size)
 
-    def modified(knobs: dict[str, Any]) -> int:
-        return serving_size(spec, n, dim, knobs) if total is None else total(knobs)
 
-    # more bytes before the modifiers never make fewer after them
-    low = min_bytes(replace(spec, modifiers=()), n, dim)
+def split_budget(spec: MethodSpec, shapes: Sequence[tuple[int, int]], size: int) -> list[dict[str, Any]]:
+    """The knobs of each of several tables `(n, D)` for `size` bytes in all, modifiers included.
+
+    The method, which is tagged `splits_budget`, says how the bytes are divided.
+
+    Raises:
+        BudgetError: too small for these tables.
+    """
+
+    def solved(bytes_: int) -> list[dict[str, Any]]:
+        own = spec.cls.split_budget(shapes, bytes_, **spec.knobs)  # type: ignore[attr-defined]
+        return [{**spec.knobs, **knobs} for knobs in own]
+
+    if not spec.modifiers:
+        return solved(size)
+
+    def modified(knobs: list[dict[str, Any]]) -> int:
+        return sum(serving_size(spec, n, dim, own) for (n, dim), own in zip(shapes, knobs))
+
+    limit = sum(8 * n * dim for n, dim in shapes)
+    return _largest(spec, counted(len(shapes), "table"), solved, modified, limit, size)
+
+
+def _largest(
+    spec: MethodSpec, what: str, solved: Callable[[int], T], modified: Callable[[T], int], limit: int, size: int
+) -> T:
+    """Of what `solved` makes of so many bytes before the modifiers the largest with `size` bytes after them.
+
+    More bytes before never make fewer after them.
+
+    Args:
+        limit: more than this, the widest type's, is not tried.
+    """
+    low = _smallest(solved)
     if modified(solved(low)) > size:
-        raise BudgetError(
-            f"{spec} cannot hold {counted(n, 'row')} of width {dim} in {size} bytes", modified(solved(low))
-        )
-    high, limit = 2 * low, 8 * n * dim  # float64 is the widest type
+        raise BudgetError(f"{spec} cannot hold {what} in {size} bytes", modified(solved(low)))
+    high = 2 * low
     while high < limit and modified(solved(high)) <= size:
         low, high = high, 2 * high
     while high - low > 1:
@@ -109,10 +147,15 @@ def for_budget(
     return solved(low)
 
 
-def min_bytes(spec: MethodSpec, n: int, dim: int) -> int:
-    """The smallest serving size that the spec can reach for one table, in bytes."""
+def _smallest(solved: Callable[[int], object]) -> int:
+    """The fewest bytes that can be solved for."""
     try:
-        for_budget(spec, n, dim, 0)
+        solved(0)
     except BudgetError as error:
         return error.smallest
     return 0
+
+
+def min_bytes(spec: MethodSpec, n: int, dim: int) -> int:
+    """The smallest serving size that the spec can reach for one table, in bytes."""
+    return _smallest(lambda size: for_budget(spec, n, dim, size))

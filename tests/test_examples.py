@@ -32,6 +32,6 @@ def test_the_method_that_contributing_shows_passes_the_suite(monkeypatch):
     contributed = types.ModuleType("contributed")
     monkeypatch.setitem(sys.modules, "contributed", contributed)  # pickle looks the class up there
     exec(compile(block, "CONTRIBUTING.md", "exec"), contributed.__dict__)
-    for spec in ("lowrank", "lowrank:k=8"):
+    for spec in ("factors", "factors:k=8"):
         for check in PROMISES:
             check(subject_of(spec))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +12,9 @@ from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.ledger import Entry, Ledger
-from embpress.compressors.trained_table import DenseRows
+
+if TYPE_CHECKING:
+    from embpress.compressors.trained_table import DenseRows
 
 
 class ModifierGroup(TableGroup):
@@ -79,10 +81,13 @@ class Modifier(Compressor):
         table: what it wraps, a method's table or another modifier.
 
     Class attributes:
+        at_fold: `fold()` alone applies it, and until then lookups are those of the table inside: comparisons then
+            measure a model before and after it. A table whose knob brings it into training says False.
         served_error: the most that a served element may differ from the trained one, relative to the row's largest.
         everywhere: goes around the tables that stay full, too.
     """
 
+    at_fold: bool = False
     served_error: ClassVar[float] = 0.0
     everywhere: ClassVar[bool] = False
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
@@ -193,6 +198,10 @@ class Modifier(Compressor):
     def uncompressed(self, ids: Tensor) -> Tensor | None:
         """See `Compressor.uncompressed`."""
         return self.table.uncompressed(ids)
+
+    def begin_training(self, steps: int, epochs: int) -> None:
+        """See `Compressor.begin_training`."""
+        self.table.begin_training(steps, epochs)
 
     def maintain(self, step: int | None = None) -> dict[str, Tensor]:
         """See `Compressor.maintain`."""

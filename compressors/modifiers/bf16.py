@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from embpress.compressors.base import Compressor
-from embpress.compressors.group import TableGroup, group_of
+from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
 from embpress.compressors.modifiers.base import Modifier, ModifierGroup
 from embpress.compressors.registry import register_modifier
@@ -78,6 +78,11 @@ class _Rounded(Modifier):
         return self.table._lookup(ids).to(self.dtype)
 
 
+def _rounded(folded: Compressor) -> Compressor:
+    dtype = folded.row_dtype
+    return _Rounded(folded.to(torch.bfloat16), dtype).eval()
+
+
 class _BFloat16Group(ModifierGroup):
     """Rounds the memory of all its tables at once."""
 
@@ -90,9 +95,10 @@ class _BFloat16Group(ModifierGroup):
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         return self.inner.bags(ids, offsets, weights)
 
-    def fold(self) -> TableGroup:
+    def fold(self) -> TableGroup | list[Compressor]:
         inner = self.inner.fold()
-        inner = inner if isinstance(inner, TableGroup) else group_of(inner, self.names)
+        if not isinstance(inner, TableGroup):  # they need not go together any more
+            return [_rounded(table) for table in inner]
         dtype = inner.tables[0].row_dtype
         inner = inner.to(torch.bfloat16)
         return _RoundedGroup([_Rounded(table, dtype) for table in inner.tables], self.names, inner).eval()
@@ -102,15 +108,14 @@ class _BFloat16Group(ModifierGroup):
 class BFloat16(Modifier):
     """`fold()` keeps every parameter in bfloat16; rows come out, and are pooled, in the dtype that was trained."""
 
+    at_fold = True
     everywhere: ClassVar[bool] = True
     served_error: ClassVar[float] = 2**-5  # products of a few factors, each rounded by 2^-9
     group = _BFloat16Group
 
     def fold(self) -> Compressor:
         """The table inside, folded and rounded."""
-        folded = self.table.fold()
-        dtype = folded.row_dtype
-        return _Rounded(folded.to(torch.bfloat16), dtype).eval()
+        return _rounded(self.table.fold())
 
     def _serving(self) -> list[Entry]:
         return _halved(self.table._serving())

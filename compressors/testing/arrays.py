@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from embpress.compressors.base import Compressor
 from embpress.compressors.testing.subject import N, Subject, close
 
 
 def check_arrays(subject: Subject) -> None:
     """Rows put together from rows of the arrays are those that are looked up; the arrays are what is served."""
+    if subject.cls.arrays is Compressor.arrays:
+        return  # not said: modifiers that need it refuse the method by name
     table = subject.make().eval()
     arrays = table.arrays()
     if not arrays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,8 +15,10 @@ from torch import Generator, Tensor
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError
+from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import OPTIMIZERS, held_bytes, tensors_of
-from embpress.compressors.sizes import for_budget, serving_size
+from embpress.compressors.modifiers.base import Modifier
+from embpress.compressors.sizes import for_budget, serving_size, split_budget
 from embpress.compressors.testing.subject import SHAPES, D, N, Subject, bags, close, rejects
 
 
@@ -44,7 +46,10 @@ def check_copies(subject: Subject) -> None:
 
 
 def check_fold(subject: Subject) -> None:
-    """`fold()` serves equal lookups without gradients, keeps the pooling options, and folds to itself."""
+    """`fold()` serves equal lookups without gradients, keeps the pooling options, and folds to itself.
+
+    What a modifier says `fold()` alone applies does not show before.
+    """
     for mode in ("sum", "mean"):
         table = subject.make(mode=mode, padding_idx=5, include_last_offset=True).eval()
         folded = table.fold()
@@ -56,6 +61,8 @@ def check_fold(subject: Subject) -> None:
         assert not any(p.requires_grad for p in folded.parameters()), "a folded table wants gradients"
         assert not folded.training, "a folded table is in training mode"
         assert torch.equal(folded.fold().to_dense(), folded.to_dense()), "folded twice is another table"
+        if isinstance(table, Modifier) and table.at_fold:
+            assert torch.equal(table.to_dense(), table.table.to_dense()), "a modifier of serving shows before fold()"
 
 
 def check_ledger(subject: Subject) -> None:
@@ -134,7 +141,8 @@ def check_serving_size(subject: Subject) -> None:
 def check_tags(subject: Subject) -> None:
     """What the tags declare is there, and what is there is declared."""
     tags = subject.cls.tags
-    for name, declared in (("for_budget", tags.for_budget), ("from_dense", tags.from_dense)):
+    for name in ("for_budget", "split_budget", "from_dense"):
+        declared = getattr(tags, name.replace("split_", "splits_"))
         assert hasattr(subject.cls, name) == declared, f"tags.{name} is {declared}, which the class is not"
     overridden = subject.cls.maintain is not Compressor.maintain
     assert overridden == tags.maintain, f"tags.maintain is {tags.maintain}, which the class is not"
@@ -142,10 +150,9 @@ def check_tags(subject: Subject) -> None:
     table = subject.make()
     known = table.parameters_by_name()
     assert table.backend, "nothing is said to answer lookups"
-    for name in subject.cls.stacked:
-        assert isinstance(getattr(subject.cls(N, D, **subject.knobs), name, None), Tensor), (
-            f"there is no {name} to stack"
-        )
+    method = subject.cls(N, D, **subject.knobs)
+    for name in method.stacked:
+        assert isinstance(getattr(method, name, None), Tensor), f"there is no {name} to stack"
     rows = {name for name in known if name in table.row_parameters}
     for name in rows:
         assert known[name].dim() == 2, f"{name} is no matrix of rows"
@@ -187,8 +194,44 @@ def check_budget(subject: Subject) -> None:
         assert table.ledger().serving_bytes == smallest, "the smallest size is not the size of the smallest table"
 
 
+def check_split(subject: Subject) -> None:
+    """A method that splits a budget keeps to it, more bytes never make tables smaller, and one table gets all of it."""
+    cls = subject.cls
+    if not cls.tags.splits_budget:
+        return
+    shapes = ((N, D), (1009, D), (5, D), (20_011, D))
+    fixed = {key: value for key, value in subject.knobs.items() if key not in cls.size_knobs}
+    spec = replace(subject, knobs=fixed)
+
+    def split(shapes: Sequence[tuple[int, int]], size: int) -> list[dict[str, Any]]:
+        if subject.modifiers:
+            return split_budget(spec.spec, shapes, size)
+        return [{**fixed, **own} for own in cls.split_budget(shapes, size, **fixed)]  # type: ignore[attr-defined]
+
+    def total(knobs: list[dict[str, Any]]) -> int:
+        return sum(_size(subject, n, dim, own) for (n, dim), own in zip(shapes, knobs, strict=True))
+
+    try:
+        split(shapes, 0)
+        raise AssertionError("a budget of 0 bytes was met")
+    except BudgetError as error:
+        smallest = error.smallest
+    rejects(partial(split, shapes, smallest - 1), (BudgetError,))
+    assert total(split(shapes, smallest)) == smallest, "the smallest size is not the size of the smallest tables"
+    full, last = sum(4 * n * dim for n, dim in shapes), 0
+    for size in sorted(max(smallest, int(full / ratio)) for ratio in (30, 10, 4, 2, 1.1)):
+        used = total(split(shapes, size))
+        assert used <= size, f"{used} bytes for a budget of {size}"
+        assert used >= last, "a larger budget made the tables smaller"
+        last = used
+    if not subject.modifiers:
+        n, dim = shapes[-1]
+        alone = {**fixed, **cls.for_budget(n, dim, n * dim, **fixed)}  # type: ignore[attr-defined]
+        assert split(shapes[-1:], n * dim) == [alone], "one table has other knobs than for_budget gives it"
+
+
 def check_from_dense(subject: Subject) -> None:
-    """`from_dense`, where there is one, makes a trainable table and reports the error that it really has."""
+    """`from_dense`, where there is one, makes a trainable table and reports the error that it has, served too."""
     if not subject.cls.tags.from_dense:
         return
     make = subject.cls.from_dense  # type: ignore[attr-defined]
@@ -197,7 +240,17 @@ def check_from_dense(subject: Subject) -> None:
         table, error = make(weight, mode="mean", **subject.knobs)
         assert type(table) is subject.cls, f"from_dense made a {type(table).__name__}"
         assert (table.num_embeddings, table.embedding_dim, table.mode) == (n, dim, "mean"), "shape or options differ"
+        assert table.device == weight.device, f"the weight is on {weight.device}, the table on {table.device}"
         assert all(p.requires_grad and p.dtype == weight.dtype for p in table.parameters()), "not trainable as it is"
-        real = float((table.to_dense().double() - weight.double()).norm() / weight.double().norm())
+        real = _error(table, weight)
         assert abs(error - real) <= 1e-6 + 1e-4 * real, f"{n} × {dim}: the error is {real}, from_dense says {error}"
         assert real <= 1 + 1e-6, f"{n} × {dim}: no table at all would be nearer"
+        if subject.modifiers:
+            table, error = from_dense(subject.spec, weight, mode="mean")
+            assert type(table) is subject.modifiers[-1].cls, f"from_dense made a {type(table).__name__}"
+            real = _error(table.fold(), weight)
+            assert abs(error - real) <= 1e-6 + 1e-4 * real, f"{n} × {dim}: served with {real}, from_dense says {error}"
+
+
+def _error(table: Compressor, weight: Tensor) -> float:
+    return float((table.to_dense().double() - weight.double()).norm() / weight.double().norm())

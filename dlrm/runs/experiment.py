@@ -28,8 +28,9 @@ from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
+from embpress.dlrm.measure.spectrum import spectrum
 from embpress.dlrm.models.base import ClickModel
-from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
+from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, ServedPoint, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import Progress, RunFailed, train
 from embpress.dlrm.training.model import build, describe, describe_training
@@ -124,6 +125,7 @@ def describe_run(
         knobs=dict(spec.knobs),
         modifiers=tuple(map(str, spec.modifiers)),
         is_full=spec.plain,
+        is_baseline=spec.baseline,
         plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
@@ -247,12 +249,20 @@ def _run(
     found["metrics"] = metrics
     model = build_model(data, tables, settings, seed)
     reset_device_peak(settings.device)
-    trained = train(model, data, settings, seed, progress, keep)
+
+    def best(model: ClickModel) -> None:
+        spectra = map(spectrum, model.tables.tables)
+        found["tables"] = tuple(replace(table, spectrum=one) for table, one in zip(found["tables"], spectra))
+        if keep is not None:
+            keep(model)
+
+    trained = train(model, data, settings, seed, progress, best)
     metrics |= trained.metrics
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:
         metrics["peak_device_bytes"] = device_peak
     found["learning_curve"] = tuple(typed(CurvePoint, point) for point in trained.curve)
+    found["served"] = tuple(typed(ServedPoint, point) for point in trained.served)
     hit_rate = cache_hit_rate(tables, data.test)
     if hit_rate is not None:
         metrics["cache_hit_rate"] = hit_rate

@@ -11,12 +11,13 @@ from itertools import chain
 from typing import Any, Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from embpress.compressors import begin_training
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.models.base import ClickModel
-from embpress.dlrm.training.evaluate import predict, scores
+from embpress.dlrm.training.evaluate import Tested, predict, scores, tested
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.training.step import train_step
@@ -36,14 +37,17 @@ class Trained:
     """What training gives.
 
     Attributes:
-        metrics: auc, auc_last, valid_auc, log_loss, accuracy, best_epoch, step_ms, train_seconds, train_samples_per_s.
-        curve: points of step, epoch, train_loss, valid_auc, valid_log_loss.
-        test_logits: `(N,)` at the epoch with the best validation AUC.
+        metrics: auc, auc_last, valid_auc, log_loss, accuracy, best_epoch, step_ms, train_seconds, train_samples_per_s;
+            auc_trained and log_loss_trained where serving changes lookups.
+        curve: points of step, epoch, train_loss, valid_auc, valid_log_loss, of the model as it is trained.
+        test_logits: `(N,)` of the model as it is served, at the epoch with the best validation AUC.
+        served: what each step of folding costs: see `evaluate.Tested`.
     """
 
     metrics: dict[str, float]
     curve: list[dict[str, float]] = field(default_factory=list)
     test_logits: Tensor | None = None
+    served: tuple[dict[str, Any], ...] = ()
 
 
 def batches(part: Part, size: int) -> Iterator[Part]:
@@ -64,6 +68,11 @@ class Work(Protocol):
     rows: int
     steps: int
 
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
+
     def batches(self, epoch: int) -> Iterator[tuple[Any, int]]:
         """The batches of an epoch, on the device, and how many samples each has (0 where nobody knows)."""
         ...
@@ -73,11 +82,11 @@ class Work(Protocol):
         ...
 
     def valid(self) -> dict[str, float]:
-        """Scores of the validation part: see `evaluate.scores`."""
+        """Scores of the validation part by the model as it is trained: see `evaluate.scores`."""
         ...
 
-    def test(self) -> tuple[Tensor, dict[str, float]]:
-        """Logits `(N,)` of the test part, and its scores."""
+    def test(self) -> Tested:
+        """What the test part says of the model as it is served."""
         ...
 
 
@@ -102,9 +111,14 @@ class _ClickWork:
     def valid(self) -> dict[str, float]:
         return scores(predict(self.model, self.data.valid), self.data.valid.labels)
 
-    def test(self) -> tuple[Tensor, dict[str, float]]:
-        logits = predict(self.model, self.data.test)
-        return logits, scores(logits, self.data.test.labels)
+    def test(self) -> Tested:
+        tables, test = self.model.tables, self.data.test
+
+        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
+            logits = predict(self.model, test, tables=None if steps is None else tables.fold(steps))
+            return logits, scores(logits, test.labels)
+
+        return tested(tables.tables, score)
 
 
 def train(
@@ -124,7 +138,8 @@ def train(
 def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callable[[], None] | None = None) -> Trained:
     """Trains and scores a model.
 
-    Validation AUC chooses the epoch whose test scores are reported; the test part decides nothing.
+    Validation AUC chooses the epoch whose test scores are reported, those of the model as it is served; the test part
+    decides nothing.
 
     Args:
         keep: called after each epoch that is the best so far, before anything changes the model.
@@ -132,6 +147,8 @@ def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callabl
     Raises:
         RunFailed: the loss is no finite number, or there is nothing to train on.
     """
+    if work.steps:
+        begin_training(work.model, work.steps * epochs, epochs)
     clock = Clock(work.device)
     points = {max(1, round(work.steps * (k + 1) / POINTS)) for k in range(POINTS)} if work.steps else set()
     result = Trained({})
@@ -176,15 +193,15 @@ def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callabl
         # NaN, where validation has one class only, chooses nothing: the last epoch then counts
         improved, last = not valid["auc"] <= best, epoch == epochs - 1
         if improved or last:
-            logits, test = work.test()
+            test = work.test()
         if improved:
             best = valid["auc"]
-            result.test_logits = logits
-            result.metrics |= {**test, "valid_auc": best, "best_epoch": epoch + 1}
+            result.test_logits, result.served = test.logits, test.served
+            result.metrics |= {**test.metrics, "valid_auc": best, "best_epoch": epoch + 1}
             if keep is not None:
                 keep()
         if last:
-            result.metrics["auc_last"] = test["auc"]
+            result.metrics["auc_last"] = test.metrics["auc"]
     result.metrics |= {"step_ms": 1e3 * statistics.median(times), "train_seconds": seconds}
     if seen:
         result.metrics["train_samples_per_s"] = seen / seconds

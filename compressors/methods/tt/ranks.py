@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.errors import BudgetError
 from embpress.compressors.spec import as_bytes, as_ratio
+from embpress.compressors.trained_table import aimed_at, only_one
 
 
 def goal(
@@ -36,18 +37,9 @@ def goal(
     Raises:
         InputError: two of them, or a tolerance that is none. BudgetError: under the bytes of rank 1.
     """
-    asked = {"rank": rank, "tolerance": tolerance, "budget": budget, "ratio": ratio}
-    names = [name for name, value in asked.items() if value is not None]
-    if len(names) > 1:
-        raise InputError(f"tt: from_dense takes one of rank, tolerance, budget and ratio, got {' and '.join(names)}")
+    only_one("tt", rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
     if tolerance is not None:
-        rounding = torch.finfo(dtype).eps
-        minimum = max(16 * rounding, 1e-12)
-        if not minimum <= tolerance < 1:
-            raise InputError(
-                f"tt: tolerance={tolerance} must be a relative error from {minimum:.1g}, what {dtype} cores hold, to 1"
-            )
-        return {"tolerance": tolerance - minimum / 2}  # the rest is for the rounding of cores and lookups
+        return {"tolerance": aimed_at("tt", tolerance, dtype, 1e-12)}
     if budget is not None or ratio is not None:
         size = as_bytes(budget) if budget is not None else int(full / as_ratio(ratio or 0))
         min_size = smallest * dtype.itemsize + beside

@@ -67,6 +67,9 @@ class HotGroup(ModifierGroup):
         for table in tables:
             table.constants = Constants()  # they are asked for here from now on
 
+    def _give_parts(self, tables: list[Compressor]) -> None:
+        """They have none of their own."""
+
     # --- where a row is -----------------------------------------------------------------------------------------------
 
     def _index(self, device: torch.device, name: str) -> Tensor:
@@ -209,9 +212,9 @@ class HotGroup(ModifierGroup):
         """Hot rows of the tables, and what the group inside takes."""
         inside = self.inner.take(tables)
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, **of: Tensor) -> Tensor:
             if name != "hot_rows":
-                return inside(name, index, segment)
+                return inside(name, index, segment, **of)
             return F.embedding(self._rows_in_stack(index, tables), self._values(), sparse=self.first.sparse)
 
         return taken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,7 +20,9 @@ from embpress.compressors.modifiers.hot.group import HotGroup
 from embpress.compressors.modifiers.hot.moves import Moves, without_rows
 from embpress.compressors.registry import register_modifier
 from embpress.compressors.row_cache import RowCounter, exchange
-from embpress.compressors.trained_table import DenseRows
+
+if TYPE_CHECKING:
+    from embpress.compressors.trained_table import DenseRows
 
 FRACTION = 0.01  # of the rows, where nothing is said
 _BLOCK = 1 << 16  # rows of a trained table at a time
@@ -50,6 +52,7 @@ class Hot(Modifier):
     wiring: ClassVar[tuple[str, ...]] = ("counts",)
     stacked: ClassVar[tuple[str, ...]] = ("hot_rows",)
     get_extra_state = Configured.get_extra_state
+    set_extra_state = Configured.set_extra_state
     group = HotGroup
     counter: RowCounter | None
 
@@ -247,24 +250,28 @@ class Hot(Modifier):
     # --- what it holds ------------------------------------------------------------------------------------------------
 
     def configuration(self) -> dict[str, Any]:
-        """What tells these hot rows from others, the ids among it."""
+        """What tells these hot rows from others."""
         shape = {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim, "rows": self.rows}
-        ids = {"hot_ids": self.hot_ids().tolist()} if self.indexed else {}
-        slots = {"hot_slots": self.index(torch.device("cpu"), "hot_slots").tolist()} if self.learns else {}
-        kind = {"ids": "given" if self.indexed else "first", "online": self.learns}
-        return {"modifier": self.modifier_name, **shape, **kind, "constants": ids | slots}
+        return {"modifier": self.modifier_name, **shape, "ids": "given" if self.indexed else "first"} | (
+            {"online": True} if self.learns else {}
+        )
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Takes over which rows were hot.
+    def data(self) -> Tensor | None:
+        """The ids of the hot rows, ascending; and of rows that are chosen in training the slots."""
+        if not self.indexed:
+            return None
+        ids = self.hot_ids()
+        return torch.cat([ids, self.index(ids.device, "hot_slots")]) if self.learns else ids
 
-        Raises:
-            InputError: other ones can be hot here; the message says how they differ.
-        """
-        constants = self.checked_constants(state)
-        for name, values in constants.items():
-            base = self.integers.values("bases")[0] if name == "hot_ids" else 0
-            self.index(torch.device("cpu"), name).copy_(torch.tensor(values, dtype=torch.int64, device="cpu") + base)
-        self.moves = self.moves.move(torch.arange(self.rows))
+    def take_data(self, data: Tensor) -> None:
+        """Takes over which rows were hot."""
+        ids, cpu = data[: self.rows], torch.device("cpu")
+        if bool((ids.diff() < 0).any()) or not 0 <= int(ids[0]) <= int(ids[-1]) <= self.num_embeddings:
+            raise InputError("the state dict says that rows are hot which are none")
+        self.index(cpu, "hot_ids").copy_(ids + self.integers.values("bases")[0])
+        if self.learns:
+            self.index(cpu, "hot_slots").copy_(data[self.rows :])
+            self.moves = self.moves.move(torch.arange(self.rows))
 
     def array(self, name: str) -> Tensor:
         """The hot rows, or of the table inside."""

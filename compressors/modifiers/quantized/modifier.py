@@ -105,7 +105,9 @@ class Quantized(Modifier):
             powers of two of its calls ranges start anew from what the table holds.
     """
 
+    at_fold = True
     bits: ClassVar[int] = 8
+    at_fold = True
     everywhere: ClassVar[bool] = True
     group = _QuantizedGroup
 
@@ -123,7 +125,7 @@ class Quantized(Modifier):
                 f"{self.modifier_name}: rows that are chosen in training cannot train through codes: write "
                 f"+{self.modifier_name}:train=true before what chooses them"
             )
-        self.learns, self._steps = train, 0
+        self.learns, self.at_fold, self._steps = train, not train, 0
         for array in self.arrays_in_codes() if train else ():
             self.register_parameter(learned_name(array), self._learned(array))
         if train:
@@ -231,8 +233,10 @@ class Quantized(Modifier):
 
     def _bytes_through_codes(self) -> int:
         """Of one lookup's values, their codes before and after rounding, and the ranges' rows, about."""
-        arrays = self.arrays_in_codes()
-        return sum(56 * self.embedding_dim if a.ranges == "block" else 24 * a.width * len(a.parts) for a in arrays)
+        arrays = [array for array in self.arrays_in_codes() if not array.for_all]
+        return sum(
+            56 * self.embedding_dim if a.ranges == "block" else 24 * a.width * len(a.parts) * a.several for a in arrays
+        )
 
     def _learned_entries(self, optimizer: str | None = None) -> list[Entry]:
         entries = []
@@ -287,7 +291,7 @@ class Quantized(Modifier):
             values = values.detach()
             if self.learns:
                 own = learned.as_ranges(array, self.own(learned_name(array)).detach())
-                codes, ranges = store.encode(array, values, own, self.bits), store.as_kept(own)
+                codes, ranges = store.encode(array, values, own, self.bits), own.bfloat16()
             else:
                 codes, ranges = store.quantize(array, values, self.bits)
         return nn.Parameter(codes, requires_grad=False), nn.Parameter(ranges, requires_grad=False)

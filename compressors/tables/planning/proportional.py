@@ -10,7 +10,7 @@ from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
 from embpress.compressors.guard import counted, times, whole
 from embpress.compressors.ledger import Ledger
-from embpress.compressors.sizes import for_budget, min_bytes, serving_size
+from embpress.compressors.sizes import for_budget, min_bytes, serving_size, split_budget
 from embpress.compressors.spec import PLAIN, MethodSpec, PlanFile, as_bytes, as_ratio
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan, whole_sizes
 
@@ -39,7 +39,8 @@ def plan(
 
     The budget is one total. Tables that stay full count; what they leave is split in proportion to n·D, no table below
     the method's smallest size, and what rounding leaves over goes to the largest tables. A method with shared memory
-    takes all of it as one array; a method that saves by width trains the whole model at width ⌊D / ratio⌋.
+    takes all of it as one array; a method that splits a budget divides it among its tables itself; a method that saves
+    by width trains the whole model at width ⌊D / ratio⌋.
 
     Args:
         spec: the method; its own ratio or budget beats the arguments, a knob that fixes the size beats both. A plan's
@@ -92,19 +93,22 @@ def plan(
         dim = max(table.embedding_dim for table in tables)
         rows = sum(tables[t].num_embeddings * tables[t].embedding_dim for t in chosen) // dim
 
-        def total(knobs: dict[str, Any]) -> int:
-            method = replace(spec, knobs=knobs)
-            return _shared_bytes([TablePlan(tables[t], tables[t].embedding_dim, method, 0) for t in chosen])
+        def shared(bytes_: int) -> Plan:
+            knobs = for_budget(spec, rows, dim, bytes_)
+            return _plan(spec, tables, [None if k else knobs for k in keep], full)
 
-        try:
-            shared = for_budget(spec, rows, dim, size - small, total)
-        except BudgetError as error:
-            raise _unreachable(ratio, full_bytes, small + error.smallest) from None
-        return _plan(spec, tables, [None if k else shared for k in keep], full)
+        least = min_bytes(spec, rows, dim)
+        in_all = sum(table.bytes for table in shared(least).tables)
+        if in_all > size:
+            raise _unreachable(ratio, full_bytes, in_all)
+        return shared(size - (in_all - least))  # tables that stay full, and what each table has besides the memory
     smallest = {t: min_bytes(spec, *tables[t][:2]) for t in chosen}
     if small + sum(smallest.values()) > size:
         raise _unreachable(ratio, full_bytes, small + sum(smallest.values()))
-    knobs = _split(spec, tables, smallest, size - small)
+    if spec.tags.splits_budget:
+        knobs = dict(zip(chosen, split_budget(spec, [tables[t][:2] for t in chosen], size - small)))
+    else:
+        knobs = _split(spec, tables, smallest, size - small)
     return _plan(spec, tables, [knobs.get(t) for t in range(len(tables))], full)
 
 

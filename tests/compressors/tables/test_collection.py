@@ -162,3 +162,11 @@ def test_one_backend_is_named_several_are_mixed(tables):
     kinds = {table.backend for table in tables.tables} - {"torch"}
     assert tables.backend == (kinds.pop() if len(kinds) == 1 else "mixed")
     assert make(["full", "full"], CONFIGS[:2]).backend == "torch"
+
+
+def test_tables_of_other_methods_with_another_number_of_bags_are_named():
+    tables = TableCollection.build([TableConfig(300, 4, "user"), TableConfig(5, 4, "country")], "hash", ratio=2)
+    assert len(tables.groups) == 2
+    ids = torch.tensor([1, 2, 3])
+    with pytest.raises(ValueError, match="country has 2 bags, user has 3"):
+        tables([(ids, torch.tensor([0, 1, 2])), (ids, torch.tensor([0, 1]))])

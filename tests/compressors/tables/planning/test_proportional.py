@@ -204,11 +204,12 @@ def test_nothing_to_compress_is_said():
 
 
 @pytest.mark.parametrize(("ratio", "width"), [(1, 16), (2, 8), (3, 5), (5.4, 2), (16, 1)])
-def test_mlet_trains_the_whole_model_at_a_smaller_width(ratio, width):
-    made = plan(parse("mlet"), SCALED, ratio=ratio)
+@pytest.mark.parametrize("method", ["mlet:k=16", "narrow"])
+def test_methods_that_save_by_width_train_the_whole_model_at_a_smaller_one(method, ratio, width):
+    made = plan(parse(method), SCALED, ratio=ratio)
     assert made.width == width
     assert made.full_bytes == full_bytes(SCALED)
-    tables = TableCollection.build(SCALED, "mlet:k=16", ratio=ratio)
+    tables = TableCollection.build(SCALED, method, ratio=ratio)
     assert tables.embedding_dim == width
     assert tables(torch.zeros(2, 26, dtype=torch.int64)).shape == (2, 26, width)
     assert tables.serving_bytes == full_bytes(SCALED) * width // 16
