@@ -44,7 +44,7 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
     """Makes all compressed tables of a model those of rank 0: parameters, hash functions, cached rows and their counts.
 
     Call it on every rank once the model is made or loaded, before `DistributedDataParallel` or the first step. From
-    then on the ranks fill TT-Rec's caches together, with the rows that all of them look up most. Parameters that are
+    then on the ranks fill caches of rows together, with the rows that all of them look up most. Parameters that are
     sharded already (`fully_shard`) stay as they are. Without several processes nothing happens.
 
     Args:
@@ -57,9 +57,10 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
     Raises:
         InputError: on every rank, where one of them holds other tables than the first; the message names them.
     """
-    tables = [m for m in model.modules() if isinstance(m, Compressor) and not isinstance(m, Modifier)]
+    tables = [m for m in model.modules() if isinstance(m, Compressor) and not _says_nothing(m)]
+    count = sum(not isinstance(table, Modifier) for table in tables)
     if not several_processes():
-        return len(tables)
+        return count
     tensors = list(_tensors(model))
     # what is on the CPU beside tables on a GPU is a few numbers, which the GPU's backend does not take
     few = [tensor for tensor, device in tensors if tensor.device != device]
@@ -85,7 +86,7 @@ def synchronize(model: nn.Module, group: ProcessGroup | None = None) -> int:
                 tensor.copy_(same)
     for table in tables:
         _GROUPS.update(dict.fromkeys(table.modules(), group))
-    return len(tables)
+    return count
 
 
 def counted_by_all(module: nn.Module, ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +106,7 @@ def counted_by_all(module: nn.Module, ids: Tensor, counts: Tensor) -> tuple[Tens
         return ids, counts
     if module not in _GROUPS:
         warnings.warn(
-            "tt: every process fills its cache with what it looks up itself; where they train one model, call "
+            "every process fills its cache with the rows that it looks up itself; where they train one model, call "
             "embpress.compressors.synchronize(model) on every rank before the first step",
             UserWarning,
             stacklevel=2,
@@ -118,6 +119,11 @@ def counted_by_all(module: nn.Module, ids: Tensor, counts: Tensor) -> tuple[Tens
     every, number = theirs.unique(return_inverse=True)
     totals = torch.zeros_like(every).index_add_(0, number, their_counts)
     return every.to(ids.device), totals.to(ids.device)
+
+
+def _says_nothing(table: Compressor) -> bool:
+    """Whether a state dict says what the table is only of the one inside."""
+    return isinstance(table, Modifier) and type(table).get_extra_state is nn.Module.get_extra_state
 
 
 def made_by_first(module: nn.Module, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -150,7 +156,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[Tensor, torch.device]]:
 
     seen: set[int] = set()
     for module in model.modules():
-        if not isinstance(module, (Compressor, TableGroup)) or isinstance(module, Modifier):
+        if not isinstance(module, (Compressor, TableGroup)):
             continue
         device = module.device if isinstance(module, Compressor) else module.first.device
         for tensor in (*module.parameters(), *module.buffers()):

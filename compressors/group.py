@@ -197,6 +197,10 @@ class TableGroup(nn.Module):
         offsets = ops.check_offsets(offsets, ids.shape[0])
         rows = self.integers.on(ids.device, "rows")
         ids = ops.check_ids(ids, rows, tables=None if self.count == 1 else self._tables_of(offsets, ids.shape[0]))
+        return self._checked_bags(ids, offsets, weights)
+
+    def _checked_bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """`_jagged` of what has been checked."""
         if "padding" in self.integers:
             tables = self._tables_of(offsets, ids.shape[0])
             keep = ids != self.integers.on(ids.device, "padding")[tables]
@@ -231,6 +235,9 @@ class TableGroup(nn.Module):
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """Rows of checked ids `(N,)` of the tables `(N,)` int64, ascending → `(N, D)`."""
+        if without_values(ids):  # nor how many are each table's: all of them answer for all, as far as they can
+            answers = [table._lookup(ids.long().clamp(max=table.num_embeddings - 1)) for table in self.tables]
+            return torch.stack(answers)[tables, torch.arange(ids.shape[0], device=ids.device)]
         counts = torch.bincount(tables, minlength=self.count).tolist()
         return torch.cat([table._lookup(part.long()) for table, part in zip(self.tables, ids.split(counts))])
 

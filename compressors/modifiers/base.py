@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +12,9 @@ from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.ledger import Entry, Ledger
+
+if TYPE_CHECKING:
+    from embpress.compressors.trained_table import DenseRows
 
 
 class ModifierGroup(TableGroup):
@@ -181,6 +184,16 @@ class Modifier(Compressor):
     def assembly_key(self) -> tuple[Any, ...]:
         """As the table inside."""
         return self.table.assembly_key()
+
+    @property
+    def row_parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the table inside."""
+        return self.table.row_parameters
+
+    def start_from(self, weight: DenseRows) -> None:
+        """Takes what the modifiers keep of a trained table themselves, once the table inside is near it."""
+        if isinstance(self.table, Modifier):
+            self.table.start_from(weight)
 
     def uncompressed(self, ids: Tensor) -> Tensor | None:
         """See `Compressor.uncompressed`."""

@@ -86,6 +86,15 @@ def _rounded(folded: Compressor) -> Compressor:
 class _BFloat16Group(ModifierGroup):
     """Rounds the memory of all its tables at once."""
 
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.inner.rows(ids)
+
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        return self.inner.lookups(ids, tables)
+
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        return self.inner.bags(ids, offsets, weights)
+
     def fold(self) -> TableGroup | list[Compressor]:
         inner = self.inner.fold()
         if not isinstance(inner, TableGroup):  # they need not go together any more

@@ -90,7 +90,7 @@ def check_ledger(subject: Subject) -> None:
     assert set(makers) <= set(OPTIMIZERS)
     by_name = table.parameters_by_name()
     wanted = {  # one number a row of a table of rows, one an element of all else
-        name: p.element_size() * (p.shape[0] if name in subject.cls.row_parameters else p.numel())
+        name: p.element_size() * (p.shape[0] if name in table.row_parameters else p.numel())
         for name, p in by_name.items()
         if p.requires_grad
     }
@@ -153,7 +153,7 @@ def check_tags(subject: Subject) -> None:
     method = subject.cls(N, D, **subject.knobs)
     for name in method.stacked:
         assert isinstance(getattr(method, name, None), Tensor), f"there is no {name} to stack"
-    rows = {name for name in known if name in subject.cls.row_parameters}
+    rows = {name for name in known if name in table.row_parameters}
     for name in rows:
         assert known[name].dim() == 2, f"{name} is no matrix of rows"
 

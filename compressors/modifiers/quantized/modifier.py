@@ -119,6 +119,11 @@ class Quantized(Modifier):
             raise InputError(f"{self.modifier_name}: of what {'+'.join(table.modifiers)} serves all are codes already")
         if train and table.tags.fused_update:
             raise InputError(f"{self.modifier_name}: {table.spec_name} updates itself, it cannot train through codes")
+        if train and any(array.moves for array in table.arrays()):
+            raise InputError(
+                f"{self.modifier_name}: rows that are chosen in training cannot train through codes: write "
+                f"+{self.modifier_name}:train=true before what chooses them"
+            )
         self.learns, self.at_fold, self._steps = train, not train, 0
         for array in self.arrays_in_codes() if train else ():
             self.register_parameter(learned_name(array), self._learned(array))
