@@ -88,12 +88,14 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
         return serving_size(spec, n, dim, knobs)
 
     # more bytes before the modifiers never make fewer after them
-    low = min_bytes(replace(spec, modifiers=()), n, dim)
+    low, limit = min_bytes(replace(spec, modifiers=()), n, dim), 8 * n * dim  # float64 is the widest type
     if modified(solved(low)) > size:
         raise BudgetError(
             f"{spec} cannot hold {counted(n, 'row')} of width {dim} in {size} bytes", modified(solved(low))
         )
-    high, limit = 2 * low, 8 * n * dim  # float64 is the widest type
+    if modified(solved(low)) == modified(solved(max(low, limit))) == modified(spec.knobs):
+        return dict(spec.knobs)  # what is served has another form, and one size
+    high = 2 * low
     while high < limit and modified(solved(high)) <= size:
         low, high = high, 2 * high
     while high - low > 1:

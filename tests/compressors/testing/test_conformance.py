@@ -30,6 +30,10 @@ VARIANTS = [
     *(f"{spec}+int2:train=true" for spec in ("full", "hash:parts=4", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int4:train=true",
     "full+int4:by=row:train=true",
+    *(f"{spec}+pq:parts=4" for spec in ("full", "robe:z=5", "tt:rank=4")),
+    "hash:parts=4+pq:parts=2",
+    "qr:op=concat+pq:parts=3",
+    "mlet+pq:parts=4+int8",
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
 
