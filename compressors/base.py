@@ -290,6 +290,18 @@ class Compressor(Configured, Member):
             yield cls(n, dim, **own, **option)
 
     @classmethod
+    def fit_tables(
+        cls, weights: Sequence[Any], knobs: Sequence[dict[str, Any]], options: Sequence[TableOptions]
+    ) -> tuple[list[Self], list[float]]:
+        """Tables near trained ones and their relative errors, as `build_tables` makes fresh ones; by `from_dense`.
+
+        A method that shares memory between tables overrides it.
+        """
+        start: Any = cls
+        fitted = [start.from_dense(weight, **own, **option) for weight, own, option in zip(weights, knobs, options)]
+        return [table for table, _ in fitted], [error for _, error in fitted]
+
+    @classmethod
     def knob_names(cls) -> dict[str, inspect.Parameter]:
         """The method's own keywords: constructor keywords besides those of `TableOptions`."""
         parameters = inspect.signature(cls.__init__).parameters

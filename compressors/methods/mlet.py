@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
@@ -20,6 +20,7 @@ from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error
 from embpress.kernels import ops
 from embpress.kernels.reference import pool
 
@@ -49,8 +50,10 @@ class _MLETGroup(TableGroup):
 
     def take(self, tables: Tensor) -> Take:
         """Rows of the products, which is what is served."""
+        lookups = tables
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             if self.count == 1:
                 return self.rows(index.unsqueeze(1)).squeeze(1)
             order = tables.argsort(stable=True)
@@ -80,7 +83,7 @@ class MLET(Compressor):
         force: allow `k < D`, which the paper rules out: the product then has rank k and cannot represent every table.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True, from_dense=True)
     stacked: ClassVar[tuple[str, ...]] = ("table", "projection")
     row_parameters: ClassVar[tuple[str, ...]] = ("table",)
     training_knobs: ClassVar[tuple[str, ...]] = ("init", "force")
@@ -121,6 +124,30 @@ class MLET(Compressor):
         uniform_(self.own("table"), -bound, bound, generator)
         std = 0.25 if self.init == "paper" else 1 / math.sqrt(self.k)
         normal_(self.own("projection"), 0, std, generator)
+
+    @classmethod
+    @torch.no_grad()
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """A product `W1 P` equal to a trained table W up to rounding, so that it can be trained further.
+
+        P is the projection drawn, `W1 = W P⁺` by its pseudoinverse. With `k < D` that is the nearest for this P.
+
+        Args:
+            weight: `(n, D)`, see `DenseRows`; it may be larger than memory, the inner table is k / D times as large.
+            **knobs: the constructor's; device and dtype are the table's own by default.
+
+        Returns:
+            The table, and `‖lookups - weight‖ / ‖weight‖`, measured.
+
+        Raises:
+            InputError: entries that are not finite.
+        """
+        dense = DenseRows(weight)
+        made = cls(*dense.shape, **options_like(dense, cls, knobs))
+        inverse = torch.linalg.pinv(made.projection.double())
+        for part, rows in dense.chunks():
+            made.table[part] = rows.to(inverse) @ inverse
+        return made, finite(relative_error(made, dense))
 
     def rows_of(self, ids: Tensor, projections: Tensor, row_offsets: Tensor, rows: Tensor) -> Tensor:
         """Rows of ids `(N, T)` in `T` tables on this one's inner table, `(N, T, D)`.

@@ -28,9 +28,10 @@ class CodedGroup(InCodesGroup):
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """As the group inside, from rows of its arrays which are made of rows of codebooks."""
-        products = {product.name: product for product in self.first.products}
+        products, lookups = {product.name: product for product in self.first.products}, tables
 
-        def rows(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def rows(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             product = products[name]
             centres: int | Tensor = product.centres
             if self.count > 1:
@@ -41,15 +42,17 @@ class CodedGroup(InCodesGroup):
             for books in product.books:
                 part = torch.arange(books.count, device=index.device)
                 own = codes[..., books.first : books.first + books.count] + part * centres
-                pieces.append(take(books.name, own, part).flatten(-2))
+                pieces.append(take(books.name, own, part, tables=tables).flatten(-2))
             return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
 
         return self.inner.assemble(ids, tables, rows)
 
     def take(self, tables: Tensor) -> Take:
         """Rows of codebooks."""
+        lookups = tables
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             index = index + self.of_each(name, tables, index) if self.count > 1 else index
             return nn.functional.embedding(index, self.kept(name))
 

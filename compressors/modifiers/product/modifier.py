@@ -32,10 +32,10 @@ class _ProductGroup(ModifierGroup):
         """As the group inside, of what it trains."""
         inner, made = self.inner.take(tables), {array.name for array in self.first.arrays()}
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
             if name in made:
                 raise InputError(f"pq: codebooks are made when the table is folded, so nothing trains through {name}")
-            return inner(name, index, segment)
+            return inner(name, index, segment, tables=tables)
 
         return taken
 

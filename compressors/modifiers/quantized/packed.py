@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
 from embpress.compressors.modifiers.in_codes import InCodes, InCodesGroup
 from embpress.compressors.modifiers.quantized import store
-from embpress.compressors.modifiers.quantized.ranges import BLOCK
 
 Pack = tuple[nn.Parameter, nn.Parameter]  # codes and ranges
 
@@ -26,7 +27,20 @@ def ranges_name(array: Array) -> str:
     return f"{array.name.replace('.', '_')}_ranges"
 
 
-class PackedGroup(InCodesGroup):
+class _Uncast(nn.Module):
+    """A module whose ranges no cast reaches: half precision has no steps as small as tables do."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        kept = {name: one for name, one in self._parameters.items() if one is not None and one.dtype == torch.bfloat16}
+        super()._apply(fn, recurse)
+        for name, one in kept.items():
+            made = self._parameters[name]
+            if made is not None and made.dtype != one.dtype:
+                self._parameters[name] = nn.Parameter(one.to(made.device), requires_grad=False)
+        return self
+
+
+class PackedGroup(_Uncast, InCodesGroup):
     """Takes rows of arrays by their codes and ranges."""
 
     tables: Sequence[Packed]
@@ -43,21 +57,21 @@ class PackedGroup(InCodesGroup):
     def take(self, tables: Tensor) -> Take:
         """Decoded rows."""
         arrays = {array.name: array for array in self.first.packed}
+        lookups = tables
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             array = arrays[name]
             codes, ranges = (self.kept(own(array)) for own in (codes_name, ranges_name))
-            segment = index.new_zeros(1) if segment is None else segment
+            starts = None
             if self.count > 1 and not array.shared:
-                starts, segments = (self.of_each(own(array), tables, index) for own in (codes_name, ranges_name))
-                index = index + starts * (BLOCK if array.ranges == "block" else 1)
-                segment = segment + segments
-            return store.rows_of(array, codes, store.as_floats(ranges), self.first.bits, index, segment)
+                starts = self.of_each(codes_name(array), tables, index), self.of_each(ranges_name(array), tables, index)
+            return store.rows_of(array, codes, ranges.float(), self.first.bits, index, segment, starts)
 
         return taken
 
 
-class Packed(InCodes):
+class Packed(_Uncast, InCodes):
     """A folded table whose arrays are kept in few bits.
 
     Args:

@@ -19,9 +19,16 @@ VARIANTS = [
     "qr:op=concat",
     "qr:parts=3:c=3",
     "mlet:k=40:init=matched",
-    *(f"{spec}+bf16" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    "sketch:rows=29",
+    "dhe:k=5:hidden=7:transform=gaussian",
+    "dhe:layers=5",
+    *(
+        f"{spec}+bf16"
+        for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4", "sketch", "dhe")
+    ),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+bf16",
     *(f"{spec}+int4" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    *(f"{spec}+int4" for spec in ("sketch", "dhe:hidden=16")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int8",
     "robe:z=5+int8",
     "qr:op=concat+int2",
@@ -30,7 +37,8 @@ VARIANTS = [
     *(f"{spec}+int2:train=true" for spec in ("full", "hash:parts=4", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int4:train=true",
     "full+int4:by=row:train=true",
-    *(f"{spec}+pq:parts=4" for spec in ("full", "robe:z=5", "tt:rank=4")),
+    *(f"{spec}+int4:train=true" for spec in ("sketch", "dhe")),
+    *(f"{spec}+pq:parts=4" for spec in ("full", "robe:z=5", "tt:rank=4", "sketch", "dhe")),
     "hash:parts=4+pq:parts=2",
     "qr:op=concat+pq:parts=3",
     "mlet+pq:parts=4+int8",
