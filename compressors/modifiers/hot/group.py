@@ -123,7 +123,7 @@ class HotGroup(ModifierGroup):
                 grad = grad if moved is None else without_rows(grad, moved.to(grad.device) + offset)
             return grad
 
-        values.register_hook(of_held)  # type: ignore[no-untyped-call]
+        values.register_hook(of_held)
         return values
 
     # --- lookups ------------------------------------------------------------------------------------------------------
