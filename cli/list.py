@@ -14,10 +14,11 @@ def command() -> None:
     \b
     A method with knobs and modifiers is written name:knob=value+modifier:knob=value,
     for instance robe:z=32:ratio=1000 or tt:rank=16+bf16; ratio and budget count all of it.
+    from_dense says what can start from a trained table, a modifier around any method that can.
     plan:FILE gives each table a method of its own (embpress plan).
     """
     from embpress.cli.show import console, table
-    from embpress.compressors import broken
+    from embpress.compressors import Modifier, broken
     from embpress.compressors.registry import METHODS, MODIFIERS
 
     rows = []
@@ -27,8 +28,9 @@ def command() -> None:
         source = source.removeprefix(f"`{name}`: ")
         knobs = {knob: parameter.default for knob, parameter in cls.knob_names().items() if knob not in cls.wiring}
         shown = " ".join(f"{knob}={'auto' if default is None else default}" for knob, default in knobs.items())
-        rows.append([name, shown or "–", source])
+        starts = "yes" if issubclass(cls, Modifier) or cls.tags.from_dense else "–"
+        rows.append([name, shown or "–", starts, source])
     out = console()
-    out.print(table(["method", "knobs", "what"], rows, left=(0, 1, 2)))
+    out.print(table(["method", "knobs", "from_dense", "what"], rows, left=(0, 1, 2, 3)))
     for name, reason in broken().items():
         out.print(f"{name}: broken plug-in, {reason}", markup=False, style="red")

@@ -8,6 +8,7 @@ from typing import Any
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.distributed import synchronize
 from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import begin_training, maintain
 from embpress.compressors.modifiers.base import Modifier
@@ -45,6 +46,7 @@ __all__ = [
     "compress_model",
     "create",
     "fold_model",
+    "from_dense",
     "linear",
     "maintain",
     "method",

@@ -9,7 +9,8 @@ from typing import Literal
 from torch import Tensor
 
 # rows of an array by its name: `(N, …)` int64, of each lookup's own table, → `(N, …, width)`; and for an array with
-# segments, which segment each row lies in, int64 that broadcasts against the index
+# segments, which segment each row lies in, int64 that broadcasts against the index; and where the index is not that of
+# the lookups but of `(M, …)` other things, such as tiles, the table of each by the keyword `tables`, `(M,)`
 Take = Callable[..., Tensor]
 
 

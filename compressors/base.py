@@ -14,13 +14,14 @@ from typing_extensions import Self
 from embpress.compressors.arrays import Array
 from embpress.compressors.bags import as_bags, check_form, integers, own_output
 from embpress.compressors.configuration import Configured
-from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.errors import InputError
 from embpress.compressors.frozen import frozen
 from embpress.compressors.guard import shown
 from embpress.compressors.integers import Constants, Integers
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.member import Member
 from embpress.compressors.tags import Tags
+from embpress.compressors.widths import narrower
 from embpress.kernels import ops
 
 # to_dense works through this many rows at a time
@@ -288,17 +289,9 @@ class Compressor(Configured, Member):
     def model_width(cls, embedding_dim: int, ratio: float) -> int:
         """The width at which a method trains the whole model when a ratio is asked for.
 
-        `⌊D / r⌋` for methods tagged `saves_by_width`, for all others the model's own.
-
-        Raises:
-            BudgetError: below width 1; `smallest` is then per row of the model, 4 bytes.
+        `⌊D / r⌋` for methods tagged `saves_by_width` (BudgetError below 1), for all others the model's own.
         """
-        if not cls.tags.saves_by_width:
-            return embedding_dim
-        width = int(embedding_dim / ratio * (1 + 1e-12))  # a ratio of D / w means w, whatever its last digit
-        if width < 1:
-            raise BudgetError(f"{cls.spec_name} trains at width {embedding_dim} / {ratio:g}, which is below 1", 4)
-        return width
+        return narrower(cls.spec_name, embedding_dim, ratio) if cls.tags.saves_by_width else embedding_dim
 
     @classmethod
     def build_tables(
@@ -307,6 +300,18 @@ class Compressor(Configured, Member):
         """Makes the tables of a model one after another; a method that shares memory between tables overrides it."""
         for (n, dim), own, option in zip(shapes, knobs, options):
             yield cls(n, dim, **own, **option)
+
+    @classmethod
+    def fit_tables(
+        cls, weights: Sequence[Any], knobs: Sequence[dict[str, Any]], options: Sequence[TableOptions]
+    ) -> tuple[list[Self], list[float]]:
+        """Tables near trained ones and their relative errors, as `build_tables` makes fresh ones; by `from_dense`.
+
+        A method that shares memory between tables overrides it.
+        """
+        start: Any = cls
+        fitted = [start.from_dense(weight, **own, **option) for weight, own, option in zip(weights, knobs, options)]
+        return [table for table, _ in fitted], [error for _, error in fitted]
 
     @classmethod
     def knob_names(cls) -> dict[str, inspect.Parameter]:

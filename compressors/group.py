@@ -220,19 +220,21 @@ class TableGroup(nn.Module):
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """Rows `(N, D)` of checked ids `(N,)` int64 of the tables `(N,)` int64, in any order, from rows of the arrays.
 
-        It reads no parameter: `take(name, index)` gives rows of what a table's `arrays` names.
+        It reads no parameter: `take(name, index)` gives rows of what a table's `arrays` names, for each lookup; and
+        `take(name, index, tables=…)` for the `(M, …)` rows of other tables `(M,)`, such as those of tiles.
         """
         raise TypeError(f"{type(self).__name__} does not define assemble(ids, tables, take)")
 
     def take(self, tables: Tensor) -> Take:
         """Rows of the arrays as these tables are trained, for lookups in the tables `(N,)`; differentiable."""
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        lookups = tables
+
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             array = self.first.array(name)
             matrix = array if array.dim() == 2 else array.view(array.shape[0], -1)
-            if self.count == 1:  # an index of any shape, for all lookups alike
-                index = index + self.first.row_offset_in(name)
-            elif name in self.first.stacked:
+            if name in self.first.stacked:
                 starts = torch.tensor([table.row_offset_in(name) for table in self.tables], device=index.device)
                 index = index + starts[tables].view(-1, *[1] * (index.dim() - 1))
             return nn.functional.embedding(

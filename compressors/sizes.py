@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -28,7 +28,17 @@ def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **op
         InputError: an unknown method, knob or keyword. BudgetError: a size that cannot be reached.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
-    cls = spec.cls
+    spec, standard = with_options(spec, options, spec.cls.knob_names())
+    knobs = sized_knobs(spec, num_embeddings, embedding_dim)
+    return spec.wrap(spec.cls(num_embeddings, embedding_dim, **knobs, **standard))
+
+
+def with_options(spec: MethodSpec, options: dict[str, Any], known: Collection[str]) -> tuple[MethodSpec, TableOptions]:
+    """The spec with a size and knobs (of those known) given beside it as keywords, and those of `TableOptions`.
+
+    Raises:
+        InputError: a keyword that is none.
+    """
     for name, default in REFUSED.items():
         value = options.pop(name, None)
         if value is not None and value != default:
@@ -39,16 +49,10 @@ def create(spec: str | MethodSpec, num_embeddings: int, embedding_dim: int, **op
         spec = replace(spec, budget=as_bytes(options.pop("budget")), ratio=None)
     standard = set(TableOptions.__annotations__)
     for name in options:
-        if name not in standard and name not in cls.knob_names():
-            raise InputError(f"{spec.name!r} has no keyword {name!r}{nearest(name, [*cls.knob_names(), *standard])}")
+        if name not in standard and name not in known:
+            raise InputError(f"{spec.name!r} has no keyword {name!r}{nearest(name, [*known, *standard])}")
     spec = replace(spec, knobs=spec.knobs | {name: value for name, value in options.items() if name not in standard})
-    table = cls(
-        num_embeddings,
-        embedding_dim,
-        **sized_knobs(spec, num_embeddings, embedding_dim),
-        **cast(TableOptions, {name: value for name, value in options.items() if name in standard}),
-    )
-    return spec.wrap(table)
+    return spec, cast(TableOptions, {name: value for name, value in options.items() if name in standard})
 
 
 def sized_knobs(spec: MethodSpec, num_embeddings: int, embedding_dim: int) -> dict[str, Any]:

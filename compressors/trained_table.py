@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from embpress.compressors.base import Compressor
+from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
+from embpress.compressors.spec import as_bytes, as_ratio
 
+T = TypeVar("T", bound=Compressor)
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -44,6 +47,46 @@ class DenseRows:
             return rows.detach()
         array = np.asarray(rows)
         return torch.from_numpy(array.astype(_native(array.dtype)))  # a copy: mapped files may be read-only
+
+    def chunks(self, numbers: int = 1 << 20) -> Iterator[tuple[slice, Tensor]]:
+        """All rows in their order, about so many numbers at a time."""
+        n, dim = self.shape
+        step = max(1, numbers // dim)
+        for start in range(0, n, step):
+            part = slice(start, min(n, start + step))
+            yield part, self[part]
+
+
+def options_like(table: DenseRows, cls: type[Compressor], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a method's table, with the device and, where the method has it, the dtype of a trained one."""
+    own = {"device": table.device, "dtype": table.dtype if cls.tags.has(table.dtype) else None}
+    return {**own, **{name: value for name, value in options.items() if value is not None}}
+
+
+def sized(table: DenseRows, cls: type[Compressor], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Knobs in which a `budget` of serving bytes, or a `ratio` of `4 n D` over them, is the size knobs that reach it.
+
+    Raises:
+        InputError: more than one of budget, ratio and size knobs. BudgetError: too few bytes.
+    """
+    names = (*cls.size_knobs, "budget", "ratio")
+    asked = [name for name in names if knobs.get(name) is not None]
+    if len(asked) > 1:
+        raise InputError(f"{cls.spec_name}: from_dense takes one of {', '.join(names)}, got {' and '.join(asked)}")
+    given = {name: value for name, value in knobs.items() if name not in ("budget", "ratio")}
+    if not set(asked) & {"budget", "ratio"}:
+        return given
+    (n, dim), solved = table.shape, cast(Any, cls)
+    size = as_bytes(knobs["budget"]) if "budget" in asked else int(4 * n * dim / as_ratio(knobs["ratio"]))
+    own = {name: value for name, value in given.items() if name not in TableOptions.__annotations__}
+    return {**given, **solved.for_budget(n, dim, size, **own)}
+
+
+def finite(total: float) -> float:
+    """A sum over a trained table; InputError where it is no number."""
+    if not math.isfinite(total):
+        raise InputError("from_dense: the table has entries that are NaN, infinite or too large to square")
+    return total
 
 
 def only_one(method: str, **asked: Any) -> None:
@@ -92,16 +135,25 @@ def relative_error(table: Compressor, weight: DenseRows, chunk: int = 1 << 13) -
         weight: `(n, D)`.
         chunk: rows at a time.
     """
-    training, n = table.training, weight.shape[0]
+    training = table.training
     table.eval()  # what counts ids counts those of training only
     missed = norm = 0.0
-    for start in range(0, n, chunk):
-        stop = min(n, start + chunk)
-        want = weight[start:stop].to(table.device, torch.float64)
-        got = table.lookup(torch.arange(start, stop, device=table.device))
+    for part, rows in weight.chunks(chunk * weight.shape[1]):
+        want = rows.to(table.device, torch.float64)
+        got = table.lookup(torch.arange(part.start, part.stop, device=table.device))
         missed += float((got - want).square().sum())
         norm += float(want.square().sum())
     table.train(training)
     if norm == 0:
         return 0.0 if missed == 0 else math.inf
     return math.sqrt(missed / norm)
+
+
+@torch.no_grad()
+def copied(cls: type[T], weight: Any, options: Mapping[str, Any]) -> tuple[T, float]:
+    """A table that holds the rows of a trained one as they are, in a `weight (n, D)`, and its relative error."""
+    dense = DenseRows(weight)
+    table = cls(*dense.shape, **options_like(dense, cls, options))
+    for part, rows in dense.chunks():
+        table.weight[part] = rows
+    return table, relative_error(table, dense)

@@ -49,7 +49,7 @@ class Compositional(Compressor):
     `op_constants`.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True, from_dense=True)
     stacked: ClassVar[tuple[str, ...]] = ("part_tables",)
     row_parameters: ClassVar[tuple[str, ...]] = ("part_tables",)
     lookup_op: ClassVar[str] = "compositional_lookup"

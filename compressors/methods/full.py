@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
@@ -17,6 +17,7 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.compressors.trained_table import copied
 from embpress.kernels import ops
 
 
@@ -61,7 +62,7 @@ class Full(Compressor):
     Takes no keywords besides those of `TableOptions`.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, uncompressed=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, uncompressed=True, from_dense=True)
     stacked: ClassVar[tuple[str, ...]] = ("weight",)
     row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
     group = _FullGroup
@@ -101,3 +102,8 @@ class Full(Compressor):
         uniform_(weight, -bound, bound, generator)
         if self.padding_idx is not None:
             weight[self.padding_idx] = 0
+
+    @classmethod
+    def from_dense(cls, weight: Any, **options: Any) -> tuple[Self, float]:
+        """A copy of a trained table `(n, D)`, see `DenseRows`, and its relative error, 0 in the same dtype."""
+        return copied(cls, weight, options)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor, TableOptions
@@ -22,6 +22,7 @@ from embpress.compressors.ledger import Entry, tensors_of
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.compressors.trained_table import copied
 
 _OPTIMIZERS = {"sgd": "EXACT_SGD", "adagrad": "EXACT_ADAGRAD", "rowwise_adagrad": "EXACT_ROWWISE_ADAGRAD"}
 
@@ -276,7 +277,7 @@ class FullTBE(Compressor):
         learning_rate: of that optimizer.
     """
 
-    tags: ClassVar[Tags] = Tags(fused_update=True, uncompressed=True, dtypes=(torch.float32,))
+    tags: ClassVar[Tags] = Tags(fused_update=True, uncompressed=True, from_dense=True, dtypes=(torch.float32,))
     group = _TBEGroup
     get_extra_state = nn.Module.get_extra_state  # it has nothing but rows
     set_extra_state = nn.Module.set_extra_state
@@ -350,6 +351,11 @@ class FullTBE(Compressor):
         uniform_(self.weight, -bound, bound, generator)
         if self.padding_idx is not None:
             self.weight[self.padding_idx] = 0
+
+    @classmethod
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """A copy in float32 of a trained table `(n, D)`, see `DenseRows`, and its relative error."""
+        return copied(cls, weight, knobs)
 
     def arrays(self) -> tuple[Array, ...]:
         """Its rows."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.distributed import tell_ranks
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
+from embpress.compressors.least_squares import from_linear
 from embpress.compressors.methods.compositional import Compositional, part_width
 from embpress.compressors.registry import register
 from embpress.kernels.reference import ROBE_PRIME, part_hash
@@ -94,3 +95,11 @@ class HashingTrick(Compositional):
         if k < 1:
             raise BudgetError(f"hash cannot hold a table of width {dim} in {size} bytes", 4 * dim + constants)
         return {"k": k}
+
+    @classmethod
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """The table nearest to a trained one: a row (of a part) is the mean of the rows that are hashed to it.
+
+        Keywords are the constructor's, or `budget` or `ratio` instead of k; see `least_squares.from_linear`.
+        """
+        return from_linear(cls, weight, knobs, nonnegative=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import TableOptions
@@ -17,6 +17,7 @@ from embpress.compressors.methods.factored import Factored, FactoredGroup
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error
 
 
 class _MLETGroup(FactoredGroup):
@@ -28,7 +29,10 @@ class _MLETGroup(FactoredGroup):
     def take(self, tables: Tensor) -> Take:
         """Rows of the products, which is what is served."""
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        lookups = tables
+
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             if self.count == 1:
                 return self.rows(index.unsqueeze(1)).squeeze(1)
             order = tables.argsort(stable=True)
@@ -52,7 +56,7 @@ class MLET(Factored):
         force: allow `k < D`, which the paper rules out: the product then has rank k and cannot represent every table.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True, from_dense=True)
     training_knobs: ClassVar[tuple[str, ...]] = ("init", "force")
     group = _MLETGroup
 
@@ -83,6 +87,30 @@ class MLET(Factored):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`table` as a full table, `projection` from N(0, 1/16) or N(0, 1/k)."""
         self._draw(0.25 if self.init == "paper" else 1 / math.sqrt(self.k), generator)
+
+    @classmethod
+    @torch.no_grad()
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """A product `W1 P` equal to a trained table W up to rounding, so that it can be trained further.
+
+        P is the projection drawn, `W1 = W P⁺` by its pseudoinverse. With `k < D` that is the nearest for this P.
+
+        Args:
+            weight: `(n, D)`, see `DenseRows`; it may be larger than memory, the inner table is k / D times as large.
+            **knobs: the constructor's; device and dtype are the table's own by default.
+
+        Returns:
+            The table, and `‖lookups - weight‖ / ‖weight‖`, measured.
+
+        Raises:
+            InputError: entries that are not finite.
+        """
+        dense = DenseRows(weight)
+        made = cls(*dense.shape, **options_like(dense, cls, knobs))
+        inverse = torch.linalg.pinv(made.projection.double())
+        for part, rows in dense.chunks():
+            made.table[part] = rows.to(inverse) @ inverse
+        return made, finite(relative_error(made, dense))
 
     def arrays(self) -> tuple[Array, ...]:
         """The product."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
-from typing_extensions import Unpack
+from torch.nn import functional as F
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
+from embpress.compressors.least_squares import fit
 from embpress.compressors.methods.compositional import Compositional, part_width
 from embpress.compressors.registry import register
+from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
 
 # standard deviation of the initial factors of a product, all but the last
 _FACTOR_STD = 0.25
+# factors of a product are fitted in turn, at most so often, until a round takes less than this off the squared error
+_ROUNDS, _GAIN = 30, 1e-6
 
 
 def partition_sizes(n: int, c: int, parts: int) -> list[int]:
@@ -90,6 +95,81 @@ class QuotientRemainder(Compositional):
     def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The digits' places `(T, 1, parts)`, where the parts start and their sizes."""
         return constants["stride"].unsqueeze(1), constants["base"], constants["sizes"]
+
+    @classmethod
+    @torch.no_grad()
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """A table near a trained one, and its relative error, measured.
+
+        With `add` and `concat` it is the nearest, by least squares. A product is fitted by alternating least squares:
+        each part in turn is the best for the others as they are, in closed form, until a round gains no more than 1e-6
+        of the squared error, 30 rounds at most. That is a local optimum; each round reads the table once for each part.
+        It starts from the factors drawn; for two parts and a c below about the cube root of n, from the best remainder
+        table there is where c divides n.
+
+        Args:
+            weight: `(n, D)`, see `DenseRows`; it may be larger than memory.
+            **knobs: the constructor's, or `budget` or `ratio` in place of c; device and dtype are the table's own by
+                default.
+
+        Raises:
+            InputError: no table, or entries that are not finite; two sizes. BudgetError: too few bytes.
+        """
+        dense = DenseRows(weight)
+        made = cls(*dense.shape, **options_like(dense, cls, sized(dense, cls, knobs)))
+        if made.op == "mult":
+            made._alternate(dense)
+        else:
+            return made, fit([made], [dense], nonnegative=True)[0]
+        return made, relative_error(made, dense)
+
+    def _alternate(self, dense: DenseRows) -> None:
+        """Fits the factors of a product; all parts but the last keep the scale that they were drawn with."""
+        tables = self.part_tables.double()
+        parts = tables.split(self.part_sizes)  # views
+        scales = [float(part.norm()) for part in parts]
+        if self.parts == 2 and self.c**2 <= len(tables):
+            parts[0].copy_(self._leading(dense))
+        left = math.inf
+        for _ in range(_ROUNDS):
+            before = left
+            for j in reversed(range(self.parts)):
+                left = self._fit_part(j, tables, parts[j], dense)
+            if before - left <= _GAIN:
+                break
+        for part, scale in zip(parts[:-1], scales):
+            if (now := float(part.norm())) > 0:
+                part.mul_(scale / now)
+                parts[-1].mul_(now / scale)
+        self.part_tables.copy_(tables)
+
+    def _leading(self, dense: DenseRows) -> Tensor:
+        """The best remainder table of two where the last quotient has all remainders, `(c, D)`.
+
+        A column of the table is a matrix (quotients, remainders) then; these are their leading right singular vectors.
+        """
+        c, dim = self.c, self.embedding_dim
+        gram = torch.zeros(dim, c, c, dtype=torch.float64, device=self.device)
+        for _, rows in dense.chunks(dim * c * max(1, (1 << 20) // (dim * c))):
+            whole = F.pad(rows.to(gram), (0, 0, 0, -len(rows) % c)).view(-1, c, dim).permute(2, 1, 0)
+            gram.baddbmm_(whole, whole.transpose(1, 2))
+        finite(float(gram.sum()))
+        return torch.linalg.eigh(gram).eigenvectors[..., -1].t()
+
+    def _fit_part(self, j: int, tables: Tensor, fitted: Tensor, dense: DenseRows) -> float:
+        """Sets part j to the best for the others as they are; the squared error, relative to the table's."""
+        products, squares, total = torch.zeros_like(fitted), torch.zeros_like(fitted), 0.0
+        constants = {name: self.constants.on(tables.device, name) for name in self.constants}
+        for part, rows in dense.chunks():
+            wanted = rows.to(tables)
+            own = self.part_rows(torch.arange(part.start, part.stop, device=tables.device), constants)
+            others = tables[own[:, [k for k in range(self.parts) if k != j]]].prod(1)
+            digits = own[:, j] - constants["base"][j]
+            products.index_add_(0, digits, wanted * others)
+            squares.index_add_(0, digits, others.square())
+            total = finite(total + float(wanted.square().sum()))
+        fitted.copy_(torch.where(squares > 0, products / squares, 0))
+        return 1 - float((products * fitted).sum()) / total if total else 0.0
 
     @classmethod
     def for_budget(cls, n: int, dim: int, size: int, *, op: str = "mult", parts: int = 2) -> dict[str, int]:

@@ -19,6 +19,7 @@ from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.integers import Later
+from embpress.compressors.least_squares import from_linear, tables_from_linear
 from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
@@ -82,7 +83,7 @@ class Robe(Compressor):
             run; by default gradients are sorted and summed in a fixed order.
     """
 
-    tags: ClassVar[Tags] = Tags(shared_memory=True, for_budget=True)
+    tags: ClassVar[Tags] = Tags(shared_memory=True, for_budget=True, from_dense=True)
     size_knobs: ClassVar[tuple[str, ...]] = ("size", "memory")
     wiring: ClassVar[tuple[str, ...]] = ("memory", "coefficients", "row_ranges", "row_offset")
     lookup_op: ClassVar[str] = "robe_lookup"
@@ -179,6 +180,26 @@ class Robe(Compressor):
                 n, dim, **rest, row_offset=offset, memory=source.memory, coefficients=source.coefficients, **option
             )
             offset += n
+
+    @classmethod
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """The table nearest to a trained one: an element of the array is the mean of all that it stands for.
+
+        Keywords are the constructor's, or `budget` or `ratio` instead of size; see `least_squares.from_linear`.
+
+        Raises:
+            InputError: an array that other tables share; see `fit_tables`.
+        """
+        if knobs.get("memory") is not None:
+            raise InputError("robe: tables that share an array start together, by fit_tables")
+        return from_linear(cls, weight, knobs)
+
+    @classmethod
+    def fit_tables(
+        cls, weights: Sequence[Any], knobs: Sequence[dict[str, Any]], options: Sequence[TableOptions]
+    ) -> tuple[list[Self], list[float]]:
+        """All tables on one array, which is nearest to all of them together."""
+        return tables_from_linear(cls, weights, knobs, options)
 
     @classmethod
     def for_budget(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.fitted import modified
 from embpress.compressors.tables.planning.plan import Plan, TablePlan
 
 # gradients are sparse where the rows that a method's tables hold are together more than this
@@ -33,6 +34,25 @@ def build_tables(
         for t, table in zip(members, method.cls.build_tables(shapes, knobs, [options(t) for t in members])):
             tables[t] = method.wrap(table)
     return [tables[t] for t in range(len(plan.tables))]
+
+
+def fit_tables(
+    plan: Plan, weights: Sequence[Any], options: Callable[[int], TableOptions]
+) -> tuple[list[Compressor], list[float]]:
+    """The tables of a plan near trained ones, those that share memory fitted together, and their relative errors.
+
+    Args:
+        weights: the trained tables `(n, D)`, see `DenseRows`.
+        options: of table t.
+    """
+    fitted: dict[int, tuple[Compressor, float]] = {}
+    for members in _alike(plan):
+        method = plan.tables[members[0]].method
+        rows = [weights[t] for t in members]
+        knobs = [plan.tables[t].method.knobs for t in members]
+        tables, errors = method.cls.fit_tables(rows, knobs, [options(t) for t in members])
+        fitted |= {t: modified(method, *one) for t, one in zip(members, zip(tables, errors, rows))}
+    return [fitted[t][0] for t in range(len(plan.tables))], [fitted[t][1] for t in range(len(plan.tables))]
 
 
 def sparse_tables(plan: Plan, sparse: bool | None) -> list[bool]:

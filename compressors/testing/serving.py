@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError
+from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import OPTIMIZERS, held_bytes, tensors_of
 from embpress.compressors.sizes import for_budget, serving_size, split_budget
 from embpress.compressors.testing.subject import SHAPES, D, N, Subject, bags, close, rejects
@@ -224,7 +225,7 @@ def check_split(subject: Subject) -> None:
 
 
 def check_from_dense(subject: Subject) -> None:
-    """`from_dense`, where there is one, makes a trainable table and reports the error that it really has."""
+    """`from_dense`, where there is one, makes a trainable table and reports the error that it has, served too."""
     if not subject.cls.tags.from_dense:
         return
     make = subject.cls.from_dense  # type: ignore[attr-defined]
@@ -233,7 +234,17 @@ def check_from_dense(subject: Subject) -> None:
         table, error = make(weight, mode="mean", **subject.knobs)
         assert type(table) is subject.cls, f"from_dense made a {type(table).__name__}"
         assert (table.num_embeddings, table.embedding_dim, table.mode) == (n, dim, "mean"), "shape or options differ"
+        assert table.device == weight.device, f"the weight is on {weight.device}, the table on {table.device}"
         assert all(p.requires_grad and p.dtype == weight.dtype for p in table.parameters()), "not trainable as it is"
-        real = float((table.to_dense().double() - weight.double()).norm() / weight.double().norm())
+        real = _error(table, weight)
         assert abs(error - real) <= 1e-6 + 1e-4 * real, f"{n} × {dim}: the error is {real}, from_dense says {error}"
         assert real <= 1 + 1e-6, f"{n} × {dim}: no table at all would be nearer"
+        if subject.modifiers:
+            table, error = from_dense(subject.spec, weight, mode="mean")
+            assert type(table) is subject.modifiers[-1].cls, f"from_dense made a {type(table).__name__}"
+            real = _error(table.fold(), weight)
+            assert abs(error - real) <= 1e-6 + 1e-4 * real, f"{n} × {dim}: served with {real}, from_dense says {error}"
+
+
+def _error(table: Compressor, weight: Tensor) -> float:
+    return float((table.to_dense().double() - weight.double()).norm() / weight.double().norm())

@@ -28,6 +28,7 @@ from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
+from embpress.dlrm.measure.spectrum import spectrum
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
@@ -247,7 +248,14 @@ def _run(
     found["metrics"] = metrics
     model = build_model(data, tables, settings, seed)
     reset_device_peak(settings.device)
-    trained = train(model, data, settings, seed, progress, keep)
+
+    def best(model: ClickModel) -> None:
+        spectra = map(spectrum, model.tables.tables)
+        found["tables"] = tuple(replace(table, spectrum=one) for table, one in zip(found["tables"], spectra))
+        if keep is not None:
+            keep(model)
+
+    trained = train(model, data, settings, seed, progress, best)
     metrics |= trained.metrics
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:

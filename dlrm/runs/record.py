@@ -54,6 +54,7 @@ class TableRecord:
     modifiers: tuple[str, ...] = ()
     row0_share: float | None = None  # of the test lookups
     is_full: bool = False  # a plain table, every row as it is
+    spectrum: tuple[float, ...] = ()  # singular values over the largest, at the epoch of the AUC; of plain rows alone
 
 
 @dataclass(frozen=True)

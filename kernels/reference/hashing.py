@@ -26,3 +26,12 @@ def part_hash(ids: Tensor, coefficients: Tensor) -> Tensor:
     x = (ids * a + b) % ROBE_PRIME
     x = ((x ^ (x >> 15)) * c + d) % ROBE_PRIME
     return x ^ (x >> 15)
+
+
+def pair_hash(ids: Tensor, numbers: Tensor, coefficients: Tensor) -> Tensor:
+    """Hashes of an id and a number: ids `(..., 1)` below 2^31, numbers `(m,)` below 2^20 → `(..., m)` below 2^31.
+
+    `coefficients (..., 4, 2)` are those of two `part_hash`: of the id, and of what that gives plus the number. However
+    many numbers there are, eight coefficients make all hashes.
+    """
+    return part_hash(part_hash(ids, coefficients[..., :1]) + numbers, coefficients[..., 1:])

@@ -337,12 +337,14 @@ def test_unicode_names_survive(tmp_path):
 
 
 def test_list_shows_every_method_with_knobs():
-    from embpress.compressors import available
+    from embpress.compressors import available, method
 
     shown = call("list").stdout
     for name in available():
-        assert f"\n{name} " in shown
+        (line,) = (line for line in shown.splitlines() if line.startswith(f"{name} "))
+        assert (" yes " in line) == method(name).tags.from_dense
     assert "rank=32" in shown
+    assert "from_dense" in shown
 
 
 def test_doctor_names_the_backends():

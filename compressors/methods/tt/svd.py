@@ -22,10 +22,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from embpress.compressors.errors import InputError
 from embpress.compressors.methods.tt.ranks import best, best_of_four, counts, counts_of_four, left_out
 from embpress.compressors.methods.tt.shapes import core_ranks, num_parameters
-from embpress.compressors.trained_table import DenseRows
+from embpress.compressors.trained_table import DenseRows, finite
 
 # a block has about this many numbers, or as many as its unfoldings are wide, whichever is more
 _BLOCK = 1 << 22
@@ -69,9 +68,7 @@ class _Train:
         first, last = (torch.zeros(c, c, dtype=torch.float64, device=self.device) for c in (self.c[0], self.c[2]))
         total = 0.0
         for block in self.blocks():
-            total += float(block.square().sum())
-            if not math.isfinite(total):
-                raise InputError("from_dense: the table has entries that are NaN, infinite or too large to square")
+            total = finite(total + float(block.square().sum()))
             if self.c[0] > 1:
                 first = torch.linalg.qr(torch.cat([first, block.flatten(1).t()]), mode="r").R
             last = torch.linalg.qr(torch.cat([last, block.flatten(0, 1)]), mode="r").R

@@ -24,7 +24,7 @@ from embpress.compressors.methods.tt.svd import balanced, decompose
 from embpress.compressors.methods.tt.write_back import write_back
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
-from embpress.compressors.trained_table import DenseRows, relative_error
+from embpress.compressors.trained_table import DenseRows, options_like, relative_error
 from embpress.kernels import ops
 
 EVICT = ("drop", "write-back")
@@ -342,21 +342,20 @@ class TTRec(Compressor):
         """
         table = DenseRows(weight)
         n, dim = table.shape
-        device, dtype = options.get("device") or table.device, options.get("dtype") or table.dtype
+        given = options_like(table, cls, options)
+        device, dtype = given["device"], given["dtype"]
         row_factors, column_factors = factors(n, dim, num_cores, row_factors, column_factors)
         least = num_parameters(row_factors, column_factors, (1,) * (num_cores + 1))
         cached = rows_to_cache(n, cache_rows, cache_fraction)
         beside = serving_bytes(cached, dim, dtype.itemsize)
         wanted = goal(dtype, 4 * n * dim, least, beside, rank=rank, tolerance=tolerance, budget=budget, ratio=ratio)
-        options["cache_rows"] = cached  # type: ignore[typeddict-unknown-key]
-        options["device"], options["dtype"] = device, dtype
-        plain = options.copy()
-        plain["device"] = "meta"  # what the constructor refuses is refused before the work
+        given["cache_rows"] = cached
+        plain = {**given, "device": "meta"}  # what the constructor refuses is refused before the work
         shape: dict[str, Any] = {"num_cores": num_cores, "row_factors": row_factors, "column_factors": column_factors}
         cls(n, dim, rank=1 if rank is None else rank, init=init, **shape, **plain)
         found = balanced(decompose(table, row_factors, column_factors, device, **wanted))
         ranks = tuple(core.shape[3] for core in found[:-1])
-        made = cls(n, dim, rank=ranks, init=init, **shape, **options)
+        made = cls(n, dim, rank=ranks, init=init, **shape, **given)
         for core, values in zip(made.cores, found):
             core.copy_(values)
         widest = max(core[0].numel() for core in made.cores)  # a lookup gathers a slice of each core

@@ -52,16 +52,17 @@ def _rounded(values: Tensor) -> Tensor:
 def through_codes(values: Tensor, own: Tensor, bits: int) -> Tensor:
     """Values as their codes give them back.
 
-    Gradients pass to values within the range; where a step is too small or too large, they say so to the range.
+    Gradients pass to all values, those that are clipped too: a row that no gradient reaches would never come back.
 
     Args:
         values: `(…, width)`.
         own: lo and step, `(…, 2, width)` or `(…, 2, 1)`.
     """
     lo, step = own.unbind(-2)
-    code = ((values.to(own.dtype) - lo) / step).clamp(0, (1 << bits) - 1)
+    code = (values.detach().to(own.dtype) - lo) / step
+    code = code.clamp(0, (1 << bits) - 1)
     code = code + (code.detach().round() - code.detach())
-    return torch.addcmul(lo, step, code).to(values.dtype)
+    return torch.addcmul(lo, step, code).to(values.dtype) + (values - values.detach())
 
 
 def _damped(own: Tensor, array: Array, bits: int) -> Tensor:
@@ -80,13 +81,14 @@ def taken(arrays: dict[str, Array], inner: Take, whole: dict[str, Tensor], bits:
         segments: the first range of each lookup's table, `(N,)`; None where there is one table.
     """
 
-    def take(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
-        array, rows = arrays[name], inner(name, index)
+    def take(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+        array, rows = arrays[name], inner(name, index, tables=tables)
         own = _damped(as_ranges(array, whole[name]), array, bits)
         if array.ranges == "column":
             which = index.new_zeros(1) if segment is None else segment
             if segments is not None and not array.shared:
-                which = which + segments.view(-1, *[1] * (index.dim() - 1)) * len(array.parts)
+                first = segments if tables is None else tables
+                which = which + first.view(-1, *[1] * (index.dim() - 1)) * len(array.parts)
             return through_codes(rows, own[which], bits)
         return through_codes(rows, own[index // BLOCK if array.ranges == "block" else index].unsqueeze(-1), bits)
 

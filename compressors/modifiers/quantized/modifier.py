@@ -282,7 +282,7 @@ class Quantized(Modifier):
             values = values.detach()
             if self.learns:
                 own = learned.as_ranges(array, self.own(learned_name(array)).detach())
-                codes, ranges = store.encode(array, values, own, self.bits), store.as_kept(own)
+                codes, ranges = store.encode(array, values, own, self.bits), own.bfloat16()
             else:
                 codes, ranges = store.quantize(array, values, self.bits)
         return nn.Parameter(codes, requires_grad=False), nn.Parameter(ranges, requires_grad=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
@@ -14,7 +15,6 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.modifiers.base import Modifier, ModifierGroup
 from embpress.compressors.modifiers.quantized import store
-from embpress.compressors.modifiers.quantized.ranges import BLOCK
 
 Pack = tuple[nn.Parameter, nn.Parameter]  # codes and ranges
 
@@ -29,7 +29,20 @@ def ranges_name(array: Array) -> str:
     return f"{array.name.replace('.', '_')}_ranges"
 
 
-class PackedGroup(ModifierGroup):
+class _Uncast(nn.Module):
+    """A module whose ranges no cast reaches: half precision has no steps as small as tables do."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        kept = {name: one for name, one in self._parameters.items() if one is not None and one.dtype == torch.bfloat16}
+        super()._apply(fn, recurse)
+        for name, one in kept.items():
+            made = self._parameters[name]
+            if made is not None and made.dtype != one.dtype:
+                self._parameters[name] = nn.Parameter(one.to(made.device), requires_grad=False)
+        return self
+
+
+class PackedGroup(_Uncast, ModifierGroup):
     """The tables' own way of putting rows together, from rows that are decoded."""
 
     tables: Sequence[Packed]
@@ -68,19 +81,20 @@ class PackedGroup(ModifierGroup):
         """Decoded rows."""
         arrays = {array.name: array for array in self.first.packed}
         part = self.first.own if self.count == 1 else self.first.whole
+        lookups = tables
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             array = arrays[name]
             codes, ranges = (part(own(array)) for own in (codes_name, ranges_name))
-            segment = index.new_zeros(1) if segment is None else segment
+            starts = None
             if self.count > 1 and not array.shared:
-                starts, segments = (
+                first, range_first = (
                     self.integers.on(index.device, own(array))[tables].view(-1, *[1] * (index.dim() - 1))
                     for own in (codes_name, ranges_name)
                 )
-                index = index + starts * (BLOCK if array.ranges == "block" else 1)
-                segment = segment + segments
-            return store.rows_of(array, codes, store.as_floats(ranges), self.first.bits, index, segment)
+                starts = first, range_first
+            return store.rows_of(array, codes, ranges.float(), self.first.bits, index, segment, starts)
 
         return taken
 
@@ -89,7 +103,7 @@ class PackedGroup(ModifierGroup):
         return self
 
 
-class Packed(Modifier):
+class Packed(_Uncast, Modifier):
     """A folded table whose arrays are kept in few bits.
 
     Args:

@@ -14,34 +14,31 @@ from embpress.compressors.modifiers.quantized.codes import elements, pack, packe
 _CHUNK = 1 << 22  # elements in work at a time
 
 
-def code_shape(array: Array, bits: int) -> tuple[int, int]:
-    """Rows and bytes a row of the codes; a flat array is kept in rows of whole blocks."""
+def by_bytes(array: Array, bits: int) -> bool:
+    """Whether each row has bytes of its own; codes of other widths follow each other through all rows."""
+    return array.ranges == "block" or array.width * bits % 8 == 0
+
+
+def code_shape(array: Array, bits: int) -> tuple[int, ...]:
+    """Of the codes: rows and bytes a row, a flat array in rows of whole blocks; or bytes, where rows share them."""
     if array.ranges == "block":
         return -(-array.rows // ranges.BLOCK), ranges.BLOCK * bits // 8
-    return array.rows, packed_width(array.width, bits)
+    if by_bytes(array, bits):
+        return array.rows, array.width * bits // 8
+    return (packed_width(array.rows * array.width, bits),)
 
 
 def range_shape(array: Array, bits: int) -> tuple[int, ...]:
     """Of `lo` and `step`: one pair a column and segment, or one a row or block."""
     if array.ranges == "column":
         return len(array.parts), 2, array.width
-    return code_shape(array, bits)[0], 2
+    return -(-array.rows // ranges.BLOCK) if array.ranges == "block" else array.rows, 2
 
 
 def quantize(array: Array, values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Codes uint8 and ranges (bfloat16, seen as int16 so that no cast reaches them) of an array's values."""
+    """Codes uint8 and ranges bfloat16 of an array's values."""
     fitted = fit(array, values, bits)
-    return encode(array, values, fitted, bits), as_kept(fitted)
-
-
-def as_kept(fitted: Tensor) -> Tensor:
-    """Ranges in the form in which they are kept."""
-    return fitted.bfloat16().view(torch.int16)
-
-
-def as_floats(kept: Tensor) -> Tensor:
-    """Kept ranges, float32."""
-    return kept.view(torch.bfloat16).float()
+    return encode(array, values, fitted, bits), fitted.bfloat16()
 
 
 def fit(array: Array, values: Tensor, bits: int) -> Tensor:
@@ -56,15 +53,18 @@ def fit(array: Array, values: Tensor, bits: int) -> Tensor:
 def encode(array: Array, values: Tensor, fitted: Tensor, bits: int) -> Tensor:
     """The codes of an array's values in these ranges, `code_shape`."""
     matrix = _matrix(array, values)
-    codes = torch.empty(code_shape(array, bits), dtype=torch.uint8, device=values.device)
+    in_rows = by_bytes(array, bits)
+    width = ranges.BLOCK if array.ranges == "block" else array.width
+    codes = torch.empty(len(matrix), width * bits // 8 if in_rows else width, dtype=torch.uint8, device=values.device)
     done = 0
     per_column = array.ranges == "column"
     for segment, part in enumerate(matrix.split(array.parts) if per_column else [matrix]):
         for chunk in _chunks(part):
             own = fitted[segment] if per_column else fitted[done : done + len(chunk)].T.unsqueeze(-1)
-            codes[done : done + len(chunk)] = pack(ranges.encode(chunk.float(), own, bits), bits)
+            encoded = ranges.encode(chunk.float(), own, bits)
+            codes[done : done + len(chunk)] = pack(encoded, bits) if in_rows else encoded
             done += len(chunk)
-    return codes
+    return codes if in_rows else pack(codes.view(1, -1), bits).view(-1)
 
 
 def _chunks(matrix: Tensor) -> Iterator[Tensor]:
@@ -81,18 +81,38 @@ def _matrix(array: Array, values: Tensor) -> Tensor:
     return flat.view(-1, ranges.BLOCK)
 
 
-def rows_of(array: Array, codes: Tensor, fitted: Tensor, bits: int, index: Tensor, segment: Tensor) -> Tensor:
-    """Rows `(…, width)` float32 of rows `index` of an array that is kept as codes.
+def rows_of(
+    array: Array,
+    codes: Tensor,
+    fitted: Tensor,
+    bits: int,
+    index: Tensor,
+    segment: Tensor | None = None,
+    starts: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Rows `(…, width)` float32 of an array that is kept as codes.
 
     Args:
         codes: `code_shape`, of several tables' arrays one after another.
         fitted: ranges, float32, likewise.
-        index: int64 `(…)`, rows of codes, or elements of a flat array.
-        segment: int64 that broadcasts against the index, which column ranges; for others it is not read.
+        index: int64 `(…)`, rows of each lookup's own table, or elements of a flat array.
+        segment: int64 that broadcasts against the index, the segments which the rows lie in; None: there is one.
+        starts: where each lookup's table begins in the first dimension of codes and of ranges, int64 that broadcasts
+            against the index; None: there is one table.
     """
+    code_start, range_start = starts or (0, 0)
     if array.ranges == "block":
-        own = fitted[index // ranges.BLOCK]
-        return torch.addcmul(own[..., 0], own[..., 1], elements(codes, bits, index)).unsqueeze(-1)
-    found = unpack(codes[index], bits, array.width)
-    own = fitted[segment] if array.ranges == "column" else fitted[index].unsqueeze(-1)
+        own = fitted[range_start + index // ranges.BLOCK]
+        found = elements(codes, bits, code_start * ranges.BLOCK + index)
+        return torch.addcmul(own[..., 0], own[..., 1], found).unsqueeze(-1)
+    if by_bytes(array, bits):
+        found = unpack(codes[code_start + index], bits, array.width)
+    else:
+        column = torch.arange(array.width, device=index.device)
+        first = code_start * (8 // bits) + index * array.width
+        found = elements(codes, bits, first.unsqueeze(-1) + column)
+    if array.ranges == "column":
+        own = fitted[range_start + (index.new_zeros(1) if segment is None else segment)]
+    else:
+        own = fitted[range_start + index].unsqueeze(-1)
     return torch.addcmul(own[..., 0, :], own[..., 1, :], found)

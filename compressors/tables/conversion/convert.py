@@ -10,11 +10,10 @@ from torch import Generator, nn
 
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
+from embpress.compressors.fitted import check_start
 from embpress.compressors.modifiers.base import Modifier
-from embpress.compressors.registry import available
-from embpress.compressors.registry import method as method_named
 from embpress.compressors.spec import MethodSpec, PlanFile, parse
-from embpress.compressors.tables.build import build_tables
+from embpress.compressors.tables.build import build_tables, fit_tables
 from embpress.compressors.tables.conversion.find import KINDS, Found, Selection, find_tables, select
 from embpress.compressors.tables.conversion.fit import planned
 from embpress.compressors.tables.conversion.modules import (
@@ -105,11 +104,8 @@ def compress_model(
 
 
 def _check_start(spec: MethodSpec | Plan) -> None:
-    methods = [table.method for table in spec.tables] if isinstance(spec, Plan) else [spec]
-    for one in methods:
-        if not one.tags.from_dense and not (isinstance(spec, Plan) and one.plain):  # which stays as it is
-            able = [name for name in available() if method_named(name).tags.from_dense]
-            raise InputError(f"{one.name} cannot start from trained weights, only {', '.join(able)} can")
+    for one in [table.method for table in spec.tables] if isinstance(spec, Plan) else [spec]:
+        check_start(one)
 
 
 def _built(
@@ -129,12 +125,7 @@ def _built(
 
     if not from_weights:
         return (build_tables(plan, options) if found else []), [0.0] * len(found)
-    tables, errors = [], []
-    for t, table in enumerate(plan.tables):
-        made, error = table.method.cls.from_dense(found[t].weight, **table.method.knobs, **options(t))  # type: ignore[attr-defined]
-        tables.append(table.method.wrap(made))
-        errors.append(error)
-    return tables, errors
+    return fit_tables(plan, [table.weight for table in found], options)
 
 
 def _swap(model: nn.Module, found: Found, table: Compressor) -> None:

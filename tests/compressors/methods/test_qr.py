@@ -131,3 +131,41 @@ def test_bad_knobs_are_named(spec, says):
 def test_digits_beyond_64_bits_are_refused():
     with pytest.raises(InputError, match="parts=99"):
         create("qr:parts=99", 1000, 16)
+
+
+def leading(weight, c):
+    """The least relative error of a product of two tables where c divides n: a rank-1 matrix for each column."""
+    values = torch.linalg.svdvals(weight.view(-1, c, weight.shape[1]).permute(2, 0, 1))
+    return float((1 - values[:, 0].square().sum() / weight.square().sum()).sqrt())
+
+
+@pytest.mark.parametrize("c", [4, 10])
+def test_a_product_near_a_trained_table_is_the_best_where_c_divides_n(c):
+    weight = torch.randn(1200, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    table, error = QuotientRemainder.from_dense(weight, c=c)
+    assert error == pytest.approx(leading(weight, c), rel=1e-9)
+    assert float((table.to_dense() - weight).norm() / weight.norm()) == pytest.approx(error)
+    remainders = table.part_tables[:c].detach()
+    assert float(remainders.square().mean().sqrt()) == pytest.approx(0.25, rel=0.3)  # as those drawn
+
+
+@pytest.mark.parametrize(
+    ("n", "knobs"), [(1207, {}), (1200, {"c": 60}), (1207, {"c": 60}), (1207, {"c": 9, "parts": 3})]
+)
+def test_no_factor_of_a_product_near_a_trained_table_can_be_better_alone(n, knobs):
+    weight = torch.randn(n, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
+    table, error = QuotientRemainder.from_dense(weight, **knobs, generator=torch.Generator().manual_seed(1))
+    missed = (table.lookup(torch.arange(n)) - weight).square().sum()
+    assert float(missed.detach().sqrt() / weight.norm()) == pytest.approx(error)
+    missed.backward()
+    slope = float((table.part_tables.grad * table.part_tables.detach()).sum(1).abs().max())
+    assert slope < 0.01 * float(weight.square().sum())
+    if n % table.c == 0:
+        assert error == pytest.approx(leading(weight, table.c), rel=1e-3)
+
+
+def test_a_product_that_is_one_is_found():
+    generator = torch.Generator().manual_seed(0)
+    weight = QuotientRemainder(1003, 8, c=7, dtype=torch.float64, generator=generator).to_dense()
+    assert QuotientRemainder.from_dense(weight, c=7)[1] < 1e-3
+    assert QuotientRemainder.from_dense(weight, c=7, op="add")[1] > 0.5

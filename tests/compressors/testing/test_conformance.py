@@ -24,12 +24,19 @@ VARIANTS = [
     "md:blocks=3:width=16x4x1",
     "prune:keep=0.03",
     "prune:keep=0.5",
-    *(f"{spec}+bf16" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    "sketch:rows=29",
+    "dhe:k=5:hidden=7:transform=gaussian",
+    "dhe:layers=5",
+    *(
+        f"{spec}+bf16"
+        for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4", "sketch", "dhe")
+    ),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+bf16",
     *(f"{spec}+bf16" for spec in ("lowrank", "top", "md:blocks=3", "prune", "prune:keep=0.03")),
     *(f"{spec}+int4" for spec in ("narrow", "lowrank", "top", "md:blocks=3", "prune", "prune:keep=0.03")),
     *(f"{spec}+int2:train=true" for spec in ("lowrank", "md:blocks=3")),
     *(f"{spec}+int4" for spec in ("full", "hash:parts=4", "qr", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
+    *(f"{spec}+int4" for spec in ("sketch", "dhe:hidden=16")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int8",
     "robe:z=5+int8",
     "qr:op=concat+int2",
@@ -38,6 +45,7 @@ VARIANTS = [
     *(f"{spec}+int2:train=true" for spec in ("full", "hash:parts=4", "robe:z=5:sign=true", "mlet", "tt:rank=4")),
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+int4:train=true",
     "full+int4:by=row:train=true",
+    *(f"{spec}+int4:train=true" for spec in ("sketch", "dhe")),
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
 

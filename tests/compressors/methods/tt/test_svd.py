@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_tables import Largest, Watched
 from paths import ROOT
 from torch import nn
 
@@ -204,18 +205,6 @@ def test_a_budget_that_cannot_be_reached_says_the_smallest(cores):
     assert set(table.ranks) == {1}
 
 
-class Watched:
-    """An array that only gives slices, and remembers how many rows they had."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.largest, self.read = array, array.shape, 0, 0
-
-    def __getitem__(self, part):
-        rows = self.array[part]
-        self.largest, self.read = max(self.largest, len(rows)), self.read + len(rows)
-        return rows
-
-
 @pytest.mark.parametrize("goal", [{"rank": 8}, {"ratio": 50}, {"tolerance": 0.9}])
 def test_a_mapped_table_is_read_in_slices(tmp_path, goal, monkeypatch):
     n, dim = 60_000, 16
@@ -238,18 +227,6 @@ def test_a_mapped_table_is_read_in_slices(tmp_path, goal, monkeypatch):
 
 def test_no_tensor_is_as_large_as_the_table(monkeypatch):
     """What the decomposition makes is far below a float64 copy of the table, whatever it reads from."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Largest(TorchDispatchMode):
-        numel = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            for value in out if isinstance(out, (tuple, list)) else (out,):
-                if isinstance(value, torch.Tensor):
-                    self.numel = max(self.numel, value.numel())
-            return out
-
     monkeypatch.setattr("embpress.compressors.methods.tt.svd._BLOCK", 1 << 15)
     weight = noise(200_000, 16, torch.float32).numpy()
     with Largest() as seen:
@@ -392,8 +369,6 @@ def test_a_model_is_compressed_from_its_weights():
     with pytest.raises(InputError, match="NaN"):
         compress_model(broken, "tt:rank=4", from_weights=True)
     assert isinstance(broken[0], nn.Embedding)  # nothing is changed by half
-    with pytest.raises(InputError, match=r"robe cannot start from trained weights, only .*tt"):
-        compress_model(nn.Sequential(nn.Embedding(3000, 8)), "robe", from_weights=True)
 
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch):

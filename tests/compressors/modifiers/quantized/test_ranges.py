@@ -1,0 +1,70 @@
+"""Codes and ranges: what is packed comes back, and the range is one of least squared error."""
+
+import pytest
+import torch
+from torch import Generator
+
+from embpress.compressors.modifiers.quantized import ranges
+from embpress.compressors.modifiers.quantized.codes import elements, pack, packed_width, unpack
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 17])
+def test_packed_codes_come_back(bits, width):
+    codes = torch.randint(0, 1 << bits, (7, width), generator=Generator().manual_seed(0))
+    packed = pack(codes, bits)
+    assert packed.shape == (7, packed_width(width, bits))
+    assert torch.equal(unpack(packed, bits, width), codes.to(torch.uint8))
+    if width * bits % 8 == 0:
+        index = torch.randperm(7 * width)
+        assert torch.equal(elements(packed, bits, index), codes.flatten()[index].to(torch.uint8))
+
+
+def squared_error(values, fitted, bits):
+    return float((ranges.decode(ranges.encode(values, fitted, bits), fitted) - values).square().sum())
+
+
+def searched(values, bits):
+    """The least squared error of one column over a fine grid of both ends."""
+    low, high = float(values.min()), float(values.max())
+    ends = torch.linspace(low, high, 60)
+    least = float("inf")
+    for lo in ends:
+        for hi in ends[ends > lo]:
+            step = (hi - lo) / ((1 << bits) - 1)
+            codes = ((values - lo) / step).round().clamp(0, (1 << bits) - 1)
+            least = min(least, float((lo + step * codes - values).square().sum()))
+    return least
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "outlier", "skewed"])
+def test_the_range_is_near_the_best_there_is(bits, kind):
+    draws = torch.randn(400, 1, generator=Generator().manual_seed(0))
+    values = {
+        "normal": draws,
+        "uniform": draws.argsort(0).float() / 400,
+        "outlier": torch.cat([draws, draws.new_full((1, 1), 12.0)]),
+        "skewed": draws.exp(),
+    }[kind]
+    fitted = ranges.fit(values, bits)
+    assert squared_error(values, fitted, bits) <= 1.1 * searched(values, bits)
+
+
+def test_it_beats_the_extremes_where_there_are_outliers():
+    values = torch.cat([torch.randn(20_000, 3, generator=Generator().manual_seed(0)), torch.full((1, 3), 30.0)])
+    low, high = values.amin(0), values.amax(0)
+    extremes = torch.stack([low, (high - low) / 15])
+    assert squared_error(values, ranges.fit(values, 4), 4) < 0.5 * squared_error(values, extremes, 4)
+
+
+def test_a_single_value_and_two_values_are_kept():
+    for values in (torch.tensor([[0.3, -2.0, 0.0]]), torch.tensor([[0.3, -2.0, 0.0], [0.7, -2.0, 1e-6]])):
+        fitted = ranges.fit(values, 8)
+        kept = ranges.decode(ranges.encode(values, fitted, 8), fitted)
+        torch.testing.assert_close(kept, values, rtol=1e-4, atol=float((values.amax(0) - values.amin(0)).max()) / 255)
+
+
+def test_ranges_are_exact_in_bfloat16():
+    fitted = ranges.fit(torch.randn(100, 50, generator=Generator().manual_seed(0)) * 1e-4, 4)
+    assert torch.equal(fitted.bfloat16().float(), fitted)
