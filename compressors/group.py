@@ -258,9 +258,7 @@ class TableGroup(nn.Module):
             tables = lookups if tables is None else tables
             array = self.first.array(name)
             matrix = array if array.dim() == 2 else array.view(array.shape[0], -1)
-            if self.count == 1:  # an index of any shape, for all lookups alike
-                index = index + self.first.row_offset_in(name)
-            elif name in self.first.stacked:
+            if name in self.first.stacked:
                 starts = torch.tensor([table.row_offset_in(name) for table in self.tables], device=index.device)
                 index = index + starts[tables].view(-1, *[1] * (index.dim() - 1))
             return nn.functional.embedding(
