@@ -61,6 +61,9 @@ VARIANTS = [
     "tt:rank=4:cache_rows=8:warmup=1:refresh=2+hot:rows=5",
     "hash+hot:rows=10+int4:train=true",
     "hash+bf16+hot",
+    "prune:keep=0.03+hot:rows=6",
+    "dhe+hot:rows=6+int4",
+    "cce+hot:rows=6:online=true:warmup=1:refresh=1",
     *(f"{spec}+int4:train=true" for spec in ("sketch", "dhe")),
     *(f"{spec}+int2:train=true" for spec in ("hash:parts=2:op=add", "unified:parts=3", "cce:k=5")),
 ]
