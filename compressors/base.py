@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,35 +20,14 @@ from embpress.compressors.guard import shown
 from embpress.compressors.integers import Constants, Integers
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.member import Member
+from embpress.compressors.options import REFUSED as REFUSED
+from embpress.compressors.options import TableOptions as TableOptions
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
 
 # to_dense works through this many rows at a time
 _CHUNK = 1 << 16
 MAX_ROWS = 1 << 40
-# arguments of `nn.EmbeddingBag` that compressed tables do not have, with the values that ask for nothing
-REFUSED: dict[str, float | bool | None] = {"max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
-
-
-class TableOptions(TypedDict, total=False):
-    """Keywords that every compressor takes besides its own.
-
-    Attributes:
-        mode: `"sum"` (default; `nn.EmbeddingBag`'s is mean) or `"mean"`.
-        include_last_offset: offsets carry the end of the last bag.
-        padding_idx: ids equal to it are ignored in bags.
-        sparse: sparse gradients, where the method has them (`Tags.sparse_gradients`).
-        device, dtype: of the parameters.
-        generator: the only source of randomness of the initial values.
-    """
-
-    mode: str
-    include_last_offset: bool
-    padding_idx: int | None
-    sparse: bool
-    device: torch.device | str | None
-    dtype: torch.dtype | None
-    generator: Generator | None
 
 
 class Compressor(Configured, Member):

@@ -65,6 +65,8 @@ class Compositional(Compressor):
         rows: int,
         parts: int,
         op: str,
+        *,
+        width: int | None = None,
         part_tables: nn.Parameter | None = None,
         **options: Unpack[TableOptions],
     ) -> None:
@@ -72,7 +74,7 @@ class Compositional(Compressor):
         self.parts = parts
         self.op = op
         if part_tables is None:
-            width = part_width(embedding_dim, parts, op)
+            width = part_width(embedding_dim, parts, op) if width is None else width
             part_tables = nn.Parameter(
                 torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
             )

@@ -28,8 +28,10 @@ class _MLETGroup(FactoredGroup):
 
     def take(self, tables: Tensor) -> Take:
         """Rows of the products, which is what is served."""
+        lookups = tables
 
-        def taken(name: str, index: Tensor, segment: Tensor | None = None) -> Tensor:
+        def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
+            tables = lookups if tables is None else tables
             if self.count == 1:
                 return self.rows(index.unsqueeze(1)).squeeze(1)
             order = tables.argsort(stable=True)

@@ -71,23 +71,23 @@ class Unified(Hashed):
         **options: Unpack[TableOptions],
     ) -> None:
         num_embeddings, embedding_dim = self.whole_sizes(num_embeddings, embedding_dim)
-        fresh = part_tables is None
         if part_tables is None:
             width = _chunk(embedding_dim, parts)
             k = math.ceil(math.ceil(embedding_dim / width) * num_embeddings / 10) if k is None else k
             if k < 1:
                 raise InputError(f"unified: k={k}, at least one row is needed")
-            memory = torch.empty(k, width, device=options.get("device"), dtype=options.get("dtype"))
-            part_tables = nn.Parameter(memory)
-        k, width = part_tables.shape
+        else:
+            k, width = part_tables.shape
         if parts is not None and _chunk(embedding_dim, parts) != width:
             raise InputError(f"unified: parts={parts} of a row of {embedding_dim} are not {width} wide as the table is")
         parts = math.ceil(embedding_dim / width)
-        super().__init__(num_embeddings, embedding_dim, k, parts, "concat", part_tables, **options)
+        super().__init__(
+            num_embeddings, embedding_dim, k, parts, "concat", width=width, part_tables=part_tables, **options
+        )
         self.k, self.feature, self.part_sizes = k, feature, [k]
         generator = None if self.part_tables.is_meta else options.get("generator")  # on meta nothing is drawn
         self.put_hashes(draw_coefficients((4, parts), generator, num_embeddings, embedding_dim, feature), k, stride=0)
-        if fresh:
+        if part_tables is None:
             self.reset_parameters(options.get("generator"))
 
     @torch.no_grad()

@@ -138,7 +138,7 @@ def _reachable(groups: list[list[Summary]], runs: Sequence[Run]) -> str:
     if best is None:
         return ""
     shares = [numerals.percent(((group[0].mean("auc") or 0) - 0.5) / (best - 0.5)) for group in groups]
-    start = "; that AUC is" if len(shares) == 1 else "; these AUCs are"
+    start = f"; the AUC of {groups[0][0].label} is" if len(shares) == 1 else "; the best AUCs are"
     return f"{start} {listed(shares)} of the way from guessing (0.5) to the best reachable AUC ({best:.4f})"
 
 

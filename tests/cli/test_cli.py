@@ -291,7 +291,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_records(run_folder, monkeypa
     monkeypatch.setattr(embpress.reports, "write_report", full)
     message = refused("report", folder)
     assert "No space left on device" in message
-    assert len(records(folder)) == 10
+    assert len(records(folder)) == RUNS
 
 
 def test_runs_on_other_data_or_settings_do_not_mix(run_folder):

@@ -67,8 +67,8 @@ class _QuantizedGroup(ModifierGroup):
         """See `TableGroup.rows`."""
         if not self.first.learns:
             return self.inner.rows(ids)
-        tables = torch.arange(self.count, device=ids.device).repeat(len(ids))
-        return self.lookups(ids.reshape(-1), tables).view(len(ids), self.count, self.first.embedding_dim)
+        tables = torch.arange(self.count, device=ids.device).repeat(ids.shape[0])
+        return self.lookups(ids.reshape(-1), tables).view(ids.shape[0], self.count, self.first.embedding_dim)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """See `TableGroup.lookups`."""
@@ -107,7 +107,6 @@ class Quantized(Modifier):
 
     at_fold = True
     bits: ClassVar[int] = 8
-    at_fold = True
     everywhere: ClassVar[bool] = True
     group = _QuantizedGroup
 

@@ -70,7 +70,8 @@ def plan(
         spec = replace(spec, ratio=None, budget=None)
     if ratio is not None and budget is not None:
         raise InputError("give a ratio or a budget, not both")
-    keep = [False] * len(tables) if spec.tags.plain else kept_full(tables, min_rows, largest, full)
+    everywhere = spec.tags.plain and all(one.cls.everywhere for one in spec.modifiers)
+    keep = [False] * len(tables) if everywhere else kept_full(tables, min_rows, largest, full)
     if (ratio is None and budget is None) or not spec.sizable:
         return _plan(spec, tables, [None if k else spec.knobs for k in keep], full)
     if ratio is None:

@@ -66,6 +66,10 @@ VARIANTS = [
     "cce+hot:rows=6:online=true:warmup=1:refresh=1",
     *(f"{spec}+int4:train=true" for spec in ("sketch", "dhe")),
     *(f"{spec}+int2:train=true" for spec in ("hash:parts=2:op=add", "unified:parts=3", "cce:k=5")),
+    *(f"{spec}+pq:parts=4" for spec in ("full", "robe:z=5", "tt:rank=4", "sketch", "dhe")),
+    "hash:parts=4+pq:parts=2",
+    "qr:op=concat+pq:parts=3",
+    "mlet+pq:parts=4+int8",
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
 
