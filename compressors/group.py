@@ -235,7 +235,7 @@ class TableGroup(nn.Module):
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """Rows of checked ids `(N,)` of the tables `(N,)` int64, ascending → `(N, D)`."""
-        if without_values(ids):  # nor how many are each table's: all of them answer for all, as far as they can
+        if without_values(ids):  # how many ids are whose shows in no shape: every table answers for all
             answers = [table._lookup(ids.long().clamp(max=table.num_embeddings - 1)) for table in self.tables]
             return torch.stack(answers)[tables, torch.arange(ids.shape[0], device=ids.device)]
         counts = torch.bincount(tables, minlength=self.count).tolist()
