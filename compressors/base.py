@@ -14,7 +14,7 @@ from typing_extensions import Self
 from embpress.compressors.arrays import Array
 from embpress.compressors.bags import as_bags, check_form, integers, own_output
 from embpress.compressors.configuration import Configured
-from embpress.compressors.errors import BudgetError, InputError
+from embpress.compressors.errors import InputError
 from embpress.compressors.frozen import frozen
 from embpress.compressors.guard import shown
 from embpress.compressors.integers import Constants, Integers
@@ -23,6 +23,7 @@ from embpress.compressors.member import Member
 from embpress.compressors.options import REFUSED as REFUSED
 from embpress.compressors.options import TableOptions as TableOptions
 from embpress.compressors.tags import Tags
+from embpress.compressors.widths import narrower
 from embpress.kernels import ops
 
 # to_dense works through this many rows at a time
@@ -269,17 +270,9 @@ class Compressor(Configured, Member):
     def model_width(cls, embedding_dim: int, ratio: float) -> int:
         """The width at which a method trains the whole model when a ratio is asked for.
 
-        `⌊D / r⌋` for methods tagged `saves_by_width`, for all others the model's own.
-
-        Raises:
-            BudgetError: below width 1; `smallest` is then per row of the model, 4 bytes.
+        `⌊D / r⌋` for methods tagged `saves_by_width` (BudgetError below 1), for all others the model's own.
         """
-        if not cls.tags.saves_by_width:
-            return embedding_dim
-        width = int(embedding_dim / ratio * (1 + 1e-12))  # a ratio of D / w means w, whatever its last digit
-        if width < 1:
-            raise BudgetError(f"{cls.spec_name} trains at width {embedding_dim} / {ratio:g}, which is below 1", 4)
-        return width
+        return narrower(cls.spec_name, embedding_dim, ratio) if cls.tags.saves_by_width else embedding_dim
 
     @classmethod
     def build_tables(

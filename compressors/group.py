@@ -235,7 +235,7 @@ class TableGroup(nn.Module):
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """Rows of checked ids `(N,)` of the tables `(N,)` int64, ascending → `(N, D)`."""
-        if without_values(ids):  # nor how many are each table's: all of them answer for all, as far as they can
+        if without_values(ids):  # how many ids are whose shows in no shape: every table answers for all
             answers = [table._lookup(ids.long().clamp(max=table.num_embeddings - 1)) for table in self.tables]
             return torch.stack(answers)[tables, torch.arange(ids.shape[0], device=ids.device)]
         counts = torch.bincount(tables, minlength=self.count).tolist()
@@ -258,9 +258,7 @@ class TableGroup(nn.Module):
             tables = lookups if tables is None else tables
             array = self.first.array(name)
             matrix = array if array.dim() == 2 else array.view(array.shape[0], -1)
-            if self.count == 1:  # an index of any shape, for all lookups alike
-                index = index + self.first.row_offset_in(name)
-            elif name in self.first.stacked:
+            if name in self.first.stacked:
                 starts = torch.tensor([table.row_offset_in(name) for table in self.tables], device=index.device)
                 index = index + starts[tables].view(-1, *[1] * (index.dim() - 1))
             return nn.functional.embedding(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -17,10 +16,10 @@ from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
+from embpress.compressors.own_dtype import own_dtype
+from embpress.compressors.tiles import tiles
 from embpress.kernels import ops
 from embpress.kernels.reference import pool
-
-_PIECE = 1 << 22  # elements of projections that are in work at a time
 
 
 class FactoredGroup(TableGroup):
@@ -42,7 +41,7 @@ class FactoredGroup(TableGroup):
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """See `TableGroup.assemble`."""
-        return assembled(take("table", ids), take, "projection", self.first.embedding_dim, self.count)
+        return assembled(take("table", ids), tables, take, "projection", self.count)
 
     def _projections(self) -> Tensor:
         table = self.first
@@ -53,33 +52,24 @@ class FactoredGroup(TableGroup):
 
 def projected(inner: Tensor, projections: Tensor) -> Tensor:
     """Inner rows `(B, T, k)` times the projections `(T, k, D)` of their tables, `(B, T, D)`."""
-    device = inner.device.type
-    mixed = torch.amp.is_autocast_available(device)
-    # a table answers in its own dtype, as nn.EmbeddingBag does
-    with torch.autocast(device, enabled=False) if mixed else contextlib.nullcontext():
+    with own_dtype(inner.device):
         return torch.bmm(inner.transpose(0, 1), projections).transpose(0, 1)
 
 
-def assembled(inner: Tensor, take: Take, name: str, dim: int, tables: int) -> Tensor:
-    """Inner rows `(N, k)` times the projections of their own tables, `(N, dim)`.
+def assembled(inner: Tensor, tables: Tensor, take: Take, name: str, count: int) -> Tensor:
+    """Inner rows `(N, k)` of the tables `(N,)` times the projections of these, `(N, D)`.
 
     Args:
         take: see `TableGroup.assemble`.
-        name: of the projection, whose rows it gives; of several tables a few rows at a time.
-        dim: width D.
-        tables: how many there are.
+        name: of the projection, whose rows it gives.
+        count: how many tables there are.
     """
-    count, k = inner.shape
-    if tables == 1:
-        return inner @ take(name, torch.arange(k, device=inner.device)).to(inner.dtype)
-    step = max(1, _PIECE // max(1, count * dim))
-    out = None
-    for start in range(0, k, step):
-        index = torch.arange(start, min(k, start + step), device=inner.device).expand(count, -1)
-        part = torch.bmm(inner[:, None, start : start + step], take(name, index).to(inner.dtype)).squeeze(1)
-        out = part if out is None else out + part
-    assert out is not None  # k is at least 1
-    return out
+    places = torch.arange(inner.shape[0], device=inner.device)
+    tiled = tiles(places, tables, count)
+    parts = inner.new_zeros(tiled.ids.numel(), inner.shape[1]).index_copy(0, tiled.place, inner)
+    index = torch.arange(inner.shape[1], device=inner.device).expand(tiled.tables.shape[0], -1)
+    projections = take(name, index, tables=tiled.tables).to(inner.dtype)
+    return torch.bmm(parts.view(*tiled.ids.shape, inner.shape[1]), projections).flatten(0, 1)[tiled.place]
 
 
 class Factored(Compressor):

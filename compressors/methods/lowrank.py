@@ -14,7 +14,7 @@ from embpress.compressors.methods.factored import Factored
 from embpress.compressors.registry import register
 from embpress.compressors.spec import as_bytes, as_ratio
 from embpress.compressors.tags import Tags
-from embpress.compressors.trained_table import DenseRows, aimed_at, only_one, relative_error
+from embpress.compressors.trained_table import DenseRows, aimed_at, finite, only_one, options_like, relative_error
 
 # numbers of a block of a trained table
 _BLOCK = 1 << 22
@@ -87,37 +87,34 @@ class LowRank(Factored):
         """
         table = DenseRows(weight)
         n, dim = table.shape
-        device, dtype = options.get("device") or table.device, options.get("dtype") or table.dtype
+        given = options_like(table, cls, options)
+        device, dtype = given["device"], given["dtype"]
         only_one("lowrank", k=k, tolerance=tolerance, budget=budget, ratio=ratio)
         aim = None if tolerance is None else aimed_at("lowrank", tolerance, dtype, 1e-6)
         if budget is not None or ratio is not None:
             size = as_bytes(budget) if budget is not None else int(4 * n * dim / as_ratio(ratio or 0))
             k = cls.for_budget(n, dim, size * 4 // dtype.itemsize)["k"]
-        options["device"], options["dtype"] = device, dtype
-        step = max(1, _BLOCK // dim)
-        energies, vectors = _right_singular(table, step, device)
+        energies, vectors = _right_singular(table, device)
         if aim is not None:
             left_out = energies.sum() - energies.cumsum(0)
             k = min(dim, int((left_out > aim**2 * energies.sum()).sum()) + 1)
-        made = cls(n, dim, k=k, **options)
+        made = cls(n, dim, k=k, **given)
         vectors = vectors[:, : made.k]
         # factors of one root mean square, as fresh ones have nearly: neither outruns the other in training
         even = (float(energies[: made.k].sum()) / (n * made.k) * dim) ** 0.25 or 1.0
-        for start in range(0, n, step):
-            rows = table[start : start + step].to(device, torch.float64)
-            made.table[start : start + step] = rows @ vectors / even
+        for part, rows in table.chunks(_BLOCK):
+            made.table[part] = (rows.to(device, torch.float64) @ vectors / even).to(dtype)
         made.projection.copy_(vectors.t() * even)
         return made, relative_error(made, table)
 
 
-def _right_singular(table: DenseRows, step: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+def _right_singular(table: DenseRows, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Squared singular values `(D,)`, falling, and right singular vectors `(D, D)`, float64."""
-    n, dim = table.shape
+    dim = table.shape[1]
     gram = torch.zeros(dim, dim, dtype=torch.float64, device=device)
-    for start in range(0, n, step):
-        rows = table[start : start + step].to(device, torch.float64)
+    for _, part in table.chunks(_BLOCK):
+        rows = part.to(device, torch.float64)
         gram += rows.t() @ rows
-    if not bool(gram.isfinite().all()):
-        raise InputError("from_dense: the table has entries that are NaN, infinite or too large to square")
+    finite(float(gram.sum()))
     energies, vectors = torch.linalg.eigh(gram)
     return energies.flip(0).clamp(min=0), vectors.flip(1)

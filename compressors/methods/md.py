@@ -52,7 +52,7 @@ class _MixedGroup(TableGroup):
         table, dim = self.first, self.first.embedding_dim
         inner = self._inner(ids, tables, lambda block, place: take(f"table_{block}", place))
         parts = [
-            assembled(rows, take, f"projection_{b}", dim, self.count) if table.widths[b] < dim else rows
+            assembled(rows, tables, take, f"projection_{b}", self.count) if table.widths[b] < dim else rows
             for b, rows in enumerate(inner)
         ]
         return sum(parts[1:], parts[0])

@@ -19,9 +19,7 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
-from embpress.compressors.trained_table import DenseRows, relative_error
-
-_BLOCK = 1 << 16  # rows of a trained table at a time
+from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
 
 
 class _TopGroup(TableGroup):
@@ -164,31 +162,25 @@ class Top(Compressor):
 
     @classmethod
     @torch.no_grad()
-    def from_dense(
-        cls, weight: Any, *, rows: int | None = None, counts: Tensor | None = None, **options: Unpack[TableOptions]
-    ) -> tuple[Self, float]:
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
         """A trained table's most frequent rows, the mean of all others, and the relative error.
 
         Args:
-            weight: `(n, D)` floating point: a tensor, a NumPy array, or anything with `shape` whose slices are arrays,
-                such as a mapped file: it is read in blocks of rows.
-            rows, counts: as in the constructor.
-            **options: those of `TableOptions`; device and dtype are the table's own by default.
+            weight: `(n, D)`, see `DenseRows`; it may be larger than memory.
+            **knobs: the constructor's, or `budget` or `ratio` instead of rows; device and dtype are the table's own by
+                default.
 
         Returns:
             The table, trainable, and `‖lookups - weight‖ / ‖weight‖`, measured.
         """
         table = DenseRows(weight)
-        n, dim = table.shape
-        options["device"] = device = options.get("device") or table.device
-        options["dtype"] = options.get("dtype") or table.dtype
-        made = cls(n, dim, rows=rows, counts=counts, **options)
-        rest = torch.zeros(dim, dtype=torch.float64, device=device)
-        for start in range(0, n, _BLOCK):
-            values = table[start : start + _BLOCK].to(device)
-            places = made._places(torch.arange(start, start + len(values), device=device))
+        made = cls(*table.shape, **options_like(table, cls, sized(table, cls, knobs)))
+        rest = torch.zeros(made.embedding_dim, dtype=torch.float64, device=made.device)
+        for part, rows in table.chunks():
+            values = rows.to(made.device)
+            places = made._places(torch.arange(part.start, part.stop, device=made.device))
             exact = places < made.rows
             made.kept[places[exact]] = values[exact].to(made.kept.dtype)
             rest += values[~exact].double().sum(0)
-        made.kept[made.rows] = rest / (n - made.rows)
-        return made, relative_error(made, table)
+        made.kept[made.rows] = rest / (made.num_embeddings - made.rows)
+        return made, finite(relative_error(made, table))

@@ -15,6 +15,7 @@ from embpress.compressors.arrays import Array
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
+from embpress.compressors.least_squares import from_linear, tables_from_linear
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.compositional import CompositionalGroup
 from embpress.compressors.methods.hashing import Hashed, draw_coefficients
@@ -52,7 +53,7 @@ class Unified(Hashed):
         feature: number of the feature; without a generator its hash functions follow from it.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, shared_memory=True, for_budget=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, shared_memory=True, for_budget=True, from_dense=True)
     stacked: ClassVar[tuple[str, ...]] = ()
     size_knobs: ClassVar[tuple[str, ...]] = ("k", "part_tables")
     wiring: ClassVar[tuple[str, ...]] = ("part_tables", "feature")
@@ -135,6 +136,26 @@ class Unified(Hashed):
         for feature, ((n, dim), own, option) in enumerate(zip(shapes, knobs, options), knobs[0].get("feature", 0)):
             rest = {name: value for name, value in own.items() if name not in ("k", "parts", "feature", "part_tables")}
             yield cls(n, dim, **rest, part_tables=source.part_tables, feature=feature, **option)
+
+    @classmethod
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """The table nearest to a trained one: a row is the mean of the chunks that are hashed to it.
+
+        Keywords are the constructor's, or `budget` or `ratio` instead of k; see `least_squares.from_linear`.
+
+        Raises:
+            InputError: a table that other features share; see `fit_tables`.
+        """
+        if knobs.get("part_tables") is not None:
+            raise InputError("unified: features that share a table start together, by fit_tables")
+        return from_linear(cls, weight, knobs, nonnegative=True)
+
+    @classmethod
+    def fit_tables(
+        cls, weights: Sequence[Any], knobs: Sequence[dict[str, Any]], options: Sequence[TableOptions]
+    ) -> tuple[list[Self], list[float]]:
+        """All features on one table, which is nearest to all of them together."""
+        return tables_from_linear(cls, weights, knobs, options, nonnegative=True)
 
     @classmethod
     def for_budget(cls, n: int, dim: int, size: int, *, parts: int | None = None, **placing: Any) -> dict[str, int]:

@@ -16,6 +16,7 @@ from embpress.compressors.distributed import made_by_first
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
 from embpress.compressors.integers import Constants, Later
+from embpress.compressors.least_squares import fit
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.cce.clustering import Rows, clustered
 from embpress.compressors.methods.cce.group import CCEGroup
@@ -24,7 +25,7 @@ from embpress.compressors.methods.compositional import part_width
 from embpress.compressors.methods.hashing import Hashed, draw_coefficients
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
-from embpress.compressors.trained_table import DenseRows, relative_error
+from embpress.compressors.trained_table import DenseRows, finite, options_like, sized
 from embpress.kernels.reference import ROBE_PRIME
 
 # of a budget, the most that goes into pointers
@@ -289,50 +290,27 @@ class CCE(Hashed):
     # --- from a trained table -----------------------------------------------------------------------------------------
 
     @classmethod
-    @torch.no_grad()
-    def from_dense(
-        cls,
-        weight: Any,
-        *,
-        budget: int | None = None,
-        ratio: float | None = None,
-        **knobs: Any,
-    ) -> tuple[Self, float]:
-        """A table near a trained one, by one clustering, and its relative error.
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """A table near a trained one, and its relative error: pointers by one clustering, rows then by least squares.
 
-        The table may be larger than memory: it is read in slices of rows, three times.
-
-        Args:
-            weight: `(n, D)` floating point: a tensor, a NumPy array, `np.load(path, mmap_mode="r")`, or anything with
-                `shape` whose slices `weight[a:b]` are arrays.
-            budget: serving bytes.
-            ratio: `4 n D` over the serving bytes, instead of a budget.
-            **knobs: of the constructor, and `TableOptions`; device and dtype are the table's own by default.
-
-        Returns:
-            The table, trainable, and `‖lookups - weight‖ / ‖weight‖` over the n rows, measured.
-
-        Raises:
-            InputError: a table or knobs that do not fit. BudgetError: a size that cannot be reached.
+        Keywords are the constructor's, or `budget` or `ratio` instead of hashed; see `least_squares.from_linear`.
+        Beside what that takes, four passes over the rows.
         """
-        table = DenseRows(weight)
-        n, dim = table.shape
-        if budget is not None and ratio is not None:
-            raise InputError("cce: from_dense takes a budget or a ratio, not both")
-        if ratio is not None:
-            budget = int(4 * n * dim / ratio)
-        if budget is not None:
-            knobs |= cls.for_budget(n, dim, budget, **{name: knobs[name] for name in ("k", "parts") if name in knobs})
-        placed = {"device": table.device, "dtype": table.dtype}
-        made = cls(n, dim, **{**placed, **{name: value for name, value in knobs.items() if value is not None}})
-        width = torch.float64 if table.dtype == torch.float64 else torch.float32
+        dense = DenseRows(weight)
+        table = cls(*dense.shape, **options_like(dense, cls, sized(dense, cls, knobs)))
+        wide = torch.float64 if dense.dtype == torch.float64 else torch.float32
+        total = 0.0
+        for _, part in dense.chunks():
+            total += float(part.double().square().sum())
+        finite(total)
 
         def rows(start: int, stop: int) -> Tensor:
-            return table[slice(start, stop)].to("cpu", width)
+            return dense[slice(start, stop)].to("cpu", wide)
 
-        coefficients = made.constants["coefficients"].clone()
-        made._put(coefficients, *made._made(rows, coefficients, made._generator()))
-        return made, relative_error(made, table)
+        with torch.no_grad():
+            coefficients = table.constants["coefficients"].clone()
+            table._put(coefficients, *table._made(rows, coefficients, table._generator()))
+        return table, fit([table], [dense], nonnegative=True)[0]
 
 
 def draw_anew(coefficients: Tensor, generator: Generator) -> Tensor:

@@ -25,7 +25,7 @@ from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 
 BLOCK, CELL, WORD = 1 << 16, 256, 64  # elements of a block, bits of a cell and of a word
-_WORDS = CELL // WORD
+_WORDS, _CELL_BITS, _WORD_BITS = CELL // WORD, 8, 6  # shifts divide faster
 _HALF = 1 << 15  # 16-bit numbers from 0 are kept as int16 less this
 
 
@@ -143,17 +143,17 @@ def _by_bits(values: Values, held: dict[str, Tensor], offsets: dict[str, Any], i
     block = ids // rows
     element = (ids - block * rows) * dim
     begin, _ = _ends(held["starts"], block + offsets["starts"])
-    cell = block * cells + element // CELL
+    cell = block * cells + (element >> _CELL_BITS)
     rank = begin + held["counts"][cell + offsets["counts"]].long() + _HALF
     # of the cell's words the bits before the row
     each = torch.arange(_WORDS, device=ids.device)
-    before = ((element % CELL).unsqueeze(1) - WORD * each).clamp(0, WORD)
+    before = ((element & (CELL - 1)).unsqueeze(1) - WORD * each).clamp(0, WORD)
     mask = torch.where(before < WORD, (1 << before.clamp(max=WORD - 1)) - 1, -1)
     word = (cell * _WORDS + offsets["words"]).unsqueeze(1) + each
     rank = rank + _bits_set(words[word] & mask).sum(1)
     place = element.unsqueeze(1) + torch.arange(dim, device=ids.device)
-    word = (block * (cells * _WORDS) + offsets["words"]).unsqueeze(1) + place // WORD
-    bits = (words[word] >> (place % WORD)) & 1
+    word = (block * (cells * _WORDS) + offsets["words"]).unsqueeze(1) + (place >> _WORD_BITS)
+    bits = (words[word] >> (place & (WORD - 1))) & 1
     window = rank.unsqueeze(1) + bits.cumsum(1) - bits
     return values(window).masked_fill(bits == 0, 0)
 

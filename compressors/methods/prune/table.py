@@ -23,7 +23,7 @@ from embpress.compressors.methods.prune.cut import cut_of, largest, largest_of
 from embpress.compressors.methods.prune.packed import Packed, index_bytes, most_kept, rows_of_block, values_of
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
-from embpress.compressors.trained_table import DenseRows, relative_error
+from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
 
 # at least so many times is a table pruned between the beginning and the end
 _MIN_TIMES = 20
@@ -265,26 +265,23 @@ class Prune(Compressor):
 
     @classmethod
     @torch.no_grad()
-    def from_dense(cls, weight: Any, *, keep: float = 0.1, **options: Any) -> tuple[Self, float]:
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
         """A trained table without its smallest elements, and the relative error; trained on, these stay zero.
 
         Args:
-            weight: `(n, D)` floating point: a tensor, a NumPy array, or anything with `shape` whose slices are arrays.
-            keep: as in the constructor.
-            **options: other knobs, and those of `TableOptions`; device and dtype are the table's own by default.
+            weight: `(n, D)`, see `DenseRows`; the table that is made is as large until it is folded.
+            **knobs: the constructor's, or `budget` or `ratio` instead of keep; device and dtype are the table's own by
+                default.
 
         Returns:
             The table, trainable, and `‖lookups - weight‖ / ‖weight‖`, measured.
         """
         table = DenseRows(weight)
-        options["device"] = options.get("device") or table.device
-        options["dtype"] = options.get("dtype") or table.dtype
-        made = cls(*table.shape, keep=keep, **options)
-        step = rows_of_block(table.shape[1])
-        for start in range(0, table.shape[0], step):
-            made.dense[start : start + step] = table[start : start + step]
+        made = cls(*table.shape, **options_like(table, cls, sized(table, cls, knobs)))
+        for part, rows in table.chunks():
+            made.dense[part] = rows.to(made.dense)
         made.prune(made.kept)
-        return made, relative_error(made, table)
+        return made, finite(relative_error(made, table))
 
 
 def _kept(numel: int, keep: float) -> int:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from embpress.compressors.arrays import Take
 from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor
-from embpress.compressors.group import TableGroup, group_of
+from embpress.compressors.group import TableGroup
 from embpress.compressors.integers import Constants
 from embpress.compressors.modifiers.base import ModifierGroup
 from embpress.compressors.modifiers.hot.moves import Moves, without_rows
@@ -223,12 +223,13 @@ class HotGroup(ModifierGroup):
         """Those of hot rows and of the group inside."""
         return TableGroup.routing_bytes(self) + self.inner.routing_bytes()
 
-    def fold(self) -> TableGroup:
+    def fold(self) -> TableGroup | list[Compressor]:
         """Hot rows around what the group inside folds to."""
         inner = self.inner.fold()
-        inner = inner if isinstance(inner, TableGroup) else group_of(inner, self.names)
-        served = [table.served(inside) for table, inside in zip(self.tables, inner.tables)]
-        return HotGroup(served, self.names, inner).eval()
+        tables = inner.tables if isinstance(inner, TableGroup) else inner
+        served: list[Compressor] = [table.served(inside) for table, inside in zip(self.tables, tables)]
+        # where the ones inside come apart they need not go together any more
+        return HotGroup(served, self.names, inner).eval() if isinstance(inner, TableGroup) else served
 
 
 def _shapes_alone(ids: Tensor) -> bool:

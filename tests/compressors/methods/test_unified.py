@@ -171,3 +171,20 @@ def test_a_shared_table_of_another_width_is_refused():
     with pytest.raises(InputError, match="parts=4"):
         Unified(300, 8, parts=4, part_tables=first.part_tables, feature=1)
     assert Unified(300, 12, part_tables=first.part_tables, feature=1).parts == 3
+
+
+def test_a_table_from_trained_ones_is_the_mean_of_what_it_stands_for():
+    weights = [torch.randn(n, 8, dtype=torch.float64, generator=seeded(n)) for n in SIZES]
+    options = [{"generator": seeded()}] * 3
+    tables, errors = Unified.fit_tables(weights, [{"k": 60}] * 3, options)
+    assert all(0 < error < 1 for error in errors)
+    chunks, rows = [], []
+    for table, weight in zip(tables, weights):
+        constants = {name: table.constants[name] for name in table.constants}
+        rows.append(table.part_rows(torch.arange(len(weight)), constants).flatten())
+        chunks.append(weight.view(-1, 4))
+    slot = torch.cat(rows)
+    mean = torch.zeros(60, 4, dtype=torch.float64).index_add_(0, slot, torch.cat(chunks))
+    torch.testing.assert_close(tables[0].part_tables.detach(), mean / torch.bincount(slot, minlength=60).unsqueeze(1))
+    with pytest.raises(InputError, match="fit_tables"):
+        Unified.from_dense(weights[0], part_tables=tables[0].part_tables)
