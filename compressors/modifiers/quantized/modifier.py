@@ -106,6 +106,7 @@ class Quantized(Modifier):
     """
 
     at_fold = True
+    baseline: ClassVar[bool] = True
     bits: ClassVar[int] = 8
     everywhere: ClassVar[bool] = True
     group = _QuantizedGroup
