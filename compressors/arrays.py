@@ -25,6 +25,7 @@ class Array:
             `block` of 64 elements of a flat array.
         segments: rows of its parts, each of which has column ranges of its own; empty: it is one part.
         shared: all tables of a model hold this one array.
+        table: its rows are those of the table, one an id.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Array:
     ranges: Literal["column", "row", "block"] = "column"
     segments: tuple[int, ...] = ()
     shared: bool = False
+    table: bool = False
 
     @property
     def parts(self) -> tuple[int, ...]:
