@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(s
 	  || $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
-demo: install ## compare five methods on synthetic click data and write a report
+demo: install ## compare full tables, baselines and methods on synthetic click data and write a report
 	$(BIN)/embpress compare --ratio 16 --out runs/demo
 
 test: install ## all tests

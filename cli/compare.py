@@ -19,6 +19,7 @@ from embpress.cli.options import (
     settings_of,
     training_options,
 )
+from embpress.dlrm.sets import DEFAULT, parse_methods, sets
 
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 @data_options
 @click.option(
     "--methods",
-    default="full,tt,robe,qr,mlet",
+    default=DEFAULT,
     show_default=True,
-    help="Methods with knobs and modifiers, or plan:FILE, separated by commas; see embpress list.",
+    help="Methods with knobs and modifiers, plan:FILE, and sets of methods "
+    f"({', '.join(sets())}), separated by commas; see embpress list.",
 )
 @training_options
 @click.option(
@@ -53,6 +55,7 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
     Examples:
       embpress compare
       embpress compare --ratio 16 --seeds 3
+      embpress compare --ratio 16 --methods baselines,robe:z=8,robe:z=8+bf16
       embpress compare train.txt --test test.txt --format criteo --methods full,tt,robe,qr,mlet --ratio 16
       embpress compare clicks.csv --label click --dense price,age --ratio 64
       embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
@@ -60,13 +63,7 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
-    from embpress.compressors import InputError, parse_all
-
-    specs = parse_all(methods)  # before the data are read: a typing mistake should not wait for them
-    if not specs:
-        raise InputError("--methods is empty; see embpress list")
-    if len({str(spec) for spec in specs}) < len(specs):
-        raise InputError(f"--methods names the same method twice: {methods}")
+    specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
     run_with(options, out, specs, list(range(seeds)), keep_weights)
 
 

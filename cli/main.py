@@ -122,7 +122,7 @@ def main(debug: bool) -> None:
 
     \b
     Start with
-      embpress compare                                  five methods on synthetic click data
+      embpress compare                                  methods and baselines on synthetic click data
       embpress compare clicks.csv --label click --ratio 16
       embpress compare --help                           examples for your own files
     """

@@ -29,7 +29,7 @@ KEEP_WEIGHTS = click.option(
 )
 
 # the options of all data, as `load` calls them; each format adds its own
-_COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "rows")
+_COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "number_ids", "rows")
 
 
 def _training() -> list[Callable[[F], F]]:
@@ -77,6 +77,12 @@ def _data() -> list[Callable[[F], F]]:
         click.option("--split-seed", type=Whole(), default=0, show_default=True, help="Seed of a random split."),
         click.option(
             "--min-count", type=Whole(1), default=2, show_default=True, help="Rarer ids share row 0 of their table."
+        ),
+        click.option(
+            "--number-ids",
+            default="frequency",
+            show_default=True,
+            help="frequency (the most frequent id is the first row, by which some methods gain) or random.",
         ),
         click.option("--rows", type=Whole(1), help="Rows to read of each part, or to make (synthetic: 200,000)."),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +30,19 @@ _WIDTH = 100
 _NAME = 24  # characters of a name that stays in one piece where a table has to be narrower
 
 
+class _Console(Console):
+    """A console whose reader may go away (`| head`) between one print and the next: no mistake, as `main` has it."""
+
+    def on_broken_pipe(self) -> None:
+        """Ends the command well; what is still to be written goes nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
+
 def console(stderr: bool = False) -> Console:
     """A console of the terminal's width, or of 100 columns in a log."""
-    out = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
+    out = _Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return out if out.is_terminal else _Console(stderr=stderr, highlight=False, width=_WIDTH)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Table:

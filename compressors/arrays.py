@@ -26,6 +26,8 @@ class Array:
         segments: rows of its parts, each of which has column ranges of its own; empty: it is one part.
         shared: all tables of a model hold this one array.
         for_all: all lookups in a table read it whole, such as a projection, not a row each.
+        several: rows of one part that a lookup reads.
+        moves: its rows come to stand for other ids while it is trained, and fold in another order.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Array:
     segments: tuple[int, ...] = ()
     shared: bool = False
     for_all: bool = False
+    several: int = 1
+    moves: bool = False
 
     @property
     def parts(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,6 +20,8 @@ from embpress.compressors.guard import shown
 from embpress.compressors.integers import Constants, Integers
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.member import Member
+from embpress.compressors.options import REFUSED as REFUSED
+from embpress.compressors.options import TableOptions as TableOptions
 from embpress.compressors.tags import Tags
 from embpress.compressors.widths import narrower
 from embpress.kernels import ops
@@ -27,29 +29,6 @@ from embpress.kernels import ops
 # to_dense works through this many rows at a time
 _CHUNK = 1 << 16
 MAX_ROWS = 1 << 40
-# arguments of `nn.EmbeddingBag` that compressed tables do not have, with the values that ask for nothing
-REFUSED: dict[str, float | bool | None] = {"max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
-
-
-class TableOptions(TypedDict, total=False):
-    """Keywords that every compressor takes besides its own.
-
-    Attributes:
-        mode: `"sum"` (default; `nn.EmbeddingBag`'s is mean) or `"mean"`.
-        include_last_offset: offsets carry the end of the last bag.
-        padding_idx: ids equal to it are ignored in bags.
-        sparse: sparse gradients, where the method has them (`Tags.sparse_gradients`).
-        device, dtype: of the parameters.
-        generator: the only source of randomness of the initial values.
-    """
-
-    mode: str
-    include_last_offset: bool
-    padding_idx: int | None
-    sparse: bool
-    device: torch.device | str | None
-    dtype: torch.dtype | None
-    generator: Generator | None
 
 
 class Compressor(Configured, Member):
@@ -249,9 +228,11 @@ class Compressor(Configured, Member):
             if self.tags.fused_update:
                 continue  # no gradient, and its state is among its own tensors
             if parameter.requires_grad:
-                training.append(
-                    Entry(f"gradient of {name}", self._gradient_bytes(name, parameter, batch_size), owner and ~owner)
-                )
+                # a dense gradient is as large as what it is of; a sparse one has each lookup's rows
+                adds_up = self.sparse and batch_size is not None and name in self.row_parameters
+                together = None if owner is None or adds_up else ~owner
+                size = self._gradient_bytes(name, parameter, batch_size)
+                training.append(Entry(f"gradient of {name}", size, together))
             # only a table of rows has row-wise state; other parameters keep one number an element
             rows = parameter.shape[0] if name in self.row_parameters else parameter.numel()
             state = optimizer_bytes(optimizer, parameter.numel(), rows, parameter.element_size())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -13,32 +14,48 @@ from embpress.compressors.errors import InputError
 from embpress.compressors.integers import Constants
 
 _BLOCK = 512  # bytes are filled up to whole blocks: a checkpoint that is read in place needs equal sizes
+_STEP = 17  # four bits of an element: 0, 17, …, 255
 
 
-def encoded(configuration: Mapping[str, Any]) -> Tensor:
+def encoded(configuration: Mapping[str, Any], data: Tensor | None = None) -> Tensor:
     """JSON as uint8, one element a bit, 0 or 255.
 
     So written it passes through whatever is done to the tensors of a state dict: an average of equal values, with all
     its rounding, and a cast to half precision leave every bit on its side of 127.
+
+    Args:
+        configuration: of a table.
+        data: int64 on the CPU that stand behind it, two elements a byte, each a multiple of 17.
     """
     text = json.dumps(configuration, sort_keys=True).encode()
-    data = torch.frombuffer(bytearray(text.ljust(-(-len(text) // _BLOCK) * _BLOCK)), dtype=torch.uint8)
-    return (data.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8, device="cpu") & 1).flatten() * 255
+    block = torch.frombuffer(bytearray(text.ljust(-(-len(text) // _BLOCK) * _BLOCK)), dtype=torch.uint8)
+    bits = (block.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8, device="cpu") & 1).flatten() * 255
+    if data is None:
+        return bits
+    whole = data.contiguous().view(torch.uint8)
+    return torch.cat([bits, torch.stack([whole & 15, whole >> 4], dim=1).flatten() * _STEP])
 
 
-def decoded(state: Tensor) -> dict[str, Any]:
-    """What `encoded` wrote.
+def decoded(state: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """What `encoded` wrote: the configuration, and the data, int64 `(·,)`.
 
     Raises:
         InputError: it is something else.
     """
     try:
-        bits = (state.detach().cpu().float() > 127).view(-1, 8).to(torch.int64)
-        data = bytes((bits << torch.arange(8, device="cpu")).sum(1).tolist())
-        configuration: dict[str, Any] = json.loads(data)
+        values, text = state.detach().cpu(), ""
+        for block in values.split(8 * _BLOCK):
+            bits = (block.float() > 127).view(-1, 8).to(torch.int64)
+            text += bytes((bits << torch.arange(8, device="cpu")).sum(1).tolist()).decode("ascii")
+            with contextlib.suppress(json.JSONDecodeError):  # there is more of it
+                configuration: dict[str, Any] = json.loads(text)
+                break
+        else:
+            raise ValueError("no text")
+        steps = (values[8 * len(text) :].float() / _STEP).round().to(torch.uint8).view(-1, 2)
+        return configuration, (steps[:, 0] | steps[:, 1] << 4).view(torch.int64)
     except (AttributeError, RuntimeError, ValueError, TypeError) as error:
         raise InputError("the state dict says what no table says of itself") from error
-    return configuration
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -75,9 +92,16 @@ class Configured(nn.Module):
         shape = {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim}
         return {"method": self.spec_name, **shape, **knobs, "constants": constants}
 
+    def data(self) -> Tensor | None:
+        """int64 `(·,)` on the CPU, as long as the configuration says, that is neither learned nor fixed by it."""
+        return None
+
+    def take_data(self, data: Tensor) -> None:
+        """Takes over what `data` of a table of the same configuration gave."""
+
     def get_extra_state(self) -> Tensor:
-        """The configuration, in a form that averages and casts of a state dict leave alone."""
-        return encoded(self.configuration())
+        """The configuration and the data, in a form that averages and casts of a state dict leave alone."""
+        return encoded(self.configuration(), self.data())
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes over the constants of the table that was saved.
@@ -85,13 +109,19 @@ class Configured(nn.Module):
         Raises:
             InputError: it was of another method, shape or knobs; the message names them.
         """
-        found = decoded(state)
+        found, data = decoded(state)
         constants = found.pop("constants", {})
         differing = differences(found, {k: v for k, v in self.configuration().items() if k != "constants"})
+        own = self.data()
+        size = 0 if own is None else len(own)
+        if len(data) != size:
+            differing.append(f"data of size {len(data)} instead of {size}")
         if differing:
             raise InputError(f"the state dict is of another table: {', '.join(differing)}")
         for name, value in constants.items():
             self.constants[name].copy_(torch.tensor(value, dtype=torch.int64, device="cpu"))
+        if size:
+            self.take_data(data)
 
     def _load_from_state_dict(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
+from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.registry import available, method
 from embpress.compressors.sizes import sized_knobs, with_options
 from embpress.compressors.spec import MethodSpec, parse
@@ -59,4 +60,6 @@ def modified(spec: MethodSpec, table: Compressor, error: float, weight: Any) -> 
     if not spec.modifiers:
         return table, error
     made = spec.wrap(table)
+    if isinstance(made, Modifier):
+        made.start_from(DenseRows(weight))
     return made, relative_error(made.fold(), DenseRows(weight))

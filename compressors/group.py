@@ -97,10 +97,27 @@ class TableGroup(nn.Module):
         for name in tables[0].stacked:
             self._stack(name, tables)
         for name in tables[0].constants:
-            stacked = torch.stack([table.constants[name] for table in tables])
-            self.constants.put(name, stacked)
-            for table, part in zip(tables, stacked):  # the same memory: what is loaded into a table shows here
+            self.constants.put(name, torch.stack([table.constants[name] for table in tables]))
+        self._give_parts(tables)
+
+    def _give_parts(self, tables: list[Compressor]) -> None:
+        """Makes the tables' constants parts of the group's: what is loaded into a table shows here."""
+        for name in self.constants:
+            for table, part in zip(tables, self.constants[name]):
                 table.constants.put(name, part)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # a file keeps no memory twice that is no parameter; a table that the group was reached from comes later
+        if all("constants" in table.__dict__ for table in self.tables):
+            self._give_parts(list(self.tables))
+
+    def _share(self, name: str, tables: list[Compressor]) -> None:
+        """Takes over a parameter that all the tables hold together."""
+        shared = cast("nn.Parameter", tables[0].whole(name))
+        for table in tables:
+            table.adopt(self, name, None)
+        self.register_parameter(name, shared)
 
     def _stack(self, name: str, tables: list[Compressor]) -> None:
         """Stacks a parameter's rows; each table's own memory is freed as soon as it is copied."""
@@ -180,6 +197,10 @@ class TableGroup(nn.Module):
         offsets = ops.check_offsets(offsets, ids.shape[0])
         rows = self.integers.on(ids.device, "rows")
         ids = ops.check_ids(ids, rows, tables=None if self.count == 1 else self._tables_of(offsets, ids.shape[0]))
+        return self._checked_bags(ids, offsets, weights)
+
+    def _checked_bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """`_jagged` of what has been checked."""
         if "padding" in self.integers:
             tables = self._tables_of(offsets, ids.shape[0])
             keep = ids != self.integers.on(ids.device, "padding")[tables]
@@ -214,6 +235,9 @@ class TableGroup(nn.Module):
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """Rows of checked ids `(N,)` of the tables `(N,)` int64, ascending → `(N, D)`."""
+        if without_values(ids):  # how many ids are whose shows in no shape: every table answers for all
+            answers = [table._lookup(ids.long().clamp(max=table.num_embeddings - 1)) for table in self.tables]
+            return torch.stack(answers)[tables, torch.arange(ids.shape[0], device=ids.device)]
         counts = torch.bincount(tables, minlength=self.count).tolist()
         return torch.cat([table._lookup(part.long()) for table, part in zip(self.tables, ids.split(counts))])
 

@@ -62,14 +62,14 @@ class Integers:
 
 @dataclass(frozen=True)
 class Later:
-    """A constant that is made when it is first asked for: `numel` int64 from `make()`."""
+    """A constant that is made when it is first asked for: as much as `numel` int64 from `make()`."""
 
     numel: int
     make: Callable[[], Tensor]
 
 
 class Constants(Integers):
-    """int64 tensors by name, such as the coefficients of a hash function; they count as memory.
+    """Integer tensors by name, int64 but for what is packed, such as the coefficients of hashes; they count as memory.
 
     They are neither parameters nor buffers: no average, cast, `to_empty` or broadcast reaches them. What is drawn among
     them travels with the state dict in the table's extra state.
@@ -82,7 +82,7 @@ class Constants(Integers):
             self.put(name, value)
 
     def put(self, name: str, value: Tensor | Later) -> None:
-        """Takes int64 of any shape, kept on the CPU, or what makes it."""
+        """Takes integers of any shape, kept on the CPU, or what makes them."""
         if isinstance(value, Later):
             self._later[name] = value
         else:

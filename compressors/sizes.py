@@ -71,6 +71,14 @@ def serving_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> i
     return spec.wrap(spec.cls(n, dim, device="meta", **knobs)).ledger().serving_bytes
 
 
+def own_size(spec: MethodSpec, n: int, dim: int, knobs: dict[str, Any]) -> int:
+    """`serving_size` without memory that other tables of the method share."""
+    if not spec.tags.shared_memory:
+        return serving_size(spec, n, dim, knobs)
+    made = spec.wrap(spec.cls(n, dim, device="meta", **knobs))
+    return sum(entry.bytes for entry in made.ledger().serving if entry.owner is None)
+
+
 def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
     """The knobs of the best table of the spec within `size` bytes, modifiers included.
 
@@ -90,8 +98,14 @@ def for_budget(spec: MethodSpec, n: int, dim: int, size: int) -> dict[str, Any]:
 
     if not spec.modifiers:
         return solved(size)
-    what = f"{counted(n, 'row')} of width {dim}"
-    return _largest(spec, what, solved, lambda knobs: serving_size(spec, n, dim, knobs), 8 * n * dim, size)
+
+    def modified(knobs: dict[str, Any]) -> int:
+        return serving_size(spec, n, dim, knobs)
+
+    low, limit = _smallest(solved), 8 * n * dim  # float64 is the widest type
+    if size >= modified(solved(low)) == modified(solved(max(low, limit))) == modified(spec.knobs):
+        return dict(spec.knobs)  # what is served has another form, and one size
+    return _largest(spec, f"{counted(n, 'row')} of width {dim}", solved, modified, limit, size)
 
 
 def split_budget(spec: MethodSpec, shapes: Sequence[tuple[int, int]], size: int) -> list[dict[str, Any]]:

@@ -67,6 +67,11 @@ class MethodSpec:
         return self.tags.plain and not self.modifiers
 
     @property
+    def baseline(self) -> bool:
+        """Whether it is what people have already: plain tables of one kind or another, whatever serves them."""
+        return self.tags.baseline and all(one.cls.at_fold for one in self.modifiers)
+
+    @property
     def fixes_size(self) -> bool:
         """Whether a knob already decides the size."""
         return any(knob in self.knobs for knob in self.cls.size_knobs)

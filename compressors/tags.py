@@ -21,6 +21,7 @@ class Tags:
             bytes in all; a planner asks it instead of dividing the bytes itself.
         from_dense: has `from_dense(weight, **knobs)` → (table, relative error).
         uncompressed: holds every row as it is.
+        baseline: what people have without compressing anything, such as full tables: what a method has to beat.
         maintain: has `maintain(step)` → rows of parameters that hold something else now.
         straight_through: gradients pass a rounding as if it were not there: no difference of outputs shows them.
         dtypes: the only dtypes of the parameters; empty for every floating point type.
@@ -36,6 +37,7 @@ class Tags:
     maintain: bool = False
     straight_through: bool = False
     uncompressed: bool = False
+    baseline: bool = False
     dtypes: tuple[torch.dtype, ...] = ()
 
     @property

@@ -90,7 +90,13 @@ _ALL = [
         "higher",
         "Test AUC",
         "Chance that a clicked example is ranked above one that was not (0.5 is guessing, 1 is perfect), exact, on the "
-        "test rows, at the epoch with the best validation AUC.",
+        "test rows, of the model as it is served, at the epoch with the best validation AUC.",
+    ),
+    _score(
+        "auc_trained",
+        "higher",
+        "AUC as trained",
+        "Test AUC of the same weights before a modifier of serving, such as fewer bits, has changed them.",
     ),
     _share(
         "cache_hit_rate",
@@ -98,9 +104,15 @@ _ALL = [
         "Cache hit rate",
         "Share of the test lookups, in tables with a cache of uncompressed rows, that the cached rows answer.",
     ),
-    _score("auc_last", "higher", "Last AUC", "Test AUC after the last epoch."),
-    _score("valid_auc", "higher", "Valid AUC", "Best AUC on the validation rows; it picks the epoch that is tested."),
+    _score("auc_last", "higher", "Last AUC", "Test AUC after the last epoch, as served."),
+    _score(
+        "valid_auc",
+        "higher",
+        "Valid AUC",
+        "Best AUC on the validation rows, as trained; it picks the epoch that is tested.",
+    ),
     _score("log_loss", "lower", "Log loss", "Mean negative log likelihood of the test labels, in nats."),
+    _score("log_loss_trained", "lower", "Log loss as trained", "Log loss before a modifier of serving has changed it."),
     _score("accuracy", "higher", "Accuracy", "Share of test labels predicted right at a threshold of 0.5."),
     _count("best_epoch", "Best epoch", "The epoch with the best validation AUC."),
     _timed(
@@ -129,7 +141,8 @@ _ALL = [
     _rate("inference_samples_per_s", "Inference rate", "Examples scored a second by the whole model."),
 ]
 
-# what is measured of a run, of its data, of each of its tables, and at each point of its learning curve
+# what is measured of a run, of its data, of each of its tables, at each point of its learning curve, and of each step
+# from the trained model to the one that is served
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 DATA_METRICS = {
     "label_mean": _share("label_mean", None, "Clicked", "Share of the examples that were clicked."),
@@ -149,6 +162,8 @@ CURVE_METRICS = {
     "valid_auc": _score("valid_auc", "higher", "Validation AUC", "AUC on the validation rows."),
     "valid_log_loss": _score("valid_log_loss", "lower", "Validation log loss", "Log loss on the validation rows."),
 }
+
+SERVED_METRICS = {name: METRICS[name] for name in ("auc", "log_loss")}
 
 
 def show(name: str, value: float | None) -> str:

@@ -20,6 +20,7 @@ class Summary:
     method: str
     name: str
     is_full: bool  # the uncompressed tables
+    is_baseline: bool  # plain tables of one kind or another
     plan: str | None  # a hash of the plan that the method names
     knobs: Mapping[str, Any]
     asked_ratio: float | None
@@ -32,6 +33,7 @@ class Summary:
     stats: Mapping[str, Stat]
     auc_by_seed: Mapping[int, float]
     auc_to_full: Difference | None = None
+    auc_to_trained: Difference | None = None  # what serving costs, where it changes lookups
     label: str = field(default="", compare=False)
 
     @property
@@ -120,11 +122,14 @@ def _row(group: list[Run]) -> Summary:
     runs = [run for run in by_seed.values() if run.ok]
     first = (runs or list(by_seed.values()))[0]
     asked = _asked(first)
+    served = {run.seed: run.metrics["auc"] for run in runs if "auc" in run.metrics}
+    before = {run.seed: run.metrics["auc_trained"] for run in runs if "auc_trained" in run.metrics}
     stats = {name: stat(_values(runs, metric)) for name, metric in METRICS.items()}
     return Summary(
         method=first.method,
         name=first.name,
         is_full=first.is_full,
+        is_baseline=first.is_baseline,
         plan=first.plan,
         knobs=first.knobs,
         asked_ratio=asked.ratio,
@@ -135,7 +140,8 @@ def _row(group: list[Run]) -> Summary:
         runs=runs,
         lost=[run for run in by_seed.values() if not run.ok],
         stats={name: value for name, value in stats.items() if value is not None},
-        auc_by_seed={run.seed: run.metrics["auc"] for run in runs if "auc" in run.metrics},
+        auc_by_seed=served,
+        auc_to_trained=paired(served, before),
     )
 
 

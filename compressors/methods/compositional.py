@@ -19,26 +19,28 @@ from embpress.kernels import ops
 from embpress.kernels.reference import COMBINE, combine_parts
 
 
-class _CompositionalGroup(TableGroup):
+class CompositionalGroup(TableGroup):
     """One call for all tables."""
 
     tables: Sequence[Compositional]
     checks_ids = True
 
     def rows(self, ids: Tensor) -> Tensor:
+        """See `TableGroup.rows`."""
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         return self.first.rows_of(ids, row_offsets, rows, self._constants(ids.device))
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        """See `TableGroup.lookups`."""
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
         constants = {name: value[tables] for name, value in self._constants(ids.device).items()}
         return self.first.gathered(ids, row_offsets, constants)
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
-        index = self.first.part_rows(ids, self._constants_of(tables))
-        return combine_parts(
-            take("part_tables", index, torch.arange(self.first.parts, device=ids.device)), self.first.op
-        )
+        """See `TableGroup.assemble`."""
+        table, constants = self.first, self._constants_of(tables)
+        segments = None if len(table.part_sizes) == 1 else torch.arange(table.parts, device=ids.device)
+        return table.put_together(take("part_tables", table.part_rows(ids, constants), segments), ids, constants)
 
 
 class Compositional(Compressor):
@@ -53,7 +55,7 @@ class Compositional(Compressor):
     stacked: ClassVar[tuple[str, ...]] = ("part_tables",)
     row_parameters: ClassVar[tuple[str, ...]] = ("part_tables",)
     lookup_op: ClassVar[str] = "compositional_lookup"
-    group = _CompositionalGroup
+    group = CompositionalGroup
     part_sizes: Sequence[int]  # rows of each part table
 
     def __init__(
@@ -63,19 +65,25 @@ class Compositional(Compressor):
         rows: int,
         parts: int,
         op: str,
+        *,
+        width: int | None = None,
+        part_tables: nn.Parameter | None = None,
         **options: Unpack[TableOptions],
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
         self.parts = parts
         self.op = op
-        width = part_width(embedding_dim, parts, op)
-        self.part_tables = nn.Parameter(
-            torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
-        )
+        if part_tables is None:
+            width = part_width(embedding_dim, parts, op) if width is None else width
+            part_tables = nn.Parameter(
+                torch.empty(rows, width, device=options.get("device"), dtype=options.get("dtype"))
+            )
+        self.part_tables = part_tables
 
     def arrays(self) -> tuple[Array, ...]:
         """The part tables, each with values of its own size."""
-        return (Array("part_tables", sum(self.part_sizes), self.part_tables.shape[1], segments=tuple(self.part_sizes)),)
+        sizes, width = tuple(self.part_sizes), self.part_tables.shape[1]
+        return (Array("part_tables", sum(sizes), width, segments=sizes, several=self.parts // len(sizes)),)
 
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`(..., )` ids → `(..., parts)` rows of `part_tables`; constants broadcast against `ids.unsqueeze(-1)`."""
@@ -85,12 +93,21 @@ class Compositional(Compressor):
         """Constants of `T` tables as the op takes them: coefficients `(T, ., parts)`, base and sizes `(T, parts)`."""
         raise TypeError(f"{type(self).__name__} does not define op_constants(constants)")
 
+    def part_signs(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor | None:
+        """What the parts' rows are multiplied by, integers of the shape of `part_rows`; None for nothing."""
+        return None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether lookups in the part tables are gathers by torch: the op knows no signs and no sparse gradients."""
+        return self.sparse and torch.is_grad_enabled() and self.whole("part_tables").requires_grad
+
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Rows of ids `(N, T)` in `T` tables on this one's part tables, `(N, T, D)`; IndexError for one out of range.
 
         `row_offsets` and `rows` are `(T,)`: where the tables start there and what they stand for.
         """
-        if self.sparse and torch.is_grad_enabled() and self.whole("part_tables").requires_grad:
+        if self.gathers:
             return self.gathered(ops.check_ids(ids, rows), row_offsets, constants)
         coefficients, base, sizes = self.op_constants(constants)
         return ops.compositional_lookup(
@@ -106,8 +123,14 @@ class Compositional(Compressor):
 
     def gathered(self, ids: Tensor, row_offsets: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Rows of checked ids `(…, T)` by a gather of the parts' rows, `(…, T, D)`, with sparse gradients too."""
-        index = self.part_rows(ids.long(), constants) + row_offsets.unsqueeze(1)
-        return combine_parts(F.embedding(index, self.whole("part_tables"), sparse=self.sparse), self.op)
+        ids = ids.long()
+        index = self.part_rows(ids, constants) + row_offsets.unsqueeze(1)
+        return self.put_together(F.embedding(index, self.whole("part_tables"), sparse=self.sparse), ids, constants)
+
+    def put_together(self, rows: Tensor, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """Rows `(…, D)` of ids int64 from their parts' rows `(…, parts, width)`."""
+        signs = self.part_signs(ids, constants)
+        return combine_parts(rows if signs is None else rows * signs.to(rows.dtype).unsqueeze(-1), self.op)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one number of parts, put together in one way."""

@@ -62,7 +62,7 @@ class Full(Compressor):
     Takes no keywords besides those of `TableOptions`.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, uncompressed=True, from_dense=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, uncompressed=True, from_dense=True, baseline=True)
     stacked: ClassVar[tuple[str, ...]] = ("weight",)
     row_parameters: ClassVar[tuple[str, ...]] = ("weight",)
     group = _FullGroup

@@ -277,7 +277,9 @@ class FullTBE(Compressor):
         learning_rate: of that optimizer.
     """
 
-    tags: ClassVar[Tags] = Tags(fused_update=True, uncompressed=True, from_dense=True, dtypes=(torch.float32,))
+    tags: ClassVar[Tags] = Tags(
+        fused_update=True, uncompressed=True, from_dense=True, baseline=True, dtypes=(torch.float32,)
+    )
     group = _TBEGroup
     get_extra_state = nn.Module.get_extra_state  # it has nothing but rows
     set_extra_state = nn.Module.set_extra_state

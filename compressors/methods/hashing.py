@@ -1,4 +1,4 @@
-"""Hashing trick: n rows hashed into k (Weinberger et al. 2009); in chunks as in 10000x sharing (Desai et al.)."""
+"""Hashing trick: n rows hashed into k (Weinberger et al. 2009); in chunks (Desai et al. 2022), in signed sums."""
 
 from __future__ import annotations
 
@@ -34,19 +34,46 @@ def draw_coefficients(shape: tuple[int, ...], generator: Generator | None, *tabl
     return torch.randint(1, ROBE_PRIME, shape, generator=generator, device="cpu")
 
 
-@register("hash")
-class HashingTrick(Compositional):
-    """Row `i` is row `h(i)` of a table of `k` rows.
+class Hashed(Compositional):
+    """Parts' rows by universal hashes.
 
     `h` is two rounds of `x ← (a x + b) mod P; x ← x xor (x >> 15)` modulo k, `P = 2038074743`: one round alone turns
     consecutive ids into an arithmetic progression, which for some `a` visits few of the rows.
+    """
 
-    With `parts = l` the row is `l` chunks, chunk j from row `h_j(i)` of a table `(k, D / l)` of its own: two ids
-    collide in the whole row only where all `l` hashes do.
+    def put_hashes(self, coefficients: Tensor, k: int, stride: int) -> None:
+        """Part j hashes, by coefficients `(4, parts)`, into the k rows of the part tables that begin at `j stride`."""
+        self.constants.put("coefficients", coefficients.contiguous())
+        self.constants.put("base", torch.arange(self.parts, device="cpu") * stride)
+        self.constants.put("slots", torch.full((1,), k, dtype=torch.int64, device="cpu"))
+
+    def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""
+        return part_hash(ids.unsqueeze(-1), constants["coefficients"]) % constants["slots"] + constants["base"]
+
+    def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The hashes' coefficients `(T, 4, parts)`, where the parts start and their size."""
+        return constants["coefficients"], constants["base"], constants["slots"]
+
+
+@register("hash")
+class HashingTrick(Hashed):
+    """Row `i` is row `h(i)` of a table of `k` rows, `h` as `Hashed` has it.
+
+    With `parts = l` hash functions two ids collide in the whole row only where all `l` hashes do, in two forms:
+
+    - `op=concat`: the row is `l` chunks, chunk j from row `h_j(i)` of a table `(k, D / l)` of its own (10000x sharing).
+    - `op=add`: the row is the sum of the rows `h_j(i)` of one table `(k, D)` (Svenstrup et al. 2017, without
+      their weights).
+
+    With `sign` each row of the sum is times a hashed ±1, so that what other ids add has mean zero: for one part this is
+    a count sketch (Charikar et al. 2002; the signs of Weinberger et al. 2009).
 
     Args:
         k: rows to hash into; default `⌈n / 10⌉`.
-        parts: hash functions `l`; divides the width.
+        parts: hash functions `l`; divides the width where they make chunks.
+        op: `concat` or `add`; default `concat`, with signs `add`.
+        sign: hashed signs, which go with sums.
     """
 
     size_knobs: ClassVar[tuple[str, ...]] = ("k",)
@@ -58,39 +85,69 @@ class HashingTrick(Compositional):
         *,
         k: int | None = None,
         parts: int = 1,
+        op: str | None = None,
+        sign: bool = False,
         **options: Unpack[TableOptions],
     ) -> None:
         num_embeddings, embedding_dim = self.whole_sizes(num_embeddings, embedding_dim)
         k = math.ceil(num_embeddings / 10) if k is None else k
         if k < 1:
             raise InputError(f"hash: k={k}, at least one row is needed")
-        super().__init__(num_embeddings, embedding_dim, k * parts, parts, "concat", **options)
-        self.k, self.part_sizes = k, [k] * parts
+        op = _combination(op, sign)
+        chunks = parts if op == "concat" else 1  # each of them has a table of its own
+        super().__init__(num_embeddings, embedding_dim, k * chunks, parts, op, **options)
+        self.k, self.sign, self.part_sizes = k, sign, [k] * chunks
         generator = None if self.part_tables.is_meta else options.get("generator")  # on meta nothing is drawn
-        self.constants.put("coefficients", draw_coefficients((4, parts), generator, num_embeddings, embedding_dim))
-        self.constants.put("base", torch.arange(parts, device="cpu") * k)
-        self.constants.put("slots", torch.full((1,), k, dtype=torch.int64, device="cpu"))
+        # rows and signs by hashes that are drawn independently
+        drawn = draw_coefficients((4, parts * (1 + sign)), generator, num_embeddings, embedding_dim)
+        self.put_hashes(drawn[:, :parts], k, stride=k if op == "concat" else 0)
+        if sign:
+            self.constants.put("sign_coefficients", drawn[:, parts:].contiguous())
         self.reset_parameters(options.get("generator"))
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """`U(-1/√n, 1/√n)`: the rows start with a full table's variance."""
-        bound = 1 / math.sqrt(self.num_embeddings)
+        """`U(-1/√n, 1/√n)`, for a sum over the root of its terms: rows start with a full table's variance."""
+        terms = self.parts if self.op == "add" else 1
+        bound = 1 / math.sqrt(self.num_embeddings * terms)
         uniform_(self.own("part_tables"), -bound, bound, generator)
 
-    def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
-        """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""
-        return part_hash(ids.unsqueeze(-1), constants["coefficients"]) % constants["slots"] + constants["base"]
+    def knobs(self) -> dict[str, Any]:
+        """The method's own keywords as resolved; how parts are combined where they are not chunks."""
+        chunks = {"op", "sign"} if self.op == "concat" else set()
+        return {name: value for name, value in super().knobs().items() if name not in chunks}
 
-    def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The hashes' coefficients `(T, 4, parts)`, where the parts start and their size."""
-        return constants["coefficients"], constants["base"], constants["slots"]
+    @property
+    def backend(self) -> str:
+        """As other methods say it; signed sums are made by torch."""
+        return "torch" if self.sign else super().backend
+
+    @property
+    def gathers(self) -> bool:
+        """Always with signs, otherwise where gradients are sparse."""
+        return self.sign or super().gathers
+
+    def part_signs(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor | None:
+        """±1 by the last bit of a hash."""
+        return 1 - 2 * (part_hash(ids.unsqueeze(-1), constants["sign_coefficients"]) & 1) if self.sign else None
+
+    def group_key(self) -> tuple[Any, ...]:
+        """One call has signs or none."""
+        return *super().group_key(), self.sign
+
+    def _activation_bytes(self, batch_size: int) -> int:
+        if not self.sign:
+            return super()._activation_bytes(batch_size)
+        # ids and rows, row numbers and signs
+        return batch_size * (8 + self.embedding_dim * self.itemsize + self.parts * (8 + self.itemsize))
 
     @classmethod
-    def for_budget(cls, n: int, dim: int, size: int, *, parts: int = 1) -> dict[str, int]:
+    def for_budget(
+        cls, n: int, dim: int, size: int, *, parts: int = 1, op: str | None = None, sign: bool = False
+    ) -> dict[str, int]:
         """The most rows, at most n, that fit into `size` bytes."""
-        part_width(dim, parts, "concat")
-        constants = 8 * (5 * parts + 1)
+        part_width(dim, parts, _combination(op, sign))
+        constants = 8 * ((5 + 4 * sign) * parts + 1)
         k = min(n, (size - constants) // (4 * dim))
         if k < 1:
             raise BudgetError(f"hash cannot hold a table of width {dim} in {size} bytes", 4 * dim + constants)
@@ -98,8 +155,20 @@ class HashingTrick(Compositional):
 
     @classmethod
     def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
-        """The table nearest to a trained one: a row (of a part) is the mean of the rows that are hashed to it.
+        """The table nearest to a trained one: a row (of a part) is the mean of the rows that are hashed to it, or
+        the least squares where parts are summed.
 
         Keywords are the constructor's, or `budget` or `ratio` instead of k; see `least_squares.from_linear`.
         """
-        return from_linear(cls, weight, knobs, nonnegative=True)
+        return from_linear(cls, weight, knobs, nonnegative=not knobs.get("sign"))
+
+
+def _combination(op: str | None, sign: bool) -> str:
+    """How the parts' rows are put together."""
+    if op is None:
+        return "add" if sign else "concat"
+    if op not in ("concat", "add"):
+        raise InputError(f"hash: op={op!r} is not one of concat, add")
+    if sign and op != "add":
+        raise InputError(f"hash: signs go with sums, op=add, not with op={op}")
+    return op

@@ -28,7 +28,6 @@ class _MLETGroup(FactoredGroup):
 
     def take(self, tables: Tensor) -> Take:
         """Rows of the products, which is what is served."""
-
         lookups = tables
 
         def taken(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:

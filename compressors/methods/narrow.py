@@ -16,7 +16,7 @@ class Narrow(Full):
     What people have without a library. At the model's own width it is a full table.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True, from_dense=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, saves_by_width=True, from_dense=True, baseline=True)
 
     def group_key(self) -> tuple[Any, ...]:
         """That of full tables, with which it goes together."""

@@ -37,9 +37,8 @@ class _RobeGroup(TableGroup):
     checks_ids = True
 
     def _take_over(self, tables: list[Compressor]) -> None:
-        self.memory = self.first.memory
+        self._share("memory", tables)
         for table in tables:
-            table.adopt(self, "memory", None)
             table.constants.share("coefficients", self.first.constants)
 
     def rows(self, ids: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ class Top(Compressor):
         counts: how often each id is in the training data, `(n,)`; ties go to the smaller id.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True, from_dense=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True, from_dense=True, baseline=True)
     size_knobs: ClassVar[tuple[str, ...]] = ("rows",)
     wiring: ClassVar[tuple[str, ...]] = ("counts",)
     training_knobs: ClassVar[tuple[str, ...]] = ("counts",)  # what they come to is in the configuration

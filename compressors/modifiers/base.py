@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +12,9 @@ from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.ledger import Entry, Ledger
+
+if TYPE_CHECKING:
+    from embpress.compressors.trained_table import DenseRows
 
 
 class ModifierGroup(TableGroup):
@@ -78,10 +81,13 @@ class Modifier(Compressor):
         table: what it wraps, a method's table or another modifier.
 
     Class attributes:
+        at_fold: `fold()` alone applies it, and until then lookups are those of the table inside: comparisons then
+            measure a model before and after it. A table whose knob brings it into training says False.
         served_error: the most that a served element may differ from the trained one, relative to the row's largest.
         everywhere: goes around the tables that stay full, too.
     """
 
+    at_fold: bool = False
     served_error: ClassVar[float] = 0.0
     everywhere: ClassVar[bool] = False
     modifier_name: ClassVar[str] = ""  # set by @register_modifier
@@ -178,6 +184,16 @@ class Modifier(Compressor):
     def assembly_key(self) -> tuple[Any, ...]:
         """As the table inside."""
         return self.table.assembly_key()
+
+    @property
+    def row_parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the table inside."""
+        return self.table.row_parameters
+
+    def start_from(self, weight: DenseRows) -> None:
+        """Takes what the modifiers keep of a trained table themselves, once the table inside is near it."""
+        if isinstance(self.table, Modifier):
+            self.table.start_from(weight)
 
     def uncompressed(self, ids: Tensor) -> Tensor | None:
         """See `Compressor.uncompressed`."""

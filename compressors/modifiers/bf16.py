@@ -86,6 +86,15 @@ def _rounded(folded: Compressor) -> Compressor:
 class _BFloat16Group(ModifierGroup):
     """Rounds the memory of all its tables at once."""
 
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.inner.rows(ids)
+
+    def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
+        return self.inner.lookups(ids, tables)
+
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        return self.inner.bags(ids, offsets, weights)
+
     def fold(self) -> TableGroup | list[Compressor]:
         inner = self.inner.fold()
         if not isinstance(inner, TableGroup):  # they need not go together any more
@@ -99,6 +108,7 @@ class _BFloat16Group(ModifierGroup):
 class BFloat16(Modifier):
     """`fold()` keeps every parameter in bfloat16; rows come out, and are pooled, in the dtype that was trained."""
 
+    at_fold = True
     everywhere: ClassVar[bool] = True
     served_error: ClassVar[float] = 2**-5  # products of a few factors, each rounded by 2^-9
     group = _BFloat16Group

@@ -73,7 +73,8 @@ def _rows(table: TablePlan) -> int:
     """Rows of the parameters that have one an id or slot."""
     cls = table.method.cls
     made = cls(table.config.num_embeddings, table.embedding_dim, device="meta", **table.method.knobs)
-    return sum(p.shape[0] for name, p in made.parameters_by_name().items() if name in cls.row_parameters)
+    made = table.method.wrap(made)
+    return sum(p.shape[0] for name, p in made.parameters_by_name().items() if name in made.row_parameters)
 
 
 def _alike(plan: Plan) -> Sequence[list[int]]:

@@ -18,6 +18,7 @@ from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
+from embpress.compressors.tables.serving import folded_group
 from embpress.compressors.tables.sharing import divided
 from embpress.kernels import ops
 from embpress.kernels.errors import IdOutOfRange, OffsetsError
@@ -218,9 +219,13 @@ class TableCollection(nn.Module):
         """Serving bytes of each table; memory that tables share is divided in proportion to n·D, rounded."""
         return divided(self.tables)
 
-    def fold(self) -> TableCollection:
-        """The collection to serve: equal lookups, no gradients, sharing memory with this one where it can."""
-        folded = [group.fold() for group in self.groups]
+    def fold(self, steps: int | None = None) -> TableCollection:
+        """The collection to serve: equal lookups, no gradients, sharing memory with this one where it can.
+
+        Args:
+            steps: of each table's outermost modifiers that `fold()` alone applies only so many, from the inside out.
+        """
+        folded = [folded_group(group, steps) for group in self.groups]
         tables = {t: table for part, one in zip(self.members, folded) for t, table in zip(part, _tables_of(one))}
         keys = members([tables[t] for t in range(len(self.configs))])
         made = TableCollection.__new__(TableCollection)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from embpress.compressors.base import Compressor
 from embpress.compressors.ledger import Ledger
 from embpress.compressors.methods.full import Full
 from embpress.compressors.tables.collection import TableCollection
+from embpress.compressors.tables.serving import folded
 
 _PLAIN = (nn.Embedding, nn.EmbeddingBag)
 
@@ -61,20 +64,46 @@ def fold_model(model: nn.Module) -> nn.Module:
     Returns:
         The model, in eval mode; where it is itself a table or a collection, what that folds to.
     """
-    made: dict[int, nn.Module] = {}
-
-    def folded(module: nn.Module) -> nn.Module:
-        if id(module) not in made:
-            made[id(module)] = module.fold() if isinstance(module, (Compressor, TableCollection)) else module
-            if made[id(module)] is module:
-                for name, child in list(module._modules.items()):
-                    if child is not None and folded(child) is not child:
-                        setattr(module, name, folded(child))
-        return made[id(module)]
-
-    served = folded(model).eval()
+    served = _with_folded(model, None, []).eval()
     _share(served)
     return served
+
+
+@contextmanager
+def served_model(model: nn.Module, steps: int | None = None) -> Iterator[nn.Module]:
+    """The model as `fold_model` would have it, in place for a while; then the tables of before stand there again.
+
+    Args:
+        model: any module; training goes on with it afterwards as if nothing had been.
+        steps: see `folded`.
+    """
+    places: list[tuple[nn.Module, str, nn.Module]] = []
+    try:
+        yield _with_folded(model, steps, places)
+    finally:
+        for module, name, table in places:
+            setattr(module, name, table)
+
+
+def _with_folded(model: nn.Module, steps: int | None, places: list[tuple[nn.Module, str, nn.Module]]) -> nn.Module:
+    """The model with its tables folded in place; `places` is told which stood where."""
+    made: dict[int, nn.Module] = {}
+
+    def served(module: nn.Module) -> nn.Module:
+        if id(module) not in made:
+            made[id(module)] = module
+            if isinstance(module, TableCollection):
+                made[id(module)] = module.fold(steps)
+            elif isinstance(module, Compressor):
+                made[id(module)] = folded(module, steps)
+            if made[id(module)] is module:
+                for name, child in list(module._modules.items()):
+                    if child is not None and served(child) is not child:
+                        places.append((module, name, child))
+                        setattr(module, name, served(child))
+        return made[id(module)]
+
+    return served(model)
 
 
 def _share(model: nn.Module) -> None:

@@ -17,6 +17,7 @@ from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError
 from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import OPTIMIZERS, held_bytes, tensors_of
+from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.sizes import for_budget, serving_size, split_budget
 from embpress.compressors.testing.subject import SHAPES, D, N, Subject, bags, close, rejects
 
@@ -45,7 +46,10 @@ def check_copies(subject: Subject) -> None:
 
 
 def check_fold(subject: Subject) -> None:
-    """`fold()` serves equal lookups without gradients, keeps the pooling options, and folds to itself."""
+    """`fold()` serves equal lookups without gradients, keeps the pooling options, and folds to itself.
+
+    What a modifier says `fold()` alone applies does not show before.
+    """
     for mode in ("sum", "mean"):
         table = subject.make(mode=mode, padding_idx=5, include_last_offset=True).eval()
         folded = table.fold()
@@ -57,6 +61,8 @@ def check_fold(subject: Subject) -> None:
         assert not any(p.requires_grad for p in folded.parameters()), "a folded table wants gradients"
         assert not folded.training, "a folded table is in training mode"
         assert torch.equal(folded.fold().to_dense(), folded.to_dense()), "folded twice is another table"
+        if isinstance(table, Modifier) and table.at_fold:
+            assert torch.equal(table.to_dense(), table.table.to_dense()), "a modifier of serving shows before fold()"
 
 
 def check_ledger(subject: Subject) -> None:
@@ -84,7 +90,7 @@ def check_ledger(subject: Subject) -> None:
     assert set(makers) <= set(OPTIMIZERS)
     by_name = table.parameters_by_name()
     wanted = {  # one number a row of a table of rows, one an element of all else
-        name: p.element_size() * (p.shape[0] if name in subject.cls.row_parameters else p.numel())
+        name: p.element_size() * (p.shape[0] if name in table.row_parameters else p.numel())
         for name, p in by_name.items()
         if p.requires_grad
     }
@@ -147,7 +153,7 @@ def check_tags(subject: Subject) -> None:
     method = subject.cls(N, D, **subject.knobs)
     for name in method.stacked:
         assert isinstance(getattr(method, name, None), Tensor), f"there is no {name} to stack"
-    rows = {name for name in known if name in subject.cls.row_parameters}
+    rows = {name for name in known if name in table.row_parameters}
     for name in rows:
         assert known[name].dim() == 2, f"{name} is no matrix of rows"
 

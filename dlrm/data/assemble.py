@@ -9,12 +9,15 @@ import numpy as np
 import torch
 
 from embpress.compressors.errors import InputError
-from embpress.compressors.guard import whole
+from embpress.compressors.guard import shown, whole
 from embpress.dlrm.data.base import Bags, ClickData, Part
 from embpress.dlrm.data.raw import RawTable
 from embpress.dlrm.data.split import split_rows
 from embpress.dlrm.data.vocabulary import encode
 from embpress.dlrm.measure.auc import auc
+
+# how the rows of a table from 1 on are numbered: the most frequent id first, or in an order drawn once and for all
+NUMBERINGS = ("frequency", "random")
 
 
 def assemble(
@@ -25,6 +28,7 @@ def assemble(
     split: str,
     split_seed: int = 0,
     min_count: int = 2,
+    number_ids: str = NUMBERINGS[0],
 ) -> ClickData:
     """Splits and encodes what a reader read.
 
@@ -35,12 +39,15 @@ def assemble(
         split: `order` or `random`.
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
+        number_ids: one of `NUMBERINGS`.
 
     Raises:
         InputError: too few rows, no sparse feature, one class only, or a bad option.
     """
     whole(min_count, "min_count", 1)
     whole(split_seed, "split_seed", 0)
+    if number_ids not in NUMBERINGS:
+        raise InputError(f"number_ids is {shown(number_ids)}, but it must be one of {', '.join(NUMBERINGS)}")
     if not raw.fields:
         raise InputError(f"{name} has no sparse column, so there is no table to compress; name one with --sparse")
     rows = len(raw.labels)
@@ -56,7 +63,8 @@ def assemble(
     training = np.zeros(rows, bool)
     training[parts[0]] = True
 
-    encoded = [encode(field, training, min_count) for field in raw.fields]
+    shuffle = np.random.default_rng(0) if number_ids == "random" else None
+    encoded = [encode(field, training, min_count, shuffle) for field in raw.fields]
     sizes = [n for _, n in encoded]
     ids = np.zeros((rows, len(encoded)), np.int32 if max(sizes) < 2**31 else np.int64)
     bags: dict[int, Bags] = {}
@@ -92,6 +100,7 @@ def assemble(
         "valid_split": split,
         "split_seed": split_seed,
         "min_count": min_count,
+        "number_ids": number_ids,
         "rows": {"train": len(train), "valid": len(valid), "test": len(test)},
         "label_mean": float(raw.labels.mean(dtype=np.float64)),
         "multi_hot": [raw.features[f] for f in bags],

@@ -97,7 +97,7 @@ class ClickData:
     """Click data, split and encoded.
 
     Row 0 of every table is for missing, unseen and rare ids; the other rows are in order of falling frequency in the
-    rows trained on (`train`).
+    rows trained on (`train`), unless a random one was asked for (`about["number_ids"]`).
 
     Attributes:
         name: short name for reports.

@@ -8,7 +8,7 @@ from typing import Any
 
 from embpress.compressors.errors import InputError, nearest, require
 from embpress.compressors.guard import shown, whole
-from embpress.dlrm.data.assemble import assemble
+from embpress.dlrm.data.assemble import NUMBERINGS, assemble
 from embpress.dlrm.data.base import ClickData
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.data.formats.base import Format
@@ -27,6 +27,7 @@ def load(
     split: str | None = None,
     split_seed: int = 0,
     min_count: int = 2,
+    number_ids: str = NUMBERINGS[0],
     rows: int | None = None,
     **options: Any,
 ) -> ClickData:
@@ -39,6 +40,7 @@ def load(
         split: `order` or `random`; None takes the format's default.
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
+        number_ids: `frequency` (the most frequent id is row 1) or `random`, to see what methods gain by the former.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
         **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
             `scale`, `structure`, `zipf`, `seed`, `dense` of synthetic data; None is as good as left out.
@@ -69,7 +71,15 @@ def load(
         raise InputError(f"{test[0]} gave no test rows, but the test part needs at least one")
     name = _name(paths[0]) if paths else reader.name
     split = reader.split if split is None else split
-    return assemble(raw, name=name, format=reader.name, split=split, split_seed=split_seed, min_count=min_count)
+    return assemble(
+        raw,
+        name=name,
+        format=reader.name,
+        split=split,
+        split_seed=split_seed,
+        min_count=min_count,
+        number_ids=number_ids,
+    )
 
 
 def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> ClickData:

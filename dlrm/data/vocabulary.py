@@ -13,17 +13,20 @@ def training_values(field: RawField, training: NDArray[np.bool_]) -> NDArray[np.
     return training if field.offsets is None else np.repeat(training, np.diff(field.offsets))
 
 
-def encode(field: RawField, training: NDArray[np.bool_], min_count: int) -> tuple[Ints, int]:
+def encode(
+    field: RawField, training: NDArray[np.bool_], min_count: int, shuffle: np.random.Generator | None = None
+) -> tuple[Ints, int]:
     """Maps a field's values to table rows.
 
     A value that occurs at least `min_count` times in the rows trained on gets a row from 1 on, the most frequent
-    first (ties in order of first appearance): methods that share memory between neighbouring rows, such as TT-Rec and
-    QR, do markedly better so. All others, and missing ones, get row 0.
+    first (ties in order of first appearance): a choice of ours, by which methods gain that share memory between
+    neighbouring rows, such as TT-Rec and QR. All others, and missing ones, get row 0.
 
     Args:
         field: the values of all rows.
         training: `(N,)` bool, true for the rows trained on (neither valid nor test).
         min_count: how often a value must occur in the rows trained on.
+        shuffle: puts the rows from 1 on in a random order.
 
     Returns:
         The row of each value, `(total,)` int32 (int64 for 2**31 rows and more), and the number of rows, row 0 included.
@@ -38,5 +41,7 @@ def encode(field: RawField, training: NDArray[np.bool_], min_count: int) -> tupl
     kept = np.flatnonzero(counts >= max(1, min_count))
     kept = kept[np.lexsort((first[kept], -counts[kept]))]
     rows = np.zeros(distinct + 1, np.int32 if len(kept) < 2**31 - 1 else np.int64)  # code -1 reads the last place: 0
+    if shuffle is not None:
+        kept = shuffle.permutation(kept)
     rows[kept] = np.arange(1, len(kept) + 1)
     return rows[codes], len(kept) + 1

@@ -93,7 +93,8 @@ def _write(kept: Checkpoint, onnx: bool, progress: Callable[[str], None], folder
     multi_hot = sorted(kept.sample.bags)
     limit, drawn = limit_of(kept), drawn_inputs(model, multi_hot, DRAWN)
     cases = [
-        Case(TRAINED, inputs_of(kept.sample), kept.predictions, limit),
+        # a run keeps what the served model predicts
+        Case(FOLDED if kept.run.served else TRAINED, inputs_of(kept.sample), kept.predictions, limit),
         Case(TRAINED, drawn, answered(Served(model, multi_hot), drawn), limit),
     ]
     model.tables = model.tables.fold()

@@ -13,11 +13,17 @@ from embpress.compressors import TableCollection
 from embpress.dlrm.export.safetensors import name_of
 from embpress.dlrm.measure.environment import package
 from embpress.dlrm.runs.checkpoint import Checkpoint
-from embpress.dlrm.runs.record import fingerprint
+from embpress.dlrm.runs.record import Run, fingerprint
 
 SCHEMA = "embpress-export/1"
 # what of a record tells how good the model is, measured when it was trained
-_METRICS = ("auc", "log_loss", "accuracy", "valid_auc", "best_epoch", "full_bytes")
+_METRICS = ("auc", "auc_trained", "log_loss", "accuracy", "valid_auc", "best_epoch", "full_bytes")
+
+
+def _order(run: Run) -> str:
+    """How the rows of a table follow one another, in words."""
+    random = run.data.about.get("number_ids") == "random"
+    return "in an order drawn at random" if random else "by falling frequency in the rows trained on"
 
 
 def manifest(
@@ -57,7 +63,7 @@ def manifest(
         "output": {"name": "probability", "shape": ["batch"], "dtype": "float32", "what": "of a click"},
         "vocabulary": {
             "what": "ids are those of the data with this fingerprint: row 0 is for missing, unseen and rare values, "
-            "the others follow by falling frequency in the rows trained on",
+            f"the others follow {_order(run)}",
             "data": run.data.name,
             "format": run.data.format,
             "fingerprint": run.data.fingerprint,

@@ -30,7 +30,7 @@ from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.measure.spectrum import spectrum
 from embpress.dlrm.models.base import ClickModel
-from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, typed
+from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, ServedPoint, Smallest, TableRecord, typed
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import Progress, RunFailed, train
 from embpress.dlrm.training.model import build, describe, describe_training
@@ -125,6 +125,7 @@ def describe_run(
         knobs=dict(spec.knobs),
         modifiers=tuple(map(str, spec.modifiers)),
         is_full=spec.plain,
+        is_baseline=spec.baseline,
         plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
@@ -261,6 +262,7 @@ def _run(
     if device_peak is not None:
         metrics["peak_device_bytes"] = device_peak
     found["learning_curve"] = tuple(typed(CurvePoint, point) for point in trained.curve)
+    found["served"] = tuple(typed(ServedPoint, point) for point in trained.served)
     hit_rate = cache_hit_rate(tables, data.test)
     if hit_rate is not None:
         metrics["cache_hit_rate"] = hit_rate

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from embpress.compressors.errors import reachable_ratio
 from embpress.dlrm.training import waiting
 
-SCHEMA = "embpress-run/2"
+SCHEMA = "embpress-run/3"
 LOADERS = "loaders"  # the format of data that come from loaders of the user's own
 
 
@@ -69,6 +69,15 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class ServedPoint:
+    """Test scores of the model as trained, or once folding has applied these modifiers on top of those before."""
+
+    modifiers: str  # as written in a spec; empty as trained
+    auc: float | None = None
+    log_loss: float | None = None
+
+
+@dataclass(frozen=True)
 class DataRecord:
     """The data of a run; `about` is what the reader of their format tells."""
 
@@ -100,7 +109,10 @@ class Run:
             largest table.
         status: `ok`, `failed` or `cannot reach`; `reason` says why, `smallest` what could be reached.
         model: name, preset, table width and the click model's own configuration.
+        is_full: plain tables, the baseline of all others.
+        is_baseline: what people have already, plain tables of one kind or another.
         metrics: numbers by name, all in `embpress.reports.metrics`.
+        served: the model as trained, then after each step of folding; empty where serving changes no lookup.
         latency_of_seed: the seed that measured the latency, which all seeds of a method share; None where none has.
         backend: what answered the lookups.
         predictions: file of the test probabilities, beside the record.
@@ -116,7 +128,8 @@ class Run:
     asked: Asked = Asked()
     knobs: dict[str, Any] = field(default_factory=dict)
     modifiers: tuple[str, ...] = ()
-    is_full: bool = False  # plain tables, the baseline of all others
+    is_full: bool = False
+    is_baseline: bool = False
     plan: str | None = None  # a hash of the plan that the method names
     status: str = "failed"
     reason: str | None = None
@@ -125,6 +138,7 @@ class Run:
     latency_of_seed: int | None = None
     tables: tuple[TableRecord, ...] = ()
     learning_curve: tuple[CurvePoint, ...] = ()
+    served: tuple[ServedPoint, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
     backend: str = ""
     device: str = "cpu"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from embpress.compressors import InputError
+from embpress.compressors.registry import modifier
 from embpress.dlrm.runs.record import SCHEMA, Smallest
 
 _KNOBS = {
     "tt": {"rows": "row_factors", "columns": "column_factors", "cores": "num_cores"},
     "robe": {"start": "row_offset"},
 }
+_SCORES = ("auc", "auc_last", "log_loss", "accuracy")  # of the test part
 
 _FULL = "full"
+_BASELINES = ("full", "full-tbe")  # of schema 2
+_TRAINED_ONLY = "an earlier version measured it as trained, not as served: the same command runs it again"
 
 
 def _renamed(name: str, knobs: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +32,6 @@ def _from_1(old: dict[str, Any]) -> dict[str, Any]:
     measured = any(metric.startswith("lookup_") for metric in metrics)
     return {
         **old,
-        "schema": SCHEMA,
         "method": ":".join([old["method"].split(":")[0], *knobs]),
         "knobs": _renamed(name, old["knobs"]),
         "tables": [{**table, "knobs": _renamed(table["method"], table["knobs"])} for table in old["tables"]],
@@ -54,6 +58,26 @@ def _with_full(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "is_full": record["name"] == _FULL and not record.get("modifiers"), "tables": tables}
 
 
+def _served(record: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2: test scores were those of the model as trained, whatever its modifiers made of it later."""
+    modifiers = record.get("modifiers") or ()
+    found = {**record, "is_baseline": record.get("name") in _BASELINES and all(map(_at_fold, modifiers))}
+    of_tables = (one for table in record.get("tables", ()) for one in table.get("modifiers") or ())
+    if record.get("status") != "ok" or not any(map(_at_fold, {*modifiers, *of_tables})):
+        return found
+    metrics = {key: value for key, value in record["metrics"].items() if key not in _SCORES}
+    metrics |= {f"{key}_trained": record["metrics"][key] for key in ("auc", "log_loss") if key in record["metrics"]}
+    return {**found, "status": "failed", "reason": _TRAINED_ONLY, "metrics": metrics}
+
+
+def _at_fold(text: str) -> bool:
+    """Whether a modifier as written in a spec is applied by `fold()` alone; one that is unknown here may be."""
+    try:
+        return modifier(text.partition(":")[0]).at_fold
+    except InputError:
+        return True
+
+
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:
     """A record of any schema that this program has had, in the present one; of others as it is.
 
@@ -61,10 +85,11 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
         ValueError: the record lacks what its schema asks for.
     """
     schema = record.get("schema")
-    if schema not in ("embpress-run/1", SCHEMA):
+    if schema not in ("embpress-run/1", "embpress-run/2"):
         return record
     try:
-        return _with_full(_from_1(record) if schema == "embpress-run/1" else record)
+        found = _with_full(_from_1(record) if schema == "embpress-run/1" else record)
+        return {**_served(found), "schema": SCHEMA}
     except KeyError as error:
         raise ValueError(f"it lacks {error.args[0]}") from None
     except (AttributeError, TypeError) as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from embpress.compressors import TableCollection
+from embpress.compressors import Compressor, TableCollection
+from embpress.compressors.tables.serving import fold_steps
 from embpress.dlrm.data import Part
 from embpress.dlrm.measure.auc import auc
 from embpress.dlrm.models.base import SCORED_BYTES, ClickModel
@@ -26,17 +29,21 @@ def inputs_of(part: Part) -> Any:
     return columns
 
 
-def predict(model: ClickModel, part: Part, batch_size: int = BATCH) -> Tensor:
+def predict(model: ClickModel, part: Part, batch_size: int = BATCH, *, tables: TableCollection | None = None) -> Tensor:
     """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU.
 
     It takes `batch_size` samples at once, or as many as the model says fit `SCORED_BYTES`.
+
+    Args:
+        tables: look up here, as in folded tables, and not in those of the model.
     """
+    rows = model.tables if tables is None else tables
     was, device = model.training, model.device
     size = max(1, min(batch_size, SCORED_BYTES // max(1, model.sample_bytes())))
     model.eval()
     with torch.inference_mode():
         batches = (part.slice(i, i + size).to(device) for i in range(0, len(part), size))
-        logits = torch.cat([model(batch.dense, inputs_of(batch)) for batch in batches])
+        logits = torch.cat([model.score(batch.dense, rows(inputs_of(batch))) for batch in batches])
     model.train(was)
     return logits.cpu().clone()
 
@@ -48,6 +55,44 @@ def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "log_loss": float(F.binary_cross_entropy_with_logits(logits.double(), labels.double())),
         "accuracy": float(((logits > 0) == (labels > 0.5)).double().mean()),
     }
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the test part says of a model as it is served.
+
+    Attributes:
+        logits: `(N,)` of the served model.
+        metrics: its `scores`; where serving changes lookups also `auc_trained` and `log_loss_trained`.
+        served: `modifiers`, `auc` and `log_loss` as trained (no modifiers) and after each step of folding; empty where
+            serving changes no lookup.
+    """
+
+    logits: Tensor
+    metrics: dict[str, float]
+    served: tuple[dict[str, Any], ...] = ()
+
+
+def tested(tables: Iterable[Compressor], score: Callable[[int | None], tuple[Tensor, dict[str, float]]]) -> Tested:
+    """Scores a model as it was trained, and as `fold()` makes it, modifier by modifier.
+
+    Args:
+        tables: those of the model.
+        score: logits and `scores` of the model as trained (None), or with tables folded by so many steps.
+    """
+    logits, trained = score(None)
+    found, served = trained, [_point("", trained)]
+    for modifiers, step in fold_steps(tables):
+        logits, found = score(step)
+        served.append(_point(modifiers, found))
+    if len(served) == 1:
+        return Tested(logits, trained)
+    before = {f"{name}_trained": trained[name] for name in ("auc", "log_loss")}
+    return Tested(logits, {**found, **before}, tuple(served))
+
+
+def _point(modifiers: str, found: dict[str, float]) -> dict[str, Any]:
+    return {"modifiers": modifiers, "auc": found["auc"], "log_loss": found["log_loss"]}
 
 
 def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:

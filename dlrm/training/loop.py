@@ -17,7 +17,7 @@ from embpress.compressors import begin_training
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.models.base import ClickModel
-from embpress.dlrm.training.evaluate import predict, scores
+from embpress.dlrm.training.evaluate import Tested, predict, scores, tested
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.training.step import train_step
@@ -37,14 +37,17 @@ class Trained:
     """What training gives.
 
     Attributes:
-        metrics: auc, auc_last, valid_auc, log_loss, accuracy, best_epoch, step_ms, train_seconds, train_samples_per_s.
-        curve: points of step, epoch, train_loss, valid_auc, valid_log_loss.
-        test_logits: `(N,)` at the epoch with the best validation AUC.
+        metrics: auc, auc_last, valid_auc, log_loss, accuracy, best_epoch, step_ms, train_seconds, train_samples_per_s;
+            auc_trained and log_loss_trained where serving changes lookups.
+        curve: points of step, epoch, train_loss, valid_auc, valid_log_loss, of the model as it is trained.
+        test_logits: `(N,)` of the model as it is served, at the epoch with the best validation AUC.
+        served: what each step of folding costs: see `evaluate.Tested`.
     """
 
     metrics: dict[str, float]
     curve: list[dict[str, float]] = field(default_factory=list)
     test_logits: Tensor | None = None
+    served: tuple[dict[str, Any], ...] = ()
 
 
 def batches(part: Part, size: int) -> Iterator[Part]:
@@ -79,11 +82,11 @@ class Work(Protocol):
         ...
 
     def valid(self) -> dict[str, float]:
-        """Scores of the validation part: see `evaluate.scores`."""
+        """Scores of the validation part by the model as it is trained: see `evaluate.scores`."""
         ...
 
-    def test(self) -> tuple[Tensor, dict[str, float]]:
-        """Logits `(N,)` of the test part, and its scores."""
+    def test(self) -> Tested:
+        """What the test part says of the model as it is served."""
         ...
 
 
@@ -108,9 +111,14 @@ class _ClickWork:
     def valid(self) -> dict[str, float]:
         return scores(predict(self.model, self.data.valid), self.data.valid.labels)
 
-    def test(self) -> tuple[Tensor, dict[str, float]]:
-        logits = predict(self.model, self.data.test)
-        return logits, scores(logits, self.data.test.labels)
+    def test(self) -> Tested:
+        tables, test = self.model.tables, self.data.test
+
+        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
+            logits = predict(self.model, test, tables=None if steps is None else tables.fold(steps))
+            return logits, scores(logits, test.labels)
+
+        return tested(tables.tables, score)
 
 
 def train(
@@ -130,7 +138,8 @@ def train(
 def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callable[[], None] | None = None) -> Trained:
     """Trains and scores a model.
 
-    Validation AUC chooses the epoch whose test scores are reported; the test part decides nothing.
+    Validation AUC chooses the epoch whose test scores are reported, those of the model as it is served; the test part
+    decides nothing.
 
     Args:
         keep: called after each epoch that is the best so far, before anything changes the model.
@@ -184,15 +193,15 @@ def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callabl
         # NaN, where validation has one class only, chooses nothing: the last epoch then counts
         improved, last = not valid["auc"] <= best, epoch == epochs - 1
         if improved or last:
-            logits, test = work.test()
+            test = work.test()
         if improved:
             best = valid["auc"]
-            result.test_logits = logits
-            result.metrics |= {**test, "valid_auc": best, "best_epoch": epoch + 1}
+            result.test_logits, result.served = test.logits, test.served
+            result.metrics |= {**test.metrics, "valid_auc": best, "best_epoch": epoch + 1}
             if keep is not None:
                 keep()
         if last:
-            result.metrics["auc_last"] = test["auc"]
+            result.metrics["auc_last"] = test.metrics["auc"]
     result.metrics |= {"step_ms": 1e3 * statistics.median(times), "train_seconds": seconds}
     if seen:
         result.metrics["train_samples_per_s"] = seen / seconds

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from embpress.compressors import InputError, MethodSpec, parse, parse_all
+from embpress.compressors import InputError, MethodSpec, parse
 from embpress.dlrm.runs.compare import Done, Step, finish
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.runs.store import check_writable, default_folder
+from embpress.dlrm.sets import parse_methods
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings, resolve
 from embpress.dlrm.user_model.experiment import Prepared, describe_run, prepare, run
@@ -41,7 +42,7 @@ def compare_models(
 
     Args:
         model_fn, train_loader, test_loader, valid_loader, score, loss, name: see `Task`.
-        methods: such as `"full,tt,robe:z=32"`, or a list of specs.
+        methods: such as `"full,tt,robe:z=32"` or `"baselines,robe"` (see `dlrm.sets`), or a list of specs.
         folder: run folder; `runs/<name>-<hash>` by default. A run that is in it already is not run again, so that the
             same call goes on after an interruption.
         seeds: how many, 0 to seeds - 1, or which.
@@ -55,7 +56,10 @@ def compare_models(
     Raises:
         InputError: see `prepare`; an unknown method or option; a folder with runs that cannot be compared with these.
     """
-    specs = parse_all(methods) if isinstance(methods, str) else [parse(m) if isinstance(m, str) else m for m in methods]
+    if isinstance(methods, str):
+        specs = parse_methods(methods)
+    else:
+        specs = [parse(method) if isinstance(method, str) else method for method in methods]
     settings = resolve(0, **options)
     prepared = prepare(Task(model_fn, train_loader, test_loader, valid_loader, score, loss, name), settings)
     numbers = range(seeds) if isinstance(seeds, int) else seeds

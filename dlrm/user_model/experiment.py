@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from embpress.compressors import Compressor, InputError, MethodSpec, TableConfig, compress_model, maintain
+from embpress.compressors.tables.whole_model import served_model
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.runs.experiment import asked_size, attempt, knobs_of, method_generator
-from embpress.dlrm.runs.record import LOADERS, Asked, CurvePoint, DataRecord, Run, TableRecord, fingerprint, typed
-from embpress.dlrm.training.evaluate import scores
+from embpress.dlrm.runs.record import (
+    LOADERS,
+    Asked,
+    CurvePoint,
+    DataRecord,
+    Run,
+    ServedPoint,
+    TableRecord,
+    fingerprint,
+    typed,
+)
+from embpress.dlrm.training.evaluate import Tested, scores, tested
 from embpress.dlrm.training.loop import Progress, fit
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
@@ -142,6 +154,7 @@ def describe_run(prepared: Prepared, spec: MethodSpec, settings: Settings, seed:
         knobs=dict(spec.knobs),
         modifiers=tuple(map(str, spec.modifiers)),
         is_full=spec.plain,
+        is_baseline=spec.baseline,
         plan=spec.content,
         seed=seed,
         asked=Asked(*asked_size(spec, settings)),
@@ -229,7 +242,7 @@ def _run(
     if set(tables) <= set(prepared.lookups):
         metrics["training_bytes"] = ledger.training_bytes
     found["metrics"] = metrics
-    work = _UserWork(prepared, model, settings, seed)
+    work = _UserWork(prepared, model, list(tables.values()), settings, seed)
     reset_device_peak(settings.device)
     trained = fit(work, settings.epochs, progress)
     metrics |= trained.metrics
@@ -237,6 +250,7 @@ def _run(
     if device_peak is not None:
         metrics["peak_device_bytes"] = device_peak
     found["learning_curve"] = tuple(typed(CurvePoint, point) for point in trained.curve)
+    found["served"] = tuple(typed(ServedPoint, point) for point in trained.served)
     if measured is None:
         if progress:
             progress(0, 0, "measuring latency")
@@ -253,7 +267,10 @@ def _run(
 class _UserWork:
     """The user's model with the user's loaders; the seed alone fixes what random numbers these draw."""
 
-    def __init__(self, prepared: Prepared, model: nn.Module, settings: Settings, seed: int) -> None:
+    def __init__(
+        self, prepared: Prepared, model: nn.Module, tables: Sequence[Compressor], settings: Settings, seed: int
+    ) -> None:
+        self.tables = tables
         self.prepared, self.task, self.model, self.seed = prepared, prepared.task, model, seed
         self.device, self.settings = torch.device(settings.device), settings
         self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
@@ -279,20 +296,24 @@ class _UserWork:
             optimizer.zero_grad()
 
     def valid(self) -> dict[str, float]:
-        return scores(*self._scored(self.prepared.valid))
+        return scores(*self._scored(self.model, self.prepared.valid))
 
-    def test(self) -> tuple[Tensor, dict[str, float]]:
-        logits, labels = self._scored(self.task.test_loader)
-        if bool((labels == labels[0]).all()):
-            raise InputError("the test part has one label alone, and AUC needs both")
-        return logits, scores(logits, labels)
+    def test(self) -> Tested:
+        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
+            with nullcontext(self.model) if steps is None else served_model(self.model, steps) as model:
+                logits, labels = self._scored(model, self.task.test_loader)
+            if bool((labels == labels[0]).all()):
+                raise InputError("the test part has one label alone, and AUC needs both")
+            return logits, scores(logits, labels)
 
-    def _scored(self, loader: Any) -> tuple[Tensor, Tensor]:
+        return tested(self.tables, score)
+
+    def _scored(self, model: nn.Module, loader: Any) -> tuple[Tensor, Tensor]:
         """Logits and labels `(N,)` of all batches, in eval mode and without gradients, on the CPU."""
-        modes = [(module, module.training) for module in self.model.modules()]  # the user's own, some may be frozen
-        self.model.eval()
+        modes = [(module, module.training) for module in model.modules()]  # the user's own, some may be frozen
+        model.eval()
         with torch.no_grad():
-            pairs = [self.task.score(self.model, to_device(batch, self.device)) for batch in loader]
+            pairs = [self.task.score(model, to_device(batch, self.device)) for batch in loader]
         for module, training in modes:
             module.training = training
         if not pairs:

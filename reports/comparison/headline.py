@@ -72,11 +72,12 @@ def _most_auc(groups: list[list[Summary]], full: Summary | None) -> str:
         where = f"{show('ratio', row.mean('ratio'))} ({show('serving_bytes', row.mean('serving_bytes'))})"
         auc = f"{_auc(row)}{_to_full(row)}{unknown}"
         if len(groups[0]) > 1:
-            return f"Of the tables made smaller, {row.label} keeps the most test AUC at {where}: {auc}"
+            beaten = _baselines(groups[0])
+            return f"Of the tables made smaller, {row.label} keeps the most test AUC at {where}: {auc}{beaten}"
         return f"With tables made smaller, {row.label} at {where} reaches a test AUC of {auc}"
     parts = [
         f"at {_range(group)} {group[0].label} {'keeps the most test AUC' if len(group) > 1 else 'stands alone'} "
-        f"({_auc(group[0])}{_to_full(group[0])})"
+        f"({_auc(group[0])}{_to_full(group[0])}{_baselines(group)})"
         for group in groups
     ]
     return f"The sizes differ too much for one winner: {listed(parts)}{unknown}"
@@ -105,13 +106,30 @@ def _to_full(row: Summary) -> str:
     way = "above" if difference.mean > 0 else "below"
     if float(numerals.score(difference.mean)) == 0:
         way = "from"
+    return f", {_gap(difference)} {way} full tables, {_sure(difference)}"
+
+
+def _sure(difference: Difference) -> str:
     if difference.distinguishable is None:
-        sure = "on the one seed run"
-    elif difference.distinguishable:
-        sure = f"beyond the spread of {difference.n} paired seeds"
-    else:
-        sure = f"within the spread of {difference.n} paired seeds"
-    return f", {_gap(difference)} {way} full tables, {sure}"
+        return "on the one seed run"
+    return f"{'beyond' if difference.distinguishable else 'within'} the spread of {difference.n} paired seeds"
+
+
+def _baselines(group: Sequence[Summary]) -> str:
+    """How the best of a size stands to the best plain baseline, or, where it is one, to the compression methods."""
+    winner = group[0]
+    others = [row for row in group[1:] if row.is_baseline != winner.is_baseline]
+    gaps = [paired(winner.auc_by_seed, row.auc_by_seed) for row in others]
+    known = [gap for gap in gaps if gap is not None]
+    if not others or len(known) < len(gaps):
+        return ""
+    by = f"{_gap(known[0])}, {_sure(known[0])}"
+    if not winner.is_baseline:
+        return f"; the best plain baseline there, {others[0].label}, is behind by {by}"
+    best = "the only one" if len(others) == 1 else "the best of them"
+    if all(gap.distinguishable for gap in known):
+        return f"; this plain baseline beats every compression method, {best}, {others[0].label}, by {by}"
+    return f"; no compression method beats this plain baseline: {best}, {others[0].label}, is behind by {by}"
 
 
 def _reachable(groups: list[list[Summary]], runs: Sequence[Run]) -> str:
@@ -120,7 +138,7 @@ def _reachable(groups: list[list[Summary]], runs: Sequence[Run]) -> str:
     if best is None:
         return ""
     shares = [numerals.percent(((group[0].mean("auc") or 0) - 0.5) / (best - 0.5)) for group in groups]
-    start = "; that AUC is" if len(shares) == 1 else "; these AUCs are"
+    start = f"; the AUC of {groups[0][0].label} is" if len(shares) == 1 else "; the best AUCs are"
     return f"{start} {listed(shares)} of the way from guessing (0.5) to the best reachable AUC ({best:.4f})"
 
 

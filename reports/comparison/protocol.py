@@ -7,7 +7,7 @@ from typing import Any
 
 from embpress.compressors.guard import counted
 from embpress.dlrm.runs.comparable import protocol_key
-from embpress.dlrm.runs.record import DataRecord, Run
+from embpress.dlrm.runs.record import LOADERS, DataRecord, Run
 from embpress.reports import numerals, records
 from embpress.reports.text import bullets, code, escape, table
 
@@ -54,6 +54,7 @@ def data_and_protocol(runs: Sequence[Run]) -> str:
     vocabulary = [f"{counted(sum(data.num_embeddings), 'row')} in {counted(len(data.num_embeddings), 'table')}"]
     if data.min_count is not None and data.min_count > 1:
         vocabulary.append(f"ids seen fewer than {counted(data.min_count, 'time')} in the rows trained on share row 0")
+    vocabulary += _numbering(data)
     pairs = [
         ("Data", f"{data.name}, {data.format}"),
         ("Fingerprint", data.fingerprint),
@@ -72,6 +73,18 @@ def data_and_protocol(runs: Sequence[Run]) -> str:
     several = len({protocol_key(run) for run in runs}) > 1
     note = "\n\nRuns with different settings are kept apart and never compared with one another." if several else ""
     return bullets(pairs) + note
+
+
+def _numbering(data: DataRecord) -> list[str]:
+    """How ids were numbered, and whose choice that is; loaders of the user's own number theirs as they like."""
+    if data.format == LOADERS:
+        return []
+    if data.about.get("number_ids") == "random":
+        return ["ids are numbered at random (--number-ids random), so that no method gains by their order"]
+    return [
+        "ids are numbered by falling frequency in the rows trained on, which is a choice of ours: methods whose "
+        "neighbouring rows share memory may gain by it, and the same command with --number-ids random shows how much"
+    ]
 
 
 def environment(runs: Sequence[Run]) -> str:

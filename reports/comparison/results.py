@@ -7,27 +7,35 @@ from collections.abc import Sequence
 from embpress.dlrm.runs.record import TableRecord
 from embpress.reports import numerals
 from embpress.reports.metrics import METRICS, show
-from embpress.reports.stats import Stat
+from embpress.reports.stats import Difference, Stat
 from embpress.reports.summary import Summary
 from embpress.reports.text import bullets, escape, table
 
 _COLUMNS = [
-    *("serving_bytes", "training_bytes", "ratio", "auc", "auc_to_full", "log_loss", "accuracy", "step_ms"),
-    *("lookup_p50_us_b128", "lookup_p99_us_b128", "peak_device_bytes"),
+    *("serving_bytes", "training_bytes", "ratio", "auc", "auc_to_full", "auc_to_trained", "log_loss", "accuracy"),
+    *("step_ms", "lookup_p50_us_b128", "lookup_p99_us_b128", "peak_device_bytes"),
 ]
 _MAX_TABLES = 30
-_DIFFERENCE = (
-    "Δ to full",
-    "Test AUC minus that of the full tables. Seeds are paired: with the same seed all methods see the same data order "
-    "and start from the same dense weights, so the difference is taken for each seed, then averaged. Only a method "
-    "that saves by width, as MLET does under a ratio, starts from others: it makes the whole model narrower, its dense "
-    "layers included.",
-)
+_DIFFERENCES = {
+    "auc_to_full": (
+        "Δ to full",
+        "Test AUC minus that of the full tables. Seeds are paired: with the same seed all methods see the same data "
+        "order and start from the same dense weights, so the difference is taken for each seed, then averaged. Only a "
+        "method that saves by width, as MLET does under a ratio, starts from others: it makes the whole model "
+        "narrower, its dense layers included.",
+    ),
+    "auc_to_trained": (
+        "Δ served",
+        "Test AUC minus that of the same weights before modifiers of serving, such as fewer bits, have changed them: "
+        "what these modifiers cost. Every other column is of the model as it is served.",
+    ),
+}
+_INT8_COLUMN, _INT8_ROW = 4, 8  # bytes of a scale and a bias in bfloat16, as +int8 keeps them, and in float32
 
 
 def main_table(rows: Sequence[Summary]) -> str:
     """One line a method and asked size, mean ± standard deviation over the seeds."""
-    columns = [name for name in _COLUMNS if name == "auc_to_full" or any(name in row.stats for row in rows)]
+    columns = [name for name in _COLUMNS if name == "auc_to_full" or any(_has(row, name) for row in rows)]
     several = len({row.asked for row in rows if row.asked}) > 1
     headers = ["Method", *(["Asked"] if several else []), *map(title, columns), "Seeds", "Status"]
     body = [
@@ -52,7 +60,39 @@ def main_table(rows: Sequence[Summary]) -> str:
         if any(row.n > 1 for row in rows)
         else "One seed was run, so there is no spread, and which differences are more than chance is unknown."
     )
-    return f"{table(headers, body)}\n\n{size}{spread}{reach}{f' {waited}.' if waited else ''}"
+    notes = [f"{size}{spread}{reach}{f' {waited}.' if waited else ''}", _against_int8(rows), _baselines(rows)]
+    return "\n\n".join([table(headers, body), *(note for note in notes if note)])
+
+
+def _has(row: Summary, name: str) -> bool:
+    return getattr(row, name) is not None if name in _DIFFERENCES else name in row.stats
+
+
+def _against_int8(rows: Sequence[Summary]) -> str:
+    """What the ratios are against full tables in int8, in a sentence; empty where no run tells of its tables."""
+    tables = next((row.runs[0].tables for row in rows if row.runs and row.runs[0].tables), ())
+    largest = max((row.mean("ratio") or 0 for row in rows), default=0)
+    if not tables or largest <= 1:
+        return ""
+    full = sum(table.full_bytes for table in tables)
+    widths = [table.full_bytes // (4 * table.num_embeddings) for table in tables]
+    by_column = full / (full / 4 + _INT8_COLUMN * sum(widths))
+    by_row = full / (full / 4 + _INT8_ROW * sum(table.num_embeddings for table in tables))
+    there = f"{numerals.ratio(largest / by_column)} and {numerals.ratio(largest / by_row)}"
+    return (
+        "Sizes and ratios are against full tables in float32, 4 bytes an element. Full tables in int8 are "
+        f"{numerals.ratio(by_column)} by themselves with a scale and a bias of 2 bytes each for every column, and "
+        f"{numerals.ratio(by_row)} with 4 bytes each for every row, as in FBGEMM's format: against them "
+        f"{numerals.ratio(largest)} is {there}."
+    )
+
+
+def _baselines(rows: Sequence[Summary]) -> str:
+    """Which rows are plain baselines, in a sentence."""
+    named = [escape(row.label) for row in rows if row.is_baseline]
+    if not named or len(named) == len(rows):
+        return ""
+    return f"Plain baselines, which people have without a compression method: {', '.join(named)}."
 
 
 def waits(rows: Sequence[Summary]) -> str:
@@ -69,7 +109,7 @@ def meanings(rows: Sequence[Summary]) -> str:
     better = {"higher": "higher is better", "lower": "lower is better", None: ""}
     metrics = [METRICS[name] for name in _COLUMNS if any(name in row.stats for row in rows)]
     lines = [(f"{m.title}, {better[m.better]}" if m.better else m.title, m.meaning) for m in metrics]
-    lines.append(_DIFFERENCE)
+    lines += [said for name, said in _DIFFERENCES.items() if any(_has(row, name) for row in rows)]
     lines.append(("Seeds", "Runs that ended well; each has its own data order and initial weights."))
     extra = []
     if any(run.data.row0_share for row in rows for run in (*row.runs, *row.lost)):
@@ -132,17 +172,17 @@ def failures(rows: Sequence[Summary]) -> str:
 
 
 def title(name: str) -> str:
-    """What heads the column of a metric or of `auc_to_full`."""
-    if name == "auc_to_full":
-        return _DIFFERENCE[0]
+    """What heads the column of a metric or of a difference."""
+    if name in _DIFFERENCES:
+        return _DIFFERENCES[name][0]
     metric = METRICS[name]
     return f"{metric.title} ({metric.unit})" if metric.unit in ("ms", "µs") else metric.title
 
 
 def cell(row: Summary, name: str) -> str:
-    """A metric of a row, or its `auc_to_full`, as mean ± standard deviation; bold where it is beyond chance."""
-    if name == "auc_to_full":
-        difference = row.auc_to_full
+    """A metric of a row as mean ± standard deviation, or a difference, bold where it is beyond chance."""
+    if name in _DIFFERENCES:
+        difference: Difference | None = getattr(row, name)
         if difference is None:
             return numerals.MISSING
         text = numerals.signed(difference.mean) + _spread(difference, 4)

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
 from embpress.reports.metrics import METRICS, show
-from embpress.reports.stats import Stat
+from embpress.reports.stats import Difference, Stat
 from embpress.reports.summary import Summary, shorten, summary
 
-HEADERS = ["method", "size", "ratio", "AUC", "Δ full", "loss", "step ms", "µs", "status"]
+SERVED = "Δ served"  # stands only where serving changes lookups
+HEADERS = ["method", "size", "ratio", "AUC", "Δ full", SERVED, "loss", "step ms", "µs", "status"]
 LOOKUP = "lookup_p50_us_b128"
 _GAP = 3  # what a table draws between two columns
-_DROP_FIRST = ["loss", "step ms", "µs", "ratio", "status"]  # where the terminal is narrow
+_DROP_FIRST = ["loss", "step ms", "µs", SERVED, "ratio", "status"]  # where the terminal is narrow
 _MIN_LABEL = 14
 _SHORT_STATUS = {"cannot reach": "no"}  # the note says which size
 
@@ -24,33 +25,37 @@ def summary_cells(runs: Iterable[Run], width: int = 100) -> tuple[list[str], lis
     headers, cells = list(HEADERS), [_cells(row) for row in rows]
     notes = _notes(rows)
 
+    def drop(name: str) -> None:
+        i = headers.index(name)
+        for line in [headers, *cells]:
+            del line[i]
+
     def room() -> int:
         used = (max(len(line[i]) for line in [headers, *cells]) for i in range(1, len(headers)))
         return width - _GAP * len(headers) - 1 - sum(used)
 
+    if all(row.auc_to_trained is None for row in rows):
+        drop(SERVED)
     needed = min(max((len(row.label) for row in rows), default=0), _MIN_LABEL)
     if room() < needed:
         for line in cells:
             line[-1] = _SHORT_STATUS.get(line[-1], line[-1])
     for name in _DROP_FIRST:
-        if room() < needed:
-            i = headers.index(name)
-            for line in [headers, *cells]:
-                del line[i]
+        if room() < needed and name in headers:
+            drop(name)
     for line, label in zip(cells, shorten([row.label for row in rows], max(8, room()))):
         line[0] = label
     return headers, cells, notes
 
 
 def _cells(row: Summary) -> list[str]:
-    auc, difference = row.stats.get("auc"), row.auc_to_full
-    mark = "*" if difference and difference.distinguishable else ""
     return [
         row.label,
         show("serving_bytes", row.mean("serving_bytes")),
         show("ratio", row.mean("ratio")),
-        _tight(auc),
-        numerals.MISSING if difference is None else numerals.signed(difference.mean) + mark,
+        _tight(row.stats.get("auc")),
+        _difference(row.auc_to_full),
+        _difference(row.auc_to_trained),
         show("log_loss", row.mean("log_loss")),
         _bare("step_ms", row),
         _bare(LOOKUP, row),
@@ -66,6 +71,12 @@ def _tight(auc: Stat | None) -> str:
     return numerals.score(auc.mean) + spread
 
 
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return numerals.MISSING
+    return numerals.signed(difference.mean) + ("*" if difference.distinguishable else "")
+
+
 def _bare(name: str, row: Summary) -> str:
     value = row.mean(name)
     return numerals.MISSING if value is None else numerals.plain(value, numerals.decimals_of(value))
@@ -77,6 +88,8 @@ def _notes(rows: list[Summary]) -> list[str]:
         known = any(row.auc_to_full.distinguishable is not None for row in rows if row.auc_to_full)
         star = "; * its 95 % interval excludes zero" if known else "; one seed, so chance is not ruled out"
         notes.append(f"Δ full: test AUC minus that of the full tables, mean over the shared seeds{star}")
+    if any(row.auc_to_trained is not None for row in rows):
+        notes.append(f"{SERVED}: test AUC minus that of the same weights before serving has changed them")
     if any(LOOKUP in row.stats for row in rows):
         notes.append(f"µs: {METRICS[LOOKUP].title.lower()}, all tables at once")
     if any(stat.sd is not None for row in rows if (stat := row.stats.get("auc"))):

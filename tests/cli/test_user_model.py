@@ -43,7 +43,7 @@ def test_compare_and_train_share_a_folder_that_is_named_after_the_model(here):
     assert sorted((record["name"], record["seed"]) for record in records) == [
         ("full", 0), ("full", 1), ("hash", 0), ("hash", 1), ("tt", 3)
     ]  # fmt: skip
-    assert {record["schema"] for record in records} == {"embpress-run/2"}
+    assert {record["schema"] for record in records} == {"embpress-run/3"}
     assert "| hash |" in (folder / "report.md").read_text()
     assert str(here) not in sys.path
 

@@ -12,9 +12,11 @@ from torch import nn
 from embpress.compressors import Compressor, available, create
 from embpress.compressors.group import TableGroup, group_of, members
 from embpress.compressors.methods.full import Full
+from embpress.compressors.registry import method as method_named
 
 SIZES = (40, 7, 300)
-METHODS = [name for name in available() if name not in ("full-tbe", "robe")]  # which must be made together
+# some must be made together
+METHODS = [name for name in available() if name != "full-tbe" and not method_named(name).tags.shared_memory]
 
 
 def tables(method, **options):

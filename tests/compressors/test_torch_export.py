@@ -6,7 +6,15 @@ from torch.export import Dim, export
 
 from embpress.compressors import TableCollection, TableConfig, available, create
 
-SPECS = (*available(), "tt:rank=4:cache_rows=8", "robe:z=4:sign=true", "hash:parts=4", "robe+bf16", "tt+bf16")
+SPECS = (
+    *available(),
+    "tt:rank=4:cache_rows=8",
+    "robe:z=4:sign=true",
+    "hash:parts=4",
+    "robe+bf16",
+    "tt+bf16",
+    "hash+pq+int8",
+)
 N = 1000
 
 

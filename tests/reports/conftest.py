@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from embpress.dlrm.runs.record import Asked, Run
+from embpress.reports.metrics import METRICS
 
 ROWS = {f"C{i}": max(4, 90_000 // (i * i)) for i in range(1, 41)}
 FULL_BYTES = sum(ROWS.values()) * 64
@@ -41,11 +42,12 @@ def make_run(method: str = "tt:rank=16", seed: int = 0, **changes: Any) -> Run:
         for percent, late in ((50, 1.0), (95, 1.2), (99, 1.7)):
             metrics[f"lookup_p{percent}_us_b{batch}"] = lookup * times * late / 2.2
             metrics[f"model_p{percent}_us_b{batch}"] = (lookup + 150) * times * late
-    metrics |= {key: changes.pop(key) for key in list(changes) if key in metrics}
+    metrics |= {key: changes.pop(key) for key in list(changes) if key in METRICS}
     found = {
         "method": method,
         "name": name,
         "is_full": name == "full",
+        "is_baseline": name.partition("+")[0] in ("full", "narrow"),
         "knobs": dict(part.split("=") for part in re.split("[:,]", spec) if "=" in part),
         "seed": seed,
         "status": "ok",

@@ -7,9 +7,9 @@ import pytest
 from embpress.compressors import parse
 from embpress.dlrm.data import load
 from embpress.dlrm.runs.experiment import run
-from embpress.dlrm.runs.record import CurvePoint, TableRecord
+from embpress.dlrm.runs.record import CurvePoint, ServedPoint, TableRecord
 from embpress.dlrm.training.settings import resolve
-from embpress.reports.metrics import CURVE_METRICS, DATA_METRICS, METRICS, TABLE_METRICS, show
+from embpress.reports.metrics import CURVE_METRICS, DATA_METRICS, METRICS, SERVED_METRICS, TABLE_METRICS, show
 
 ON_CUDA = {"peak_device_bytes"}
 
@@ -17,7 +17,7 @@ ON_CUDA = {"peak_device_bytes"}
 @pytest.fixture(scope="module")
 def made():
     settings = replace(resolve(3000, threads=1), latency_seconds=0.0)
-    cached = "tt:rank=2:cache_rows=9:warmup=2"
+    cached = "tt:rank=2:cache_rows=9:warmup=2+bf16"
     return run(load(rows=3000, scale=0.001, min_count=1), parse(cached), settings, 0)[0]
 
 
@@ -43,6 +43,7 @@ def test_numbers_of_the_run_and_its_data(made):
 def test_numbers_of_tables_and_of_the_learning_curve(made):
     assert numbers(made.tables[0]) == set(TABLE_METRICS) < {f.name for f in fields(TableRecord)}
     assert numbers(made.learning_curve[-1]) == set(CURVE_METRICS) == {f.name for f in fields(CurvePoint)}
+    assert numbers(made.served[-1]) == set(SERVED_METRICS) == {f.name for f in fields(ServedPoint)} - {"modifiers"}
 
 
 def test_each_says_unit_direction_and_meaning():

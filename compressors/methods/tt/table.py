@@ -10,12 +10,11 @@ from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array
-from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor, TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
-from embpress.compressors.methods.tt.cache import RowCache, rows_to_cache, serving_bytes
+from embpress.compressors.methods.tt.cache import rows_to_cache, serving_bytes
 from embpress.compressors.methods.tt.group import TTGroup
 from embpress.compressors.methods.tt.init import check_init, init_cores
 from embpress.compressors.methods.tt.ranks import goal, largest_rank
@@ -23,6 +22,7 @@ from embpress.compressors.methods.tt.shapes import core_ranks, factors, num_para
 from embpress.compressors.methods.tt.svd import balanced, decompose
 from embpress.compressors.methods.tt.write_back import write_back
 from embpress.compressors.registry import register
+from embpress.compressors.row_cache import RowCache, in_training_step
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, options_like, relative_error
 from embpress.kernels import ops
@@ -165,13 +165,11 @@ class TTRec(Compressor):
 
     def _learns(self, ids: Tensor) -> bool:
         """Whether these lookups are a training step's: not those of a frozen table, nor of a recomputed forward."""
-        if self.cache is None or not (self.training and torch.is_grad_enabled()):
-            return False
-        if not (self.cache.values.requires_grad or any(core.requires_grad for core in self._cores())):
-            return False
-        if torch.compiler.is_compiling():
-            return True  # where the graph breaks
-        return torch._C._current_graph_task_id() == -1 and not without_values(ids)
+        return (
+            self.cache is not None
+            and self.training
+            and in_training_step(self, (self.cache.values, *self._cores()), ids)
+        )
 
     def _refresh(self) -> None:
         """Before a training step's lookups: lets the most frequent rows in, where it is time."""

@@ -67,8 +67,8 @@ class _QuantizedGroup(ModifierGroup):
         """See `TableGroup.rows`."""
         if not self.first.learns:
             return self.inner.rows(ids)
-        tables = torch.arange(self.count, device=ids.device).repeat(len(ids))
-        return self.lookups(ids.reshape(-1), tables).view(len(ids), self.count, self.first.embedding_dim)
+        tables = torch.arange(self.count, device=ids.device).repeat(ids.shape[0])
+        return self.lookups(ids.reshape(-1), tables).view(ids.shape[0], self.count, self.first.embedding_dim)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """See `TableGroup.lookups`."""
@@ -105,6 +105,7 @@ class Quantized(Modifier):
             powers of two of its calls ranges start anew from what the table holds.
     """
 
+    at_fold = True
     bits: ClassVar[int] = 8
     everywhere: ClassVar[bool] = True
     group = _QuantizedGroup
@@ -118,7 +119,12 @@ class Quantized(Modifier):
             raise InputError(f"{self.modifier_name}: of what {'+'.join(table.modifiers)} serves all are codes already")
         if train and table.tags.fused_update:
             raise InputError(f"{self.modifier_name}: {table.spec_name} updates itself, it cannot train through codes")
-        self.learns, self._steps = train, 0
+        if train and any(array.moves for array in table.arrays()):
+            raise InputError(
+                f"{self.modifier_name}: rows that are chosen in training cannot train through codes: write "
+                f"+{self.modifier_name}:train=true before what chooses them"
+            )
+        self.learns, self.at_fold, self._steps = train, not train, 0
         for array in self.arrays_in_codes() if train else ():
             self.register_parameter(learned_name(array), self._learned(array))
         if train:
@@ -227,7 +233,9 @@ class Quantized(Modifier):
     def _bytes_through_codes(self) -> int:
         """Of one lookup's values, their codes before and after rounding, and the ranges' rows, about."""
         arrays = [array for array in self.arrays_in_codes() if not array.for_all]
-        return sum(56 * self.embedding_dim if a.ranges == "block" else 24 * a.width * len(a.parts) for a in arrays)
+        return sum(
+            56 * self.embedding_dim if a.ranges == "block" else 24 * a.width * len(a.parts) * a.several for a in arrays
+        )
 
     def _learned_entries(self, optimizer: str | None = None) -> list[Entry]:
         entries = []

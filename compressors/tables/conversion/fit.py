@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.guard import counted, listed, whole
-from embpress.compressors.sizes import for_budget, min_bytes, serving_size
+from embpress.compressors.sizes import for_budget, min_bytes, own_size
 from embpress.compressors.spec import PLAIN, MethodSpec
 from embpress.compressors.tables.conversion.find import Found
 from embpress.compressors.tables.planning.plan import Plan, TablePlan
@@ -98,10 +98,10 @@ def _unfit(method: MethodSpec, table: Found, by_size: bool) -> str:
     spec = replace(method, ratio=None, budget=None)
     try:
         knobs = for_budget(spec, n, dim, min_bytes(spec, n, dim)) if by_size else spec.knobs
-        size = serving_size(spec, n, dim, knobs)
+        size = own_size(spec, n, dim, knobs)
     except InputError as error:
         return f"{spec} cannot hold it: {error}"
-    if size > _full_bytes(table) and not spec.tags.shared_memory and not spec.tags.uncompressed:
+    if size > _full_bytes(table) and not spec.tags.uncompressed:
         return f"{spec} would be larger than the full table"
     return ""
 

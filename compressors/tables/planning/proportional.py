@@ -70,7 +70,8 @@ def plan(
         spec = replace(spec, ratio=None, budget=None)
     if ratio is not None and budget is not None:
         raise InputError("give a ratio or a budget, not both")
-    keep = [False] * len(tables) if spec.tags.plain else kept_full(tables, min_rows, largest, full)
+    everywhere = spec.tags.plain and all(one.cls.everywhere for one in spec.modifiers)
+    keep = [False] * len(tables) if everywhere else kept_full(tables, min_rows, largest, full)
     if (ratio is None and budget is None) or not spec.sizable:
         return _plan(spec, tables, [None if k else spec.knobs for k in keep], full)
     if ratio is None:
@@ -92,11 +93,16 @@ def plan(
     if spec.tags.shared_memory:
         dim = max(table.embedding_dim for table in tables)
         rows = sum(tables[t].num_embeddings * tables[t].embedding_dim for t in chosen) // dim
-        try:
-            shared = for_budget(spec, rows, dim, size - small)
-        except BudgetError as error:
-            raise _unreachable(ratio, full_bytes, small + error.smallest) from None
-        return _plan(spec, tables, [None if k else shared for k in keep], full)
+
+        def shared(bytes_: int) -> Plan:
+            knobs = for_budget(spec, rows, dim, bytes_)
+            return _plan(spec, tables, [None if k else knobs for k in keep], full)
+
+        least = min_bytes(spec, rows, dim)
+        in_all = sum(table.bytes for table in shared(least).tables)
+        if in_all > size:
+            raise _unreachable(ratio, full_bytes, in_all)
+        return shared(size - (in_all - least))  # tables that stay full, and what each table has besides the memory
     smallest = {t: min_bytes(spec, *tables[t][:2]) for t in chosen}
     if small + sum(smallest.values()) > size:
         raise _unreachable(ratio, full_bytes, small + sum(smallest.values()))

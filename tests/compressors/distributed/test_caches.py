@@ -11,17 +11,20 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from embpress.compressors import InputError, create, synchronize
+from embpress.compressors.modifiers.hot import Hot
 
 CACHED = "tt:rank=4:cache_rows=8:warmup=3:refresh=5"
+HOT = "hash+hot:rows=8:online=true:warmup=3:refresh=5"
 
 
 def cached(model):
     tables = getattr(model.tables, "tables", [model.tables])
-    return [table.cache.ids.sort().values for table in tables if getattr(table, "cache", None) is not None]
+    hot = [table.hot_ids() for table in tables if isinstance(table, Hot)]
+    return hot + [table.cache.ids.sort().values for table in tables if getattr(table, "cache", None) is not None]
 
 
-def with_ddp(rank, alone, broadcast_buffers, evict):
-    model = Model(f"{CACHED}:evict={evict}", alone, seed=rank)
+def with_ddp(rank, alone, broadcast_buffers, spec):
+    model = Model(spec, alone, seed=rank)
     synchronize(model)
     ddp = nn.parallel.DistributedDataParallel(model, broadcast_buffers=broadcast_buffers)
     single = copy.deepcopy(model)
@@ -39,11 +42,11 @@ def with_ddp(rank, alone, broadcast_buffers, evict):
     torch.testing.assert_close(lookups(model), lookups(single), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("evict", ["drop", "write-back"])
+@pytest.mark.parametrize("spec", [f"{CACHED}:evict=drop", f"{CACHED}:evict=write-back", HOT])
 @pytest.mark.parametrize("broadcast_buffers", [True, False])
 @pytest.mark.parametrize("alone", [True, False], ids=["a table", "a collection"])
-def test_ranks_fill_their_caches_together(ranks, alone, broadcast_buffers, evict):
-    ranks(with_ddp, alone, broadcast_buffers, evict)
+def test_ranks_fill_their_caches_together(ranks, alone, broadcast_buffers, spec):
+    ranks(with_ddp, alone, broadcast_buffers, spec)
 
 
 def with_accumulation(rank, broadcast_buffers):
@@ -77,7 +80,7 @@ def test_a_cache_that_fills_by_itself_among_several_processes_says_so(ranks):
 
 
 def sharded(rank):
-    with pytest.raises(InputError, match=r"tt: a cache cannot be sharded"):
+    with pytest.raises(InputError, match=r"a cache of rows cannot be sharded"):
         fully_shard(create(CACHED, 300, 8), mesh=init_device_mesh("cpu", (2,)))
 
 

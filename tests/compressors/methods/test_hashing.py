@@ -130,3 +130,103 @@ def test_budget_is_filled_and_its_end_is_exact(parts):
 def test_bad_knobs_are_named(spec, says):
     with pytest.raises(InputError, match=says):
         create(spec, 1000, 8)
+
+
+def signed(spec, n=1000, dim=8, **options):
+    return create(spec, n, dim, dtype=torch.float64, generator=seeded(), **options)
+
+
+def naive_signed_row(table, i):
+    """The sum of signed rows, hash by hash in Python's integers."""
+    total = torch.zeros(table.embedding_dim, dtype=torch.float64)
+    for part in range(table.parts):
+        a, b, c, d = table.sign_coefficients[:, part].tolist()
+        x = (i * a + b) % PRIME
+        x = ((x ^ (x >> 15)) * c + d) % PRIME
+        total += (1 - 2 * ((x ^ (x >> 15)) % 2)) * table.part_tables.detach()[naive_hash(table, i, part)]
+    return total
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_signed_rows_are_sums_from_one_table(parts, sparse):
+    table = signed(f"hash:k=50:parts={parts}:sign=true", sparse=sparse)
+    assert table.part_tables.shape == (50, 8)
+    ids = torch.tensor([0, 1, 517, 999, 1])
+    torch.testing.assert_close(table.lookup(ids), torch.stack([naive_signed_row(table, i) for i in ids.tolist()]))
+
+
+def test_unsigned_sums_are_from_one_table():
+    table = signed("hash:k=50:parts=2:op=add")
+    assert table.part_tables.shape == (50, 8)
+    for i in (0, 517):
+        rows = [table.part_tables[naive_hash(table, i, part)] for part in range(2)]
+        torch.testing.assert_close(table.lookup(torch.tensor(i)), rows[0] + rows[1])
+
+
+def test_an_id_whose_hashes_meet_gets_the_gradient_twice():
+    table = signed("hash:k=3:parts=2:op=add", 100)
+    ids = torch.arange(100)
+    first, second = rows_of(table, ids).unbind(1)
+    i = int((first == second).nonzero()[0])
+    table.lookup(torch.tensor(i)).sum().backward()
+    assert table.part_tables.grad[first[i]].tolist() == [2.0] * 8
+    assert float(table.part_tables.grad.sum()) == 16
+
+
+def test_signs_are_even_and_independent_of_rows():
+    table = create("hash:k=2:parts=2:sign=true", 20_000, 4, generator=seeded())
+    constants = {name: getattr(table, name) for name in table.constants}
+    signs = table.part_signs(torch.arange(20_000), constants)
+    rows = rows_of(table, torch.arange(20_000))
+    assert signs.abs().unique().tolist() == [1]
+    both = torch.cat([signs, 2 * rows - 1], dim=1).double()
+    # 20,000 draws: standard deviation of a mean of ±1 is 0.007
+    assert float(both.mean(0).abs().max()) < 0.035
+    assert float((both.T @ both / 20_000 - torch.eye(4)).abs().max()) < 0.035
+
+
+def test_a_count_sketch_is_unbiased():
+    """The sketch of a table, read back, is the table on average over the hashes (Charikar et al. 2002)."""
+    wanted = torch.randn(60, 4, dtype=torch.float64, generator=seeded(1))
+    total = torch.zeros_like(wanted)
+    for seed in range(400):
+        table = create("hash:k=20:sign=true", 60, 4, dtype=torch.float64, generator=seeded(seed))
+        with torch.no_grad():
+            table.part_tables.zero_()
+        table.lookup(torch.arange(60)).backward(wanted)  # the gradient is the sketch
+        with torch.no_grad():
+            table.part_tables.copy_(table.part_tables.grad)
+            total += table.lookup(torch.arange(60))
+    # two others share a row: standard deviation √3 for one sketch, 0.09 for 400
+    assert float((total / 400 - wanted).abs().max()) < 0.45
+    assert float((total / 400 - wanted).square().mean().sqrt()) < 0.11
+
+
+@pytest.mark.parametrize("knobs", ["sign=true", "parts=2:sign=true", "parts=4:op=add"])
+def test_sums_start_with_a_full_tables_variance(knobs):
+    dense = create(f"hash:k=1000:{knobs}", 3000, 32, generator=seeded()).to_dense()
+    assert float(dense.var()) == pytest.approx(1 / 9000, rel=0.06)
+
+
+def test_signs_take_no_more_rows_than_chunks():
+    chunks, sums = (create(f"hash:parts=2{sign}:ratio=10", 5000, 8) for sign in ("", ":sign=true"))
+    assert sums.ledger().serving_bytes <= 16_000
+    assert sums.k == chunks.k - 2 == sums.part_tables.shape[0]  # 64 bytes of signs' hashes
+
+
+def test_state_dicts_tell_forms_apart():
+    forms = [signed(f"hash:k=50:parts=1{form}") for form in ("", ":op=add", ":sign=true")]
+    for source in forms:
+        for target in forms:
+            if source is not target:
+                with pytest.raises((InputError, RuntimeError), match="another table"):
+                    target.load_state_dict(source.state_dict())
+
+
+@pytest.mark.parametrize(("spec", "says"), [("hash:op=mult", "mult"), ("hash:sign=true:op=concat", "op=add")])
+def test_forms_that_are_not_there_are_named(spec, says):
+    with pytest.raises(InputError, match=says):
+        create(spec, 1000, 8)
+    with pytest.raises(InputError, match=says):
+        create(f"{spec}:ratio=10", 1000, 8)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from embpress.compressors import BudgetError, Compressor, Tags
+from embpress.compressors import BudgetError, Compressor, Modifier, Tags
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.methods.hashing import HashingTrick
 from embpress.compressors.methods.mlet import MLET
 from embpress.compressors.testing import PROMISES, Subject, parametrize_with_checks
+from embpress.compressors.testing.serving import check_fold
 
 BROKEN: dict[str, type[Compressor]] = {}
 
@@ -373,3 +374,27 @@ def test_known_failures_are_strict_and_must_name_checks():
     assert marked[0].marks[0].kwargs == {"reason": "because", "strict": True}
     with pytest.raises(ValueError, match="check_nonsense"):
         parametrize_with_checks([MLET], expected_failures={"mlet": {"check_nonsense": "x"}})
+
+
+def test_a_modifier_of_serving_that_shows_in_training_is_found():
+    class Shows(Modifier):
+        at_fold = True
+
+        def _lookup(self, ids):
+            return self.table._lookup(ids).half().float()
+
+        lookup = _lookup
+
+        def fold(self):
+            return Shows(self.table.fold()).eval()
+
+    class Wrapped(Subject):
+        served_error = 1e-3
+
+        def wrap(self, table):
+            return Shows(table)
+
+    with pytest.raises(AssertionError, match="a modifier of serving shows before fold"):
+        check_fold(Wrapped(Plain))
+    Shows.at_fold = False
+    check_fold(Wrapped(Plain))

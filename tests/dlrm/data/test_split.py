@@ -107,6 +107,32 @@ def test_encode_against_plain_python(min_count):
     assert rows.tolist() == [table.get(c, 0) for c in codes.tolist()]
 
 
+def test_ids_numbered_at_random_keep_their_rows_apart():
+    codes = np.random.default_rng(0).zipf(1.3, 500).clip(max=60) - 2
+    training = np.arange(500) < 400
+    rows, n = encode(RawField(codes), training, 1)
+    other, m = encode(RawField(codes), training, 1, np.random.default_rng(0))
+    assert n == m
+    pairs = {*zip(rows.tolist(), other.tolist())}
+    assert len(pairs) == n  # one to one
+    assert (0, 0) in pairs
+    assert any(a != b for a, b in pairs)
+
+
+def test_numbering_is_the_same_again_and_is_told():
+    by_frequency, random, again = (
+        load(rows=2000, scale=0.001, number_ids=how) for how in ("frequency", "random", "random")
+    )
+    assert torch.equal(random.train.ids, again.train.ids)
+    assert random.fingerprint == again.fingerprint != by_frequency.fingerprint
+    assert random.about["number_ids"] == "random"
+    assert random.row0_share == by_frequency.row0_share
+    for some, other in zip(random.counts, by_frequency.counts):
+        assert torch.equal(some.sort().values, other.sort().values)
+    with pytest.raises(InputError, match=r"'alphabet'.*frequency, random"):
+        load(rows=2000, scale=0.001, number_ids="alphabet")
+
+
 def test_encode_numbers_by_frequency_in_the_rows_trained_on_then_by_first_appearance():
     codes = np.array([5, 3, 1, 1, 3, 5, 4, 4, 4, 0, 2, 2, 2, 2, 0, 0, 0])
     training = np.arange(17) < 10  # 2 and most of 0 only later: neither counts

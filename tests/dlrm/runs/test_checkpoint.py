@@ -53,7 +53,7 @@ def test_the_rebuilt_model_predicts_what_the_record_says(data, folder):
         assert found.run.id == run.id
         model = found.build()
         assert not model.training
-        logits = predict(model, data.test)
+        logits = predict(model, data.test, tables=model.tables.fold() if run.modifiers else None)
         saved = np.load(folder / "records" / run.predictions)
         np.testing.assert_array_equal(torch.sigmoid(logits).numpy(), saved)
         assert auc(logits, data.test.labels) == run.metrics["auc"]

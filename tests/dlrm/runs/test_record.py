@@ -31,7 +31,7 @@ RUN = Run(
 
 def test_a_run_is_itself_after_json():
     found = json.loads(json.dumps(RUN.to_json(), allow_nan=False))
-    assert found["schema"] == "embpress-run/2"
+    assert found["schema"] == "embpress-run/3"
     assert found["id"] == RUN.id
     assert Run.from_json(found) == RUN
     assert Run.from_json({**found, "id": "another", "of a later version": 1}) == RUN  # the id is never taken on trust

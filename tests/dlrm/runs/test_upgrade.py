@@ -65,11 +65,31 @@ def test_plain_tables_are_known_by_name_in_old_records_and_by_the_record_later(t
     first = read_as_file(tmp_path, OLD)
     assert [first.is_full, *(table.is_full for table in first.tables)] == [False, False, True]
     assert read_as_file(tmp_path, {**OLD, "name": "full", "method": "full"}).is_full
-    later = {**first.to_json(), "name": "full", "method": "full"}
+    later = {**first.to_json(), "schema": "embpress-run/2", "name": "full", "method": "full"}
     assert not read_as_file(tmp_path, later).is_full  # it says so itself
     del later["is_full"]
     assert read_as_file(tmp_path, later).is_full
     assert not read_as_file(tmp_path, {**later, "modifiers": ["bf16"]}).is_full
+
+
+def test_what_schema_2_measured_before_folding_is_measured_again(tmp_path):
+    scores = {"auc": 0.7, "auc_last": 0.69, "log_loss": 0.5, "accuracy": 0.8, "ratio": 4.0}
+    second = {**read_as_file(tmp_path, OLD).to_json(), "schema": "embpress-run/2", "metrics": scores}
+    plain = read_as_file(tmp_path, second)
+    assert (plain.status, plain.metrics, plain.served) == ("ok", scores, ())
+    served = read_as_file(tmp_path, {**second, "method": "tt+bf16", "modifiers": ["bf16"]})
+    assert served.status == "failed"
+    assert "as trained, not as served" in served.reason
+    assert served.metrics == {"auc_trained": 0.7, "log_loss_trained": 0.5, "ratio": 4.0}
+    of_a_plan = [{**second["tables"][0], "modifiers": ["bf16"]}, second["tables"][1]]
+    assert read_as_file(tmp_path, {**second, "method": "plan:p.json", "tables": of_a_plan}).status == "failed"
+    assert read_as_file(tmp_path, {**second, "modifiers": ["of-nobody:k=1"]}).status == "failed"
+
+
+def test_baselines_of_schema_2(tmp_path):
+    second = {**read_as_file(tmp_path, OLD).to_json(), "schema": "embpress-run/2"}
+    kinds = {name: read_as_file(tmp_path, {**second, "name": name}).is_baseline for name in ("full", "full-tbe", "tt")}
+    assert kinds == {"full": True, "full-tbe": True, "tt": False}
 
 
 def test_robe_and_a_size_out_of_reach(tmp_path):

@@ -64,6 +64,7 @@ def test_numbers_mean_what_they_always_mean(two_tower):
         assert m["lookup_p50_us_b128"] > 0 < m["fold_seconds"]
         assert not [name for name in m if name.startswith(("model_", "inference_"))]  # not measured, so not there
         assert run.learning_curve[-1].step == 2 * 23  # 1,440 samples in batches of 64
+        assert ("auc_trained" in m) == (len(run.served) == 2) == bool(run.modifiers)  # bf16, where any
     full, hashed = runs[:2]
     assert full.metrics["serving_bytes"] == full_bytes
     assert 4 <= hashed.metrics["ratio"] < 4.1

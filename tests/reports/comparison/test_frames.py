@@ -64,3 +64,13 @@ def test_cells_leave_columns_out_where_there_is_no_room(runs):
     assert headers[:2] == ["method", "size"]
     assert "AUC" in headers
     assert len({row[0] for row in rows}) == len(rows)
+
+
+def test_what_serving_costs_is_a_column_where_something_costs(run):
+    runs = [run("full"), *(run("tt+bf16", seed, auc=0.74, auc_trained=0.741 + seed * 1e-5) for seed in (0, 1))]
+    headers, rows, notes = summary_cells(runs, 120)
+    at = headers.index("Δ served")
+    assert headers[at - 1] == "Δ full"
+    assert [row[at] for row in rows] == ["–", "−0.0010*"]
+    assert any(note.startswith("Δ served: test AUC minus") for note in notes)
+    assert "Δ served" not in summary_cells(runs, 40)[0]

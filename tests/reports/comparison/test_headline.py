@@ -142,3 +142,42 @@ def test_who_is_no_faster_than_full_tables_is_not_called_fastest(run):
     _, second = two_sentences(headline([run("full", lookup=40.0), run("tt", lookup=39.0), run("hash", lookup=55.0)]))
     assert "no method looks up a batch of 128 noticeably faster than full tables (40.0 µs)" in second
     assert "fastest" not in second
+
+
+def test_a_plain_baseline_that_beats_every_method_is_said_to_in_the_first_sentence(run):
+    runs = seeds(run, "full", [0.750, 0.752, 0.751], ratio=1.0)
+    runs += seeds(run, "narrow", [0.745, 0.747, 0.7461]) + seeds(run, "hash", [0.740, 0.742, 0.7411])
+    runs += seeds(run, "tt", [0.735, 0.737, 0.7361])
+    first, _ = two_sentences(headline(runs))
+    assert first.startswith("Of the tables made smaller, narrow keeps the most test AUC at 16.0×")
+    assert "this plain baseline beats every compression method, the best of them, hash, by 0.0050 ± 0.0000" in first
+    assert first.endswith("beyond the spread of 3 paired seeds")
+
+
+def test_a_plain_baseline_within_the_spread_beats_nothing(run):
+    runs = seeds(run, "narrow", [0.745, 0.741, 0.743]) + seeds(run, "hash", [0.741, 0.744, 0.742])
+    first, second = two_sentences(headline(runs))
+    assert "no compression method beats this plain baseline: the only one, hash, is behind by 0.0007" in first
+    assert "beats every" not in first
+    assert "within the spread of 3 paired seeds" in first
+    assert "the lead of narrow over hash is within the spread" in second.lower()
+    # one that is clearly worse does not make the nearest so
+    more = [*runs, *seeds(run, "tt", [0.70, 0.70, 0.70])]
+    assert "no compression method beats this plain baseline: the best of them, hash" in headline(more)
+    first, _ = two_sentences(headline([run("narrow", auc=0.75), run("hash", auc=0.74)]))
+    assert "is behind by 0.0100, on the one seed run" in first
+
+
+def test_a_method_that_wins_is_held_against_the_best_plain_baseline(run):
+    runs = seeds(run, "tt+bf16", [0.745, 0.747, 0.746]) + seeds(run, "hash", [0.744, 0.746, 0.745])
+    runs += seeds(run, "narrow", [0.740, 0.742, 0.7411]) + seeds(run, "narrow+bf16", [0.739, 0.741, 0.740])
+    first, _ = two_sentences(headline(runs))
+    assert "; the best plain baseline there, narrow, is behind by 0.0050 ± 0.0001, beyond the spread" in first
+
+
+def test_each_size_has_its_baselines(run):
+    runs = seeds(run, "narrow", [0.747, 0.746], ratio=4) + seeds(run, "qr", [0.744, 0.742], ratio=4)
+    runs += seeds(run, "robe", [0.738, 0.739], ratio=200) + seeds(run, "narrow:k=1", [0.70, 0.71], ratio=200)
+    first, _ = two_sentences(headline(runs))
+    assert "at 4.0× narrow keeps the most test AUC (0.7465 ± 0.0007; no compression method beats this" in first
+    assert "at 200.0× robe keeps the most test AUC (0.7385 ± 0.0007; the best plain baseline there, narrow:k=1" in first

@@ -174,3 +174,68 @@ def test_escape(text, escaped):
 
 def test_code_cannot_be_closed_from_inside():
     assert code("a\n```\nb").startswith("````sh\n")
+
+
+def served(run, method, costs, **changes):
+    """Seeds of a method whose steps of serving cost so much each."""
+    steps, auc = [("", 0.0), *costs], 0.75
+    points = []
+    for modifiers, cost in steps:
+        auc -= cost
+        points.append({"modifiers": modifiers, "auc": auc, "log_loss": 0.5 - auc / 10})
+    metrics = {"auc": auc, "auc_trained": 0.75, "log_loss_trained": 0.425}
+    return [run(method, seed, served=points, **metrics, **changes) for seed in (0, 1)]
+
+
+def column(text, title):
+    lines = [line.strip("| ").split(" | ") for line in text.partition("## Results")[2].split("\n\n")[1].splitlines()]
+    return {line[0]: line[lines[0].index(title)] for line in lines[2:]}
+
+
+def test_what_serving_costs_has_a_column_where_something_costs(run, tmp_path):
+    runs = [run("full", 0), run("full", 1), *served(run, "tt+bf16", [("bf16", 0.0010)])]
+    text = write_report(tmp_path, runs).read_text(encoding="utf-8")
+    assert column(text, "Δ served") == {"full": "–", "tt+bf16": "**−0.0010 ± 0.0000**"}
+    assert "**Δ served:** Test AUC minus" in text
+    assert "## From training to serving" not in text
+    assert "Δ served" not in write_report(tmp_path, runs[:2]).read_text(encoding="utf-8")
+
+
+def test_several_modifiers_of_serving_are_told_step_by_step(run, tmp_path):
+    runs = served(run, "tt+int8+pq", [("int8", 0.0010), ("pq:k=2", 0.0200)])
+    text = write_report(tmp_path, [*runs, *served(run, "qr+bf16", [("bf16", 0.0)])]).read_text(encoding="utf-8")
+    section = text.partition("## From training to serving")[2].partition("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in section.strip().splitlines()[2:5]]
+    assert lines == [
+        ["tt+int8+pq", "as trained", "0.7500", "0.4250", "–"],
+        ["tt+int8+pq", "+int8", "0.7490", "0.4251", "−0.0010"],
+        ["tt+int8+pq", "+pq:k=2", "0.7290", "0.4271", "−0.0200"],
+    ]
+    assert "qr+bf16" not in section
+
+
+def test_ratios_are_said_against_int8_as_well(run, tmp_path):
+    full, small = run("full", tables=[]), run("tt", ratio=16.0)
+    text = write_report(tmp_path, [full, small]).read_text(encoding="utf-8")
+    elements = sum(table.num_embeddings * 16 for table in small.tables)
+    rows, columns = sum(table.num_embeddings for table in small.tables), 16 * len(small.tables)
+    by_column, by_row = (4 * elements / (elements + ranges) for ranges in (4 * columns, 8 * rows))
+    assert f"int8 are {by_column:.1f}× by themselves" in text
+    assert f"and {by_row:.1f}× with 4 bytes each for every row" in text
+    assert f"16.0× is {16 / by_column:.1f}× and {16 / by_row:.1f}×" in text
+    assert "int8" not in write_report(tmp_path, [full]).read_text(encoding="utf-8")
+
+
+def test_plain_baselines_are_named(run, tmp_path):
+    text = write_report(tmp_path, [run("full"), run("narrow:k=1"), run("tt")]).read_text(encoding="utf-8")
+    assert "without a compression method: full, narrow:k=1." in text
+
+
+def test_the_numbering_of_ids_is_said_to_be_a_choice(run, tmp_path):
+    made = run("full")
+    text = write_report(tmp_path, [made]).read_text()
+    assert "falling frequency in the rows trained on, which is a choice of ours" in text
+    made.data.about["number_ids"] = "random"
+    text = write_report(tmp_path, [made]).read_text()
+    assert "numbered at random" in text
+    assert "a choice of ours" not in text

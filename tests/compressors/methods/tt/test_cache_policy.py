@@ -13,7 +13,7 @@ from cached_tables import D, N, close, counted, from_cores, held, make, rows, sl
 from torch import nn
 
 from embpress.compressors import TableCollection, TableConfig, compress_model, create
-from embpress.compressors.methods.tt.cache import count_slots
+from embpress.compressors.row_cache import count_slots
 
 # --- what enters and when ---------------------------------------------------------------------------------------------
 

@@ -171,7 +171,8 @@ def test_odd_tables_never_refuse_the_model_and_no_table_grows(spec, size):
     done = compress_model(model, spec, min_rows=2, **size)
     assert len(done) == 10
     if not parse(spec).tags.uncompressed:
-        assert (done["bytes_after"] <= done["bytes_before"] + 32).all()  # of shared memory, a share of a few numbers
+        # of shared memory, a share of a few numbers, and hash functions of its own
+        assert (done["bytes_after"] <= done["bytes_before"] + 64).all()
         assert done["bytes_after"].sum() <= done["bytes_before"].sum()
     assert done["method"][0] != "full" or parse(spec).tags.uncompressed
     assert (done["method"] == "full").tolist() == [n != "" for n in done["note"].replace(SHARED, "")] or spec == "full"

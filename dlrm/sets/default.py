@@ -1,0 +1,3 @@
+"""Full tables, the strong baselines, and the papers' methods as each is used best."""
+
+METHODS = ("full", "full+int4", "narrow", "narrow+int4", "tt+int4", "robe+int4", "qr+int4", "mlet+int4")
