@@ -33,6 +33,7 @@ class Plain(Full):
     stacked = ()
     row_parameters = ("weight",)
     group = TableGroup
+    arrays = Compressor.arrays  # a plain group puts no rows together from arrays
 
     def _lookup(self, ids):
         return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
@@ -334,6 +335,16 @@ class SnapshotGroup(Plain):
 class CountsItselfTwice(Plain):
     def _serving(self):
         return [*super()._serving(), Entry("again", 4)]
+
+
+class _Shifted(Full.group):
+    def assemble(self, ids, tables, take):
+        return take("weight", (ids + 1) % self.first.num_embeddings)
+
+
+@breaks("check_arrays")
+class PutsOtherRowsTogether(Full):
+    group = _Shifted
 
 
 @breaks("check_tags")
