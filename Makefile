@@ -23,8 +23,9 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(s
 demo: install ## compare full tables, baselines and methods on synthetic click data and write a report
 	$(BIN)/embpress compare --ratio 16 --out runs/demo
 
+# a process a core: kernels that take several threads set their number themselves
 test: install ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 
 # their packages stay apart from those of `make test`, on top of which they are installed
 CLIENTS := build/clients

@@ -28,6 +28,7 @@ class Array:
         for_all: all lookups in a table read it whole, such as a projection, not a row each.
         several: rows of one part that a lookup reads.
         moves: its rows come to stand for other ids while it is trained, and fold in another order.
+        table: its rows are those of the table, one an id.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Array:
     for_all: bool = False
     several: int = 1
     moves: bool = False
+    table: bool = False
 
     @property
     def parts(self) -> tuple[int, ...]:

@@ -68,8 +68,8 @@ class MethodSpec:
 
     @property
     def baseline(self) -> bool:
-        """Whether it is what people have already: plain tables of one kind or another, whatever serves them."""
-        return self.tags.baseline and all(one.cls.at_fold for one in self.modifiers)
+        """Whether it is what people have already: plain tables of one kind or another, in few bits or not."""
+        return self.tags.baseline and all(one.cls.baseline for one in self.modifiers)
 
     @property
     def fixes_size(self) -> bool:

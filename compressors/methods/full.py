@@ -93,7 +93,7 @@ class Full(Compressor):
 
     def arrays(self) -> tuple[Array, ...]:
         """Its rows."""
-        return (Array("weight", self.num_embeddings, self.embedding_dim),)
+        return (Array("weight", self.num_embeddings, self.embedding_dim, table=True),)
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:

@@ -361,7 +361,7 @@ class FullTBE(Compressor):
 
     def arrays(self) -> tuple[Array, ...]:
         """Its rows."""
-        return (Array("weight", self.num_embeddings, self.embedding_dim),)
+        return (Array("weight", self.num_embeddings, self.embedding_dim, table=True),)
 
     def fold(self) -> Full:
         """The same rows as a plain full table."""

@@ -113,7 +113,7 @@ class MLET(Factored):
 
     def arrays(self) -> tuple[Array, ...]:
         """The product."""
-        return (Array("weight", self.num_embeddings, self.embedding_dim),)
+        return (Array("weight", self.num_embeddings, self.embedding_dim, table=True),)
 
     def fold(self) -> Full:
         """The product as one full table: equal lookups up to rounding."""

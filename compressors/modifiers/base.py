@@ -83,11 +83,13 @@ class Modifier(Compressor):
     Class attributes:
         at_fold: `fold()` alone applies it, and until then lookups are those of the table inside: comparisons then
             measure a model before and after it. A table whose knob brings it into training says False.
+        baseline: plain tables with it are still what people have without a compression method, as those of few bits.
         served_error: the most that a served element may differ from the trained one, relative to the row's largest.
         everywhere: goes around the tables that stay full, too.
     """
 
     at_fold: bool = False
+    baseline: ClassVar[bool] = False
     served_error: ClassVar[float] = 0.0
     everywhere: ClassVar[bool] = False
     modifier_name: ClassVar[str] = ""  # set by @register_modifier

@@ -109,6 +109,7 @@ class BFloat16(Modifier):
     """`fold()` keeps every parameter in bfloat16; rows come out, and are pooled, in the dtype that was trained."""
 
     at_fold = True
+    baseline: ClassVar[bool] = True
     everywhere: ClassVar[bool] = True
     served_error: ClassVar[float] = 2**-5  # products of a few factors, each rounded by 2^-9
     group = _BFloat16Group

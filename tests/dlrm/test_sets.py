@@ -16,7 +16,7 @@ def test_a_set_says_what_it_holds_and_holds_it_once(name):
     assert sets()[name].endswith(".")
     specs = specs_of(name)
     assert specs
-    assert [str(spec) for spec in parse_methods(name)] == list(specs)
+    assert parse_methods(name) == [parse(spec) for spec in specs]
 
 
 def test_baselines_are_baselines_and_papers_are_not():

@@ -16,7 +16,7 @@ from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.modifiers.base import Modifier, ModifierGroup
-from embpress.compressors.modifiers.quantized import learned, store
+from embpress.compressors.modifiers.quantized import learned, rowwise, store
 from embpress.compressors.modifiers.quantized.packed import Pack, Packed, codes_name, ranges_name
 from embpress.compressors.registry import register_modifier
 
@@ -99,13 +99,16 @@ class Quantized(Modifier):
 
     Args:
         table: what it wraps.
-        by: `column` (default), or `row`: each row of a table has a range of its own.
+        by: `column` (default), or `row`: each row of a table has a range of its own. Rows of `full` and `mlet` then
+            have FBGEMM's layout, with the range behind the codes (in float32 with 8 bits, in float16 with fewer), and
+            torch's quantized embedding bags look up in them on the CPU.
         train: train in so many bits too: rows are looked up through their codes, gradients pass the rounding, and the
             ranges are learned (Esser et al. 2020, LSQ, with a zero point). Call `maintain` after each backward: at the
             powers of two of its calls ranges start anew from what the table holds.
     """
 
     at_fold = True
+    baseline: ClassVar[bool] = True
     bits: ClassVar[int] = 8
     everywhere: ClassVar[bool] = True
     group = _QuantizedGroup
@@ -267,8 +270,22 @@ class Quantized(Modifier):
     def fold(self) -> Compressor:
         """The table inside, folded and in codes."""
         folded = self.table.fold()
+        if self._rowwise():
+            return self._in_rows(folded)
         packs = {array: self._pack(array, folded) for array in self.arrays_in_codes()}
         return Packed(folded, packs, self.modifier_name, self.bits, self.own_knobs())
+
+    def _rowwise(self) -> bool:
+        """Whether rows keep their ranges behind them; learned ranges are served exactly as they were trained."""
+        return not self.learns and rowwise.fits(self.arrays_in_codes(), self.bits)
+
+    def _in_rows(self, folded: Compressor) -> Compressor:
+        (array,) = self.arrays_in_codes()
+        trained = folded.array(array.name)
+        with torch.inference_mode(False), torch.no_grad():
+            rows = nn.Parameter(rowwise.quantize(array, trained.detach(), self.bits), requires_grad=False)
+        folded.replace_array(array.name, _nothing(trained))
+        return rowwise.Rowwise(folded, array, rows, self.modifier_name, self.bits, self.own_knobs())
 
     def _pack(self, array: Array, folded: Compressor) -> Pack:
         """Codes and ranges of one array, which the folded table lets go of."""
@@ -299,6 +316,10 @@ class Quantized(Modifier):
         entries = {entry.name: entry for entry in self.table._serving()}
         for array in self.arrays_in_codes():
             owner = entries.pop(array.name).owner
+            if self._rowwise():
+                name = rowwise.rows_name(array)
+                entries[name] = Entry(name, _numel(rowwise.shape(array, self.bits)))
+                continue
             codes = _numel(store.code_shape(array, self.bits))
             entries[codes_name(array)] = Entry(codes_name(array), codes, owner)
             ranges = 2 * _numel(store.range_shape(array, self.bits))

@@ -12,8 +12,8 @@ _SAMPLE = 1 << 16  # rows that a column's range is fitted to
 _PIECE = 1 << 22  # elements in work at a time
 
 
-def fit(values: Tensor, bits: int) -> Tensor:
-    """The range of each column of `values (m, k)`: `(2, k)` float32, lo and step, both exact in bfloat16.
+def fit(values: Tensor, bits: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """The range of each column of `values (m, k)`: `(2, k)` float32, lo and step, both exact in `dtype`.
 
     Clips of growing strength are tried around the middle value; the best goes on by turns of codes and least squares.
     """
@@ -21,16 +21,16 @@ def fit(values: Tensor, bits: int) -> Tensor:
     piece = max(1, _PIECE // max(1, values.shape[0]))
     for start in range(0, values.shape[1], piece):
         part = values[:, start : start + piece].float()
-        out[:, start : start + piece] = _fitted(part, bits)
+        out[:, start : start + piece] = _fitted(part, bits, dtype)
     return out
 
 
-def _fitted(values: Tensor, bits: int) -> Tensor:
+def _fitted(values: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     low, high, middle = values.amin(0), values.amax(0), values.median(0).values
-    best, least = _rounded(low, high, bits), values.new_full((values.shape[1],), torch.inf)
+    best, least = _rounded(low, high, bits, dtype), values.new_full((values.shape[1],), torch.inf)
     clips = torch.linspace(1, 0.25, _CLIPS, device=values.device).tolist() if len(values) > 2 else [1.0]
     for clip in clips:
-        tried = _rounded(middle + clip * (low - middle), middle + clip * (high - middle), bits)
+        tried = _rounded(middle + clip * (low - middle), middle + clip * (high - middle), bits, dtype)
         best, least = _better(values, bits, tried, best, least)
     for _ in range(_SWEEPS if len(values) > 2 else 0):
         codes = encode(values, best, bits)
@@ -38,7 +38,7 @@ def _fitted(values: Tensor, bits: int) -> Tensor:
         spread = (codes - mean).square().sum(0)
         step = ((codes - mean) * (values - center)).sum(0) / spread.clamp(min=1e-30)
         lo = center - step * mean
-        tried = _rounded(lo, lo + step * _last(bits), bits)
+        tried = _rounded(lo, lo + step * _last(bits), bits, dtype)
         best, least = _better(values, bits, tried, best, least)
     return best
 
@@ -53,19 +53,25 @@ def _last(bits: int) -> int:
     return (1 << bits) - 1
 
 
-def _rounded(low: Tensor, high: Tensor, bits: int) -> Tensor:
+def _rounded(low: Tensor, high: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
     """The range as it is kept: lo at most what it was, and steps that still reach the highest value."""
-    lo = low.bfloat16().float()
-    lo = torch.where(lo > low, _next(lo, -1), lo)
+    largest = torch.finfo(dtype).max
+    low, high = low.clamp(-largest, largest), high.clamp(-largest, largest)
+    lo = low.to(dtype).float()
+    lo = torch.where(lo > low, _next(lo, -1, dtype), lo)
     step = ((high - lo) / _last(bits)).clamp(min=0)
-    kept = step.bfloat16().float()
-    return torch.stack([lo, torch.where(kept < step, _next(kept, 1), kept)])
+    kept = step.to(dtype).float()
+    return torch.stack([lo, torch.where(kept < step, _next(kept, 1, dtype), kept)])
 
 
-def _next(values: Tensor, up: int) -> Tensor:
-    """The next bfloat16 above or below float32 values that are exact in bfloat16."""
-    toward = torch.full_like(values, torch.inf * up)
-    return torch.nextafter(values.bfloat16(), toward.bfloat16()).float()
+def _next(values: Tensor, up: int, dtype: torch.dtype) -> Tensor:
+    """The next number above or below float32 values that are exact in `dtype`: `nextafter`, which CUDA has not of all.
+
+    A little over half the distance is added, which rounds to all of it.
+    """
+    info = torch.finfo(dtype)
+    distance = 0.51 * info.eps * values.abs().clamp(min=info.smallest_normal)
+    return (values + up * distance).to(dtype).float()
 
 
 def encode(values: Tensor, ranges: Tensor, bits: int) -> Tensor:

@@ -41,13 +41,13 @@ def quantize(array: Array, values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return encode(array, values, fitted, bits), fitted.bfloat16()
 
 
-def fit(array: Array, values: Tensor, bits: int) -> Tensor:
-    """The ranges of an array, `range_shape`, float32."""
+def fit(array: Array, values: Tensor, bits: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """The ranges of an array, `range_shape`, float32 that is exact in `dtype`."""
     matrix = _matrix(array, values)
     if array.ranges == "column":
         parts = matrix.split(array.parts)
-        return torch.stack([ranges.fit(part[ranges.sample(len(part), part.device)], bits) for part in parts])
-    return torch.cat([ranges.fit(part.T, bits).T for part in _chunks(matrix)])
+        return torch.stack([ranges.fit(part[ranges.sample(len(part), part.device)], bits, dtype) for part in parts])
+    return torch.cat([ranges.fit(part.T, bits, dtype).T for part in _chunks(matrix)])
 
 
 def encode(array: Array, values: Tensor, fitted: Tensor, bits: int) -> Tensor:

@@ -60,8 +60,9 @@ def test_the_scores_are_those_of_the_folded_model(both, data):
 
 
 def test_what_people_have_already_is_marked(data, settings):
-    kinds = {method: parse(method).baseline for method in ("full", "full+bf16", "full-tbe", "hash", "hash+bf16")}
-    assert kinds == {"full": True, "full+bf16": True, "full-tbe": True, "hash": False, "hash+bf16": False}
+    plain = ("full", "full+bf16", "full+int4", "full-tbe", "narrow", "narrow+int4", "top+int2")
+    assert all(parse(method).baseline for method in plain)
+    assert not any(parse(method).baseline for method in ("hash", "hash+bf16", "full+pq", "full+hot", "mlet+int4"))
     made, _ = run(data, parse("full+bf16"), replace(settings, epochs=1), 0)
     assert made.is_baseline
     assert not made.is_full

@@ -52,7 +52,7 @@ def test_bytes_by_column(bits, width, n):
 
 
 def test_bytes_by_row_by_block_and_by_slice():
-    assert create("full+int8:by=row", 100, 16).ledger().serving_bytes == 100 * (16 + 4)
+    assert create("full+int8:by=row", 100, 16).ledger().serving_bytes == 100 * (16 + 8)
     blocks = -(-1000 // 64)
     assert create("robe:size=1000+int4", 900, 16).ledger().serving_bytes == blocks * (32 + 4) + 3 * 8
     cores = create("tt:rank=4+int4", 1000, 16)

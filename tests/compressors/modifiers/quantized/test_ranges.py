@@ -68,3 +68,12 @@ def test_a_single_value_and_two_values_are_kept():
 def test_ranges_are_exact_in_bfloat16():
     fitted = ranges.fit(torch.randn(100, 50, generator=Generator().manual_seed(0)) * 1e-4, 4)
     assert torch.equal(fitted.bfloat16().float(), fitted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_next_number_is_the_next(dtype):
+    values = torch.cat([torch.randn(2000, generator=torch.Generator().manual_seed(0)), 2.0 ** torch.arange(-20, 10)])
+    values = torch.cat([values, 1e-6 * values, values.new_zeros(1)]).to(dtype)
+    for up in (1, -1):
+        want = torch.nextafter(values, torch.full_like(values, up * torch.inf)).float()
+        assert torch.equal(ranges._next(values.float(), up, dtype), want)
