@@ -33,6 +33,7 @@ class Plain(Full):
     stacked = ()
     row_parameters = ("weight",)
     group = TableGroup
+    arrays = Compressor.arrays  # it does not say
 
     def _lookup(self, ids):
         return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
@@ -334,6 +335,16 @@ class SnapshotGroup(Plain):
 class CountsItselfTwice(Plain):
     def _serving(self):
         return [*super()._serving(), Entry("again", 4)]
+
+
+class OtherRows(Full.group):
+    def assemble(self, ids, tables, take):
+        return take("weight", ids.flip(0))
+
+
+@breaks("check_arrays")
+class PutTogetherWrongly(Full):
+    group = OtherRows
 
 
 @breaks("check_tags")
