@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.ledger import Entry, Ledger
 
@@ -172,7 +173,9 @@ class Modifier(Compressor):
         return self.table._lookup(ids)
 
     def arrays(self) -> tuple[Array, ...]:
-        """Those of the table inside."""
+        """Those of the table inside, where lookups are its own; else a modifier says what is read, or is refused."""
+        if type(self)._lookup is not Modifier._lookup:
+            raise InputError(f"+{self.modifier_name} does not say which arrays its lookups read")
         return self.table.arrays()
 
     def array(self, name: str) -> Tensor:

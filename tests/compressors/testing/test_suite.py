@@ -33,7 +33,7 @@ class Plain(Full):
     stacked = ()
     row_parameters = ("weight",)
     group = TableGroup
-    arrays = Compressor.arrays  # it does not say
+    arrays = Compressor.arrays  # a plain group puts no rows together from arrays
 
     def _lookup(self, ids):
         return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
@@ -337,14 +337,14 @@ class CountsItselfTwice(Plain):
         return [*super()._serving(), Entry("again", 4)]
 
 
-class OtherRows(Full.group):
+class _Shifted(Full.group):
     def assemble(self, ids, tables, take):
-        return take("weight", ids.flip(0))
+        return take("weight", (ids + 1) % self.first.num_embeddings)
 
 
 @breaks("check_arrays")
-class PutTogetherWrongly(Full):
-    group = OtherRows
+class PutsOtherRowsTogether(Full):
+    group = _Shifted
 
 
 @breaks("check_tags")
