@@ -1,4 +1,4 @@
-"""`Prune`: a table that loses its smallest elements while it trains, and serves the rest packed."""
+"""Magnitude pruning: the smallest elements go while it trains, the rest serves packed (Zhu and Gupta 2017)."""
 
 from __future__ import annotations
 
