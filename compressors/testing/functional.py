@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from embpress.compressors.testing.feature import Use, allowed, feature
+from embpress.compressors.testing.feature import NotApplicable, Use, allowed, feature
 from embpress.compressors.testing.subject import close
 
 
@@ -66,6 +66,8 @@ def check_vmap(use: Use) -> None:
 def check_double_backward(use: Use) -> None:
     """Gradients of gradients are right, or refused: never numbers that are none."""
     use.with_gradients()
+    if use.subject.make().tags.straight_through:
+        raise NotApplicable("gradients that pass a rounding are those of no function, nor are theirs")
     module = use.make(**use.subject.double).eval()
     leaves = [parameter for parameter in module.parameters() if parameter.requires_grad]
     ids = use.ids()

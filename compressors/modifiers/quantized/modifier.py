@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from embpress.compressors.arrays import Array
+from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
@@ -172,10 +173,11 @@ class Quantized(Modifier):
     @torch.no_grad()
     def fit_ranges(self) -> None:
         """Makes the learned ranges those of what the table holds now."""
-        if self.table.device.type == "meta":
+        zeros = torch.zeros(1, dtype=torch.int64, device=self.device)
+        if without_values(zeros):
             return
         inner: TableGroup = self.table.alone
-        take = inner.take(torch.zeros(1, dtype=torch.int64, device=self.device))
+        take = inner.take(zeros)
         for array in self.arrays_in_codes():
             ranges = learned.fitted(array, take, self.bits, self.device)
             self.own(learned_name(array)).copy_(learned.from_fitted(array, ranges))
