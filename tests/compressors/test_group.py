@@ -15,8 +15,12 @@ from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import method as method_named
 
 SIZES = (40, 7, 300)
+# of one form whatever the number of rows
+ONE_FORM = {"sketch": "sketch:rows=16", "dhe": "dhe:hidden=8"}
 # some must be made together
-METHODS = [name for name in available() if name != "full-tbe" and not method_named(name).tags.shared_memory]
+METHODS = [
+    ONE_FORM.get(name, name) for name in available() if name != "full-tbe" and not method_named(name).tags.shared_memory
+]
 
 
 def tables(method, **options):
