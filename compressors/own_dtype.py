@@ -8,5 +8,6 @@ import torch
 
 
 def own_dtype(device: torch.device) -> AbstractContextManager[object]:
-    """Turns autocast off for products of weights on a device; the meta device, where nothing is computed, has none."""
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+    """Turns autocast off for products of weights on a device, where it is on; the meta device has none."""
+    on = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()

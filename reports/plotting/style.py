@@ -19,7 +19,7 @@ FAINT = "#8a8a8a"
 FULL = "#222222"
 # Okabe and Ito, without the yellow that vanishes on white, then two of Paul Tol's
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933"]
-_SALT = 500  # so that the built-in methods' names give different colours
+_SALT = 2  # so that the names of what is compared by default give different colours
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 _LINES = ["-", "--", ":", "-."]
 

@@ -153,7 +153,10 @@ class CCE(Hashed):
         if not self._replaced:
             return {}
         self._replaced = False
-        return {name: torch.arange(len(self.own(name))) + self.row_offset_in(name) for name in self.row_parameters}
+        starts = {name: self.row_offset_in(name) for name in self.row_parameters}
+        return {
+            name: torch.arange(start, start + len(self.own(name)), device=self.device) for name, start in starts.items()
+        }
 
     @torch.no_grad()
     def cluster(self) -> None:

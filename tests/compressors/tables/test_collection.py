@@ -168,5 +168,5 @@ def test_tables_of_other_methods_with_another_number_of_bags_are_named():
     tables = TableCollection.build([TableConfig(300, 4, "user"), TableConfig(5, 4, "country")], "hash", ratio=2)
     assert len(tables.groups) == 2
     ids = torch.tensor([1, 2, 3])
-    with pytest.raises(ValueError, match="country has 2 bags, user has 3"):
+    with pytest.raises(ValueError, match="user has 3 bags, country has 2"):
         tables([(ids, torch.tensor([0, 1, 2])), (ids, torch.tensor([0, 1]))])

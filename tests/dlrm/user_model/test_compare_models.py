@@ -218,7 +218,7 @@ def test_labels_that_no_auc_is_of(change, words, tmp_path):
         ({"train_loader": [(torch.ones(3), torch.ones(3))] * 9}, "does not take the first batch.*TypeError"),
         ({"model_fn": lambda: nn.Linear(3, 1), "score": lambda m, b: (b[2], b[2])}, "no nn.Embedding"),
         ({"model_fn": lambda: nn.Embedding(3, 2), "score": lambda m, b: (b[2], b[2])}, None),
-        ({"methods": "full,full"}, "each once"),
+        ({"methods": "full,full"}, "the same method twice"),
         ({"methods": []}, "each once"),
         ({"optimizer": "adagrd"}, "did you mean 'adagrad'"),
         ({"spread": 3}, "no option 'spread'"),

@@ -4,12 +4,13 @@ from itertools import pairwise
 
 import pytest
 
-from embpress.compressors import available, method
+from embpress.compressors import parse
+from embpress.dlrm.sets import specs_of
 from embpress.reports.comparison.plots.lookup_latency import draw
 from embpress.reports.plotting.style import looks
 from embpress.reports.summary import summary
 
-COMPRESSED = [name for name in available() if not method(name).tags.plain]
+COMPARED = sorted({parse(spec).name for name in ("default", "baselines") for spec in specs_of(name)} - {"full"})
 
 
 def colours(run, methods):
@@ -17,10 +18,10 @@ def colours(run, methods):
 
 
 def test_a_built_in_method_has_one_colour_whatever_it_is_drawn_with(run):
-    together = colours(run, ["full", *COMPRESSED])
-    assert len(set(together.values())) == 1 + len(COMPRESSED)
-    for name in COMPRESSED:
-        for others in ([], ["full", COMPRESSED[0]], COMPRESSED[::-1]):
+    together = colours(run, ["full", *COMPARED])
+    assert len(set(together.values())) == 1 + len(COMPARED)
+    for name in COMPARED:
+        for others in ([], ["full", COMPARED[0]], COMPARED[::-1]):
             assert colours(run, dict.fromkeys([*others, name]))[name] == together[name]
     assert colours(run, ["full", "tt:rank=4", "qr"])["tt:rank=4"] == together["tt"]
 

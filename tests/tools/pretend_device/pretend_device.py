@@ -8,6 +8,8 @@ on CUDA. In one thing it is stricter than CUDA: it refuses indices on the CPU, f
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -100,5 +102,6 @@ def install() -> None:
     """Makes the device known for the rest of this process: best in one of its own."""
     _setup_privateuseone_for_python_backend(NAME)
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) then is an operation as others are
-    torch.inference_mode = torch.no_grad  # views of such tensors cannot be made in inference mode
+    # views of such tensors cannot be made in inference mode
+    torch.inference_mode = lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()
     _Factories().__enter__()
