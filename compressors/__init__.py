@@ -5,13 +5,14 @@ if __name__ != "embpress.compressors":  # a bare `import compressors` from the c
 
 from typing import Any
 
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.distributed import synchronize
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import begin_training, maintain
 from embpress.compressors.modifiers.base import Modifier
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import METHODS, MODIFIERS, available, broken, method, register, register_modifier
 from embpress.compressors.sizes import create
 from embpress.compressors.spec import MethodSpec, ModifierSpec, PlanFile, parse, parse_all

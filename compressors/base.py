@@ -20,8 +20,7 @@ from embpress.compressors.guard import shown
 from embpress.compressors.integers import Constants, Integers
 from embpress.compressors.ledger import Entry, Ledger, optimizer_bytes
 from embpress.compressors.member import Member
-from embpress.compressors.options import REFUSED as REFUSED
-from embpress.compressors.options import TableOptions as TableOptions
+from embpress.compressors.options import TableOptions
 from embpress.compressors.tags import Tags
 from embpress.compressors.widths import narrower
 from embpress.kernels import ops

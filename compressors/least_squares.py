@@ -8,7 +8,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
+from embpress.compressors.options import TableOptions
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
 
 T = TypeVar("T", bound=Compressor)

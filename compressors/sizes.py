@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from embpress.compressors.base import REFUSED, Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError, InputError, nearest
 from embpress.compressors.guard import counted
+from embpress.compressors.options import REFUSED, TableOptions
 from embpress.compressors.spec import MethodSpec, as_bytes, as_ratio, parse
 
 T = TypeVar("T")

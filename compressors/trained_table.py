@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
+from embpress.compressors.options import TableOptions
 from embpress.compressors.spec import as_bytes, as_ratio
 
 T = TypeVar("T", bound=Compressor)

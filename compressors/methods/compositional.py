@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
+from embpress.compressors.options import TableOptions
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
 from embpress.kernels.reference import COMBINE, combine_parts

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
 from embpress.compressors.methods.hashing import draw_coefficients
+from embpress.compressors.options import TableOptions
 from embpress.compressors.own_dtype import own_dtype
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
+from embpress.compressors.options import TableOptions
 from embpress.compressors.own_dtype import own_dtype
 from embpress.compressors.tiles import tiles
 from embpress.kernels import ops

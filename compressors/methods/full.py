@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import copied

@@ -10,12 +10,12 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import Self, Unpack
 
-from embpress.compressors.base import TableOptions
 from embpress.compressors.distributed import tell_ranks
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
 from embpress.compressors.least_squares import from_linear
 from embpress.compressors.methods.compositional import Compositional, part_width
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.kernels.reference import ROBE_PRIME, part_hash
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self, Unpack
 
-from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.methods.factored import Factored
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.spec import as_bytes, as_ratio
 from embpress.compressors.tags import Tags

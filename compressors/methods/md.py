@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import counted
 from embpress.compressors.init import normal_, uniform_
 from embpress.compressors.methods.factored import assembled, projected
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.kernels.reference import pool

@@ -10,11 +10,11 @@ from torch import Generator, Tensor
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.factored import Factored, FactoredGroup
 from embpress.compressors.methods.full import Full
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error

@@ -10,11 +10,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
-from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
 from embpress.compressors.least_squares import fit
 from embpress.compressors.methods.compositional import Compositional, part_width
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
 

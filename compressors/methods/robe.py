@@ -14,13 +14,14 @@ from torch._subclasses.fake_tensor import FakeTensor
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.integers import Later
 from embpress.compressors.least_squares import from_linear, tables_from_linear
 from embpress.compressors.methods.hashing import draw_coefficients
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops

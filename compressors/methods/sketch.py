@@ -13,12 +13,13 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.bags import without_values
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.least_squares import conjugate_gradients
 from embpress.compressors.methods.hashing import draw_coefficients
+from embpress.compressors.options import TableOptions
 from embpress.compressors.own_dtype import own_dtype
 from embpress.compressors.registry import register
 from embpress.compressors.spec import as_bytes, as_ratio

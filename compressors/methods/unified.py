@@ -12,13 +12,14 @@ from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
 from embpress.compressors.least_squares import from_linear, tables_from_linear
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.compositional import CompositionalGroup
 from embpress.compressors.methods.hashing import Hashed, draw_coefficients
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 

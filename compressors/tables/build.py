@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.fitted import modified
+from embpress.compressors.options import TableOptions
 from embpress.compressors.tables.planning.plan import Plan, TablePlan
 
 # gradients are sparse where the rows that a method's tables hold are together more than this

@@ -9,11 +9,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embpress.compressors.bags import integers, own_output
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.group import TableGroup, group_of, members, named
 from embpress.compressors.integers import Integers
 from embpress.compressors.ledger import Entry, Ledger
 from embpress.compressors.maintenance import replaced
+from embpress.compressors.options import TableOptions
 from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
 from embpress.compressors.tables.planning.plan import Plan, TableConfig

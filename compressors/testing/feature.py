@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
+from embpress.compressors.options import TableOptions
 from embpress.compressors.tables.collection import TableCollection
 from embpress.compressors.tables.planning.plan import TableConfig
 from embpress.compressors.testing.subject import D, N, Subject

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Generator
 
-from embpress.compressors.base import TableOptions
 from embpress.compressors.ledger import held_bytes
+from embpress.compressors.options import TableOptions
 from embpress.compressors.tables.collection import TableCollection
 from embpress.compressors.tables.planning.plan import TableConfig
 from embpress.compressors.testing.subject import D, N, Subject, close, rejects

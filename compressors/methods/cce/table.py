@@ -11,7 +11,6 @@ from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array
-from embpress.compressors.base import TableOptions
 from embpress.compressors.distributed import made_by_first
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
@@ -23,6 +22,7 @@ from embpress.compressors.methods.cce.group import CCEGroup
 from embpress.compressors.methods.cce.pointers import hashed_pointers, packed_bytes, pointed, pointer_bits
 from embpress.compressors.methods.compositional import part_width
 from embpress.compressors.methods.hashing import Hashed, draw_coefficients
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, finite, options_like, sized

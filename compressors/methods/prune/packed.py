@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
+from embpress.compressors.options import TableOptions
 
 BLOCK, CELL, WORD = 1 << 16, 256, 64  # elements of a block, bits of a cell and of a word
 _WORDS, _CELL_BITS, _WORD_BITS = CELL // WORD, 8, 6  # shifts divide faster

@@ -14,13 +14,14 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.bags import without_values
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.init import uniform_
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.prune.cut import cut_of, largest, largest_of
 from embpress.compressors.methods.prune.packed import Packed, index_bytes, most_kept, rows_of_block, values_of
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized

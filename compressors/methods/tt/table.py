@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
@@ -21,6 +21,7 @@ from embpress.compressors.methods.tt.ranks import goal, largest_rank
 from embpress.compressors.methods.tt.shapes import core_ranks, factors, num_parameters
 from embpress.compressors.methods.tt.svd import balanced, decompose
 from embpress.compressors.methods.tt.write_back import write_back
+from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.row_cache import RowCache, in_training_step
 from embpress.compressors.tags import Tags

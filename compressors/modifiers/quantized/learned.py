@@ -95,19 +95,18 @@ def taken(arrays: dict[str, Array], inner: Take, whole: dict[str, Tensor], bits:
     return take
 
 
-def samples(array: Array, device: torch.device) -> Iterator[tuple[int, Tensor]]:
-    """The segments of an array with column ranges, and some rows of each."""
+def samples(array: Array, device: torch.device) -> Iterator[Tensor]:
+    """Some rows of each segment of an array with column ranges."""
     start = 0
-    for segment, rows in enumerate(array.parts):
+    for rows in array.parts:
         count = min(rows, _SAMPLE)
-        yield segment, start + torch.linspace(0, rows - 1, count, device=device, dtype=torch.float64).long()
+        yield start + torch.linspace(0, rows - 1, count, device=device, dtype=torch.float64).long()
         start += rows
 
 
 def fitted(array: Array, take: Take, bits: int, device: torch.device) -> Tensor:
     """Ranges for what one table holds now: of a column from some of its rows, of others from all."""
     if array.ranges == "column":
-        return torch.stack(
-            [ranges.fit(take(array.name, index).reshape(len(index), -1), bits) for _, index in samples(array, device)]
-        )
+        rows = (take(array.name, index).reshape(len(index), -1) for index in samples(array, device))
+        return torch.stack([ranges.fit_columns(part, bits) for part in rows])
     return store.fit(array, take(array.name, torch.arange(array.rows, device=device)), bits)

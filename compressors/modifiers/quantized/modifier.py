@@ -23,7 +23,7 @@ from embpress.compressors.registry import register_modifier
 
 BY = ("column", "row")
 
-# ranges that are learned of arrays which several tables share, by the array
+# ranges that are learned of arrays which several tables share, by the array and the modifier's name
 _LEARNED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 # codes of arrays that several tables share, so that they go on sharing them: by the array that was trained
@@ -50,9 +50,7 @@ class _QuantizedGroup(ModifierGroup):
         if len(tables) > 1 and self.first.learns:
             for array in self.first.arrays_in_codes():
                 if array.shared:
-                    self.register_parameter(learned_name(array), self.first._parameters[learned_name(array)])
-                    for table in tables:
-                        table.adopt(self, learned_name(array), None)
+                    self._share(learned_name(array), tables)
 
     def forward(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """See `TableGroup.forward`."""
@@ -94,9 +92,9 @@ class Quantized(Modifier):
     """`fold()` keeps every array as codes of a few bits: `w ≈ lo + step · code`.
 
     Lo and step are those of a column of a table (of each part table where rows are put together from parts), of 64
-    elements of ROBE's array, of a row digit's slice of a TT core. They are fitted by least squared error, values
-    beyond them are clipped; kept in bfloat16, they count among the bytes. Small tables that stay full are kept in so
-    many bits too.
+    elements of ROBE's array, of a row digit's slice of a TT core. They are fitted by least squared error, a column's
+    with the rows' squared lengths as weights, and values beyond them are clipped; kept in bfloat16, they count among
+    the bytes. Small tables that stay full are kept in so many bits too.
 
     Args:
         table: what it wraps.
@@ -160,15 +158,13 @@ class Quantized(Modifier):
     def _learned(self, array: Array) -> nn.Parameter:
         """The parameter of an array's ranges; one for all tables that share the array."""
         source = self.table.array(array.name) if array.shared else None
-        if source is not None and source in _LEARNED:
-            shared: nn.Parameter = _LEARNED[source]
-            return shared
+        known: dict[str, nn.Parameter] = {} if source is None else _LEARNED.setdefault(source, {})
+        if self.modifier_name in known:
+            return known[self.modifier_name]
         shape = learned.learned_shape(array, self.bits)
         dtype = torch.promote_types(torch.float32, self.table.row_dtype)
-        made = nn.Parameter(torch.zeros(shape, device=self.table.device, dtype=dtype))
-        if source is not None:
-            _LEARNED[source] = made
-        return made
+        known[self.modifier_name] = nn.Parameter(torch.zeros(shape, device=self.table.device, dtype=dtype))
+        return known[self.modifier_name]
 
     @torch.no_grad()
     def fit_ranges(self) -> None:
@@ -296,7 +292,8 @@ class Quantized(Modifier):
             folded.replace_array(array.name, _nothing(trained))
             return self._quantized(array, trained)
         source = self.table.array(array.name)
-        key = self.modifier_name, source._version
+        made = self.own(learned_name(array))._version if self.learns else 0
+        key = self.modifiers[-1], source._version, made
         known = _SHARED.get(source)
         if known is None or known[0] != key:
             known = _SHARED[source] = key, self._quantized(array, trained), _nothing(trained)

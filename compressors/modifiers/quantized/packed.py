@@ -50,9 +50,7 @@ class PackedGroup(_Uncast, InCodesGroup):
         if len(tables) > 1:
             for array in self.first.packed:
                 for name in (codes_name(array), ranges_name(array)) if array.shared else ():
-                    self.register_parameter(name, self.first._parameters[name])
-                    for table in tables:
-                        table.adopt(self, name, None)
+                    self._share(name, tables)
 
     def take(self, tables: Tensor) -> Take:
         """Decoded rows."""

@@ -45,8 +45,7 @@ def fit(array: Array, values: Tensor, bits: int, dtype: torch.dtype = torch.bflo
     """The ranges of an array, `range_shape`, float32 that is exact in `dtype`."""
     matrix = _matrix(array, values)
     if array.ranges == "column":
-        parts = matrix.split(array.parts)
-        return torch.stack([ranges.fit(part[ranges.sample(len(part), part.device)], bits, dtype) for part in parts])
+        return torch.stack([ranges.fit_columns(part, bits, dtype) for part in matrix.split(array.parts)])
     return torch.cat([ranges.fit(part.T, bits, dtype).T for part in _chunks(matrix)])
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 from torch import Generator, nn
 
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
 from embpress.compressors.errors import InputError
 from embpress.compressors.fitted import check_start
 from embpress.compressors.modifiers.base import Modifier
+from embpress.compressors.options import TableOptions
 from embpress.compressors.spec import MethodSpec, PlanFile, parse
 from embpress.compressors.tables.build import build_tables, fit_tables
 from embpress.compressors.tables.conversion.find import KINDS, Found, Selection, find_tables, select

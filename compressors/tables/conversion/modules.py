@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from embpress.compressors.bags import as_bags, check_form
-from embpress.compressors.base import Compressor, TableOptions
+from embpress.compressors.base import Compressor
+from embpress.compressors.options import TableOptions
 from embpress.compressors.tables.conversion.linear import linear
 from embpress.kernels import ops
 

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from embpress.compressors.base import TableOptions
 from embpress.compressors.errors import BudgetError, InputError, reachable_ratio
 from embpress.compressors.guard import counted, times, whole
 from embpress.compressors.ledger import Ledger
+from embpress.compressors.options import TableOptions
 from embpress.compressors.sizes import for_budget, min_bytes, serving_size, split_budget
 from embpress.compressors.spec import PLAIN, MethodSpec, PlanFile, as_bytes, as_ratio
 from embpress.compressors.tables.planning.plan import Plan, TableConfig, TablePlan, whole_sizes

@@ -4,23 +4,15 @@ import math
 
 import pytest
 import torch
+from python_hashes import PRIME, rounds
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, create
 from embpress.compressors.methods.dhe import DHE
 
-PRIME = 2038074743
-
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def rounds(x, coefficients):
-    a, b, c, d = coefficients
-    x = (x * a + b) % PRIME
-    x = ((x ^ (x >> 15)) * c + d) % PRIME
-    return x ^ (x >> 15)
 
 
 def inputs(table, i):

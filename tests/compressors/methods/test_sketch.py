@@ -5,23 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from python_hashes import rounds
 
 from embpress.compressors import BudgetError, InputError, TableCollection, TableConfig, create
 from embpress.compressors.methods import sketch as module
 from embpress.compressors.methods.sketch import Sketch, signs
 
-PRIME = 2038074743
-
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def rounds(x, coefficients):
-    a, b, c, d = coefficients
-    x = (x * a + b) % PRIME
-    x = ((x ^ (x >> 15)) * c + d) % PRIME
-    return x ^ (x >> 15)
 
 
 def entry(table, row, i):
