@@ -18,7 +18,7 @@ def fit_columns(rows: Tensor, bits: int, dtype: torch.dtype = torch.bfloat16) ->
     Rows grow as they are trained, so that long ones are those that are looked up; where all weigh the same, the many
     that hardly ever are clip the few that count.
     """
-    lengths = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
+    lengths = torch.linalg.vector_norm(rows, dim=1).float()
     if len(rows) > _SAMPLE:  # the longest, and as many of each stretch of the others
         some = torch.linspace(0, len(rows) - 1, _SAMPLE // 2, device=rows.device, dtype=torch.float64).long()
         chosen = torch.cat([lengths.topk(_SAMPLE // 2).indices, some]).unique()
