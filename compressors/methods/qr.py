@@ -18,8 +18,6 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
 
-# standard deviation of the initial factors of a product, all but the last
-_FACTOR_STD = 0.25
 # factors of a product are fitted in turn, at most so often, until a round takes less than this off the squared error
 _ROUNDS, _GAIN = 30, 1e-6
 
@@ -43,9 +41,11 @@ class QuotientRemainder(Compositional):
         c: rows of the remainder table ("collisions"); default 4.
         op: `mult` (default), `add` or `concat`.
         parts: tables, at least 2.
+        init_std: standard deviation that the factors of a product start with, all but the last; default 0.25.
     """
 
     size_knobs: ClassVar[tuple[str, ...]] = ("c",)
+    training_knobs: ClassVar[tuple[str, ...]] = ("init_std",)
 
     def __init__(
         self,
@@ -55,13 +55,16 @@ class QuotientRemainder(Compositional):
         c: int = 4,
         op: str = "mult",
         parts: int = 2,
+        init_std: float = 0.25,
         **options: Unpack[TableOptions],
     ) -> None:
         num_embeddings, embedding_dim = self.whole_sizes(num_embeddings, embedding_dim)
         _check(c, parts)
+        if not 0 < init_std < math.inf:
+            raise InputError(f"qr: init_std={init_std} must be above zero")
         sizes = partition_sizes(num_embeddings, c, parts)
         super().__init__(num_embeddings, embedding_dim, sum(sizes), parts, op, **options)
-        self.c = c
+        self.c, self.init_std = c, init_std
         stride, base = [c**j for j in range(parts)], [sum(sizes[:j]) for j in range(parts)]
         for name, value in (("stride", stride), ("base", base), ("sizes", sizes)):
             self.constants.put(name, torch.tensor(value, dtype=torch.int64, device="cpu"))
@@ -79,9 +82,9 @@ class QuotientRemainder(Compositional):
         weight, n = self.own("part_tables"), self.num_embeddings
         if self.op == "mult":
             last = sum(self.part_sizes[:-1])
-            bound = math.sqrt(3) * _FACTOR_STD
+            bound = math.sqrt(3) * self.init_std
             uniform_(weight[:last], -bound, bound, generator)
-            bound = 1 / (math.sqrt(n) * _FACTOR_STD ** (self.parts - 1))
+            bound = 1 / (math.sqrt(n) * self.init_std ** (self.parts - 1))
             uniform_(weight[last:], -bound, bound, generator)
         else:
             terms = self.parts if self.op == "add" else 1
@@ -172,7 +175,9 @@ class QuotientRemainder(Compositional):
         return 1 - float((products * fitted).sum()) / total if total else 0.0
 
     @classmethod
-    def for_budget(cls, n: int, dim: int, size: int, *, op: str = "mult", parts: int = 2) -> dict[str, int]:
+    def for_budget(
+        cls, n: int, dim: int, size: int, *, op: str = "mult", parts: int = 2, init_std: float = 0.25
+    ) -> dict[str, int]:
         """The smallest c whose tables fit into `size` bytes: more rows in the quotient tell ids apart better."""
         _check(1, parts)
         row, constants = 4 * part_width(dim, parts, op), 8 * 3 * parts

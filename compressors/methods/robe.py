@@ -27,8 +27,8 @@ from embpress.compressors.tags import Tags
 from embpress.kernels import ops
 from embpress.kernels.reference import robe_elements, robe_hash
 
-# draws of the hash to choose from, and the most ids each is tried on
-_DRAWS, _SAMPLE = 32, 1 << 16
+# the most ids that a draw of the hash is tried on
+_SAMPLE = 1 << 16
 
 
 class _RobeGroup(TableGroup):
@@ -74,6 +74,7 @@ class Robe(Compressor):
         z: chunk size, `1 <= z <= D`; default `min(32, D)`. `z = 1` is HashedNet.
         size: elements of the array, at least z; default a tenth of the table's.
         sign: multiply every element by a hashed ±1.
+        draws: how many hashes are drawn, of which the best is kept; default 32. 1 is the published draw.
         row_offset: rows of the tables before this one.
         memory: an array to share, `(size,)`.
         coefficients: the hash coefficients that go with it.
@@ -88,7 +89,7 @@ class Robe(Compressor):
     wiring: ClassVar[tuple[str, ...]] = ("memory", "coefficients", "row_ranges", "row_offset")
     lookup_op: ClassVar[str] = "robe_lookup"
     group = _RobeGroup
-    training_knobs: ClassVar[tuple[str, ...]] = ("atomics", "row_ranges")
+    training_knobs: ClassVar[tuple[str, ...]] = ("atomics", "draws", "row_ranges")
     coefficients: Tensor
 
     def __init__(
@@ -99,6 +100,7 @@ class Robe(Compressor):
         z: int | None = None,
         size: int | None = None,
         sign: bool = False,
+        draws: int = 32,
         row_offset: int = 0,
         memory: nn.Parameter | None = None,
         coefficients: Tensor | Later | None = None,
@@ -110,20 +112,22 @@ class Robe(Compressor):
         self.z = z = min(32, embedding_dim) if z is None else z
         if not 1 <= z <= embedding_dim:
             raise InputError(f"robe: z={z} must lie between 1 and the width {embedding_dim}")
+        if draws < 1:
+            raise InputError(f"robe: draws={draws}, at least one hash must be drawn")
         if memory is not None:
             size = memory.shape[0]
         elif size is None:
             size = max(z, num_embeddings * embedding_dim // 10)
         if size < z:
             raise InputError(f"robe: size={size} elements are fewer than the chunk size z={z}")
-        self.size, self.sign, self.row_offset, self.atomics = size, sign, row_offset, atomics
+        self.size, self.sign, self.row_offset, self.atomics, self.draws = size, sign, row_offset, atomics, draws
         self.integers["row_offsets"] = [row_offset]
         device, generator = options.get("device"), options.get("generator")
         if coefficients is None:
             meta = torch.device(device or "cpu").type == "meta"  # there nothing is drawn, and size is what is asked for
             ranges = tuple(row_ranges or [(0, num_embeddings)])
             drawn = draw_coefficients(
-                (_DRAWS, 6 if sign else 3), None if meta else generator, num_embeddings, embedding_dim
+                (draws, 6 if sign else 3), None if meta else generator, num_embeddings, embedding_dim
             )
             choose = functools.partial(_best, drawn, ranges, size, z)
             coefficients = Later(drawn.shape[1], choose) if meta else choose()
@@ -207,7 +211,7 @@ class Robe(Compressor):
     ) -> dict[str, int]:
         """As many elements as fit beside the hash coefficients; for all tables at once where n counts their rows.
 
-        Where the rows lie (`row_offset`, `row_ranges`, `coefficients`) makes no difference to the size.
+        Where the rows lie (`row_offset`, `row_ranges`, `coefficients`, `draws`) makes no difference to the size.
         """
         z = min(32, dim) if z is None else z
         coefficients = 8 * (6 if sign else 3)
