@@ -23,7 +23,7 @@ class PageOption(click.Option):
 
 
 @click.command(name="report")
-@click.argument("folder", type=click.Path())
+@click.argument("folders", nargs=-1, required=True, type=click.Path(), metavar="FOLDER...")
 @click.option(
     "--format",
     "form",
@@ -40,15 +40,25 @@ class PageOption(click.Option):
     cls=PageOption,
     help="Also write this page, with plots, beside report.md; may be given several times.",
 )
-def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
-    """Write a report from the records of a run folder.
+@click.option(
+    "--across", metavar="FILE", help="Write one table of several run folders into this file, a column each, instead."
+)
+def command(folders: tuple[str, ...], form: str, pages: tuple[str, ...], across: str | None) -> None:
+    """Write a report from the records of a run folder, or one table of several.
 
     \b
     Examples:
       embpress report runs/kaggle
       embpress report runs/kaggle --format csv > runs.csv
       embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
+      embpress report runs/kaggle runs/avazu --across methods.md
     """
+    if across is not None:
+        _across(folders, form, pages, Path(across))
+        return
+    if len(folders) > 1:
+        raise InputError(f"{len(folders)} run folders make one table, by --across FILE; a report is of one")
+    folder = folders[0]
     from embpress.dlrm.runs.store import read_all
     from embpress.reports.pages import about, lacks
 
@@ -72,3 +82,15 @@ def command(folder: str, form: str, pages: tuple[str, ...]) -> None:
     show_result(runs, Path(folder), possible)
     for sentence in sentences:
         click.echo(f"not written: {sentence}", err=True)
+
+
+def _across(folders: tuple[str, ...], form: str, pages: tuple[str, ...], to: Path) -> None:
+    from embpress.dlrm.runs.store import read_all
+    from embpress.reports.comparison.across import write_across
+
+    if pages or form != "markdown":
+        raise InputError("--across is a table in markdown, and goes with neither --format nor --page")
+    names = [Path(folder).resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = list(folders)
+    click.echo(f"written: {write_across(to, {name: read_all(Path(folder)) for name, folder in zip(names, folders)})}")
