@@ -71,7 +71,7 @@ class Robe(Compressor):
     and `coefficients` to the others and set `row_offset` to the rows of the tables before.
 
     Args:
-        z: chunk size, `1 <= z <= D`; default `min(32, D)`. `z = 1` is HashedNet.
+        z: chunk size, `1 <= z <= D`; default a quarter of D, at most 32. `z = 1` is HashedNet.
         size: elements of the array, at least z; default a tenth of the table's.
         sign: multiply every element by a hashed ±1.
         draws: how many hashes are drawn, of which the best is kept; default 32. 1 is the published draw.
@@ -109,7 +109,7 @@ class Robe(Compressor):
         **options: Unpack[TableOptions],
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
-        self.z = z = min(32, embedding_dim) if z is None else z
+        self.z = z = _default_z(embedding_dim) if z is None else z
         if not 1 <= z <= embedding_dim:
             raise InputError(f"robe: z={z} must lie between 1 and the width {embedding_dim}")
         if draws < 1:
@@ -213,12 +213,17 @@ class Robe(Compressor):
 
         Where the rows lie (`row_offset`, `row_ranges`, `coefficients`, `draws`) makes no difference to the size.
         """
-        z = min(32, dim) if z is None else z
+        z = _default_z(dim) if z is None else z
         coefficients = 8 * (6 if sign else 3)
         elements = min(n * dim, (size - coefficients) // 4)
         if elements < z:
             raise BudgetError(f"robe cannot make an array of {z} elements in {size} bytes", 4 * z + coefficients)
         return {"size": elements}
+
+
+def _default_z(dim: int) -> int:
+    """A quarter of the width, four chunks a row: the paper's 32 at its width of 128."""
+    return max(1, min(32, dim // 4))
 
 
 def _best(drawn: Tensor, row_ranges: Sequence[tuple[int, int]], size: int, z: int) -> Tensor:
@@ -254,5 +259,5 @@ def _sized(shapes: Sequence[tuple[int, int]], knobs: dict[str, Any]) -> dict[str
     """The knobs with the default size of one array for all tables: a tenth of their elements."""
     if knobs.get("size") is not None:
         return knobs
-    z = knobs.get("z") or min(32, shapes[0][1])
+    z = knobs.get("z") or _default_z(shapes[0][1])
     return {**knobs, "size": max(z, sum(n * dim for n, dim in shapes) // 10)}
