@@ -43,7 +43,10 @@ class PageOption(click.Option):
 @click.option(
     "--across", metavar="FILE", help="Write one table of several run folders into this file, a column each, instead."
 )
-def command(folders: tuple[str, ...], form: str, pages: tuple[str, ...], across: str | None) -> None:
+@click.option("--metric", metavar="NAME", help="The number in that table, as in the columns of csv.  [default: auc]")
+def command(
+    folders: tuple[str, ...], form: str, pages: tuple[str, ...], across: str | None, metric: str | None
+) -> None:
     """Write a report from the records of a run folder, or one table of several.
 
     \b
@@ -54,8 +57,10 @@ def command(folders: tuple[str, ...], form: str, pages: tuple[str, ...], across:
       embpress report runs/kaggle runs/avazu --across methods.md
     """
     if across is not None:
-        _across(folders, form, pages, Path(across))
+        _across(folders, form, pages, Path(across), metric or "auc")
         return
+    if metric is not None:
+        raise InputError("--metric goes with --across FILE")
     if len(folders) > 1:
         raise InputError(f"{len(folders)} run folders make one table, by --across FILE; a report is of one")
     folder = folders[0]
@@ -84,7 +89,7 @@ def command(folders: tuple[str, ...], form: str, pages: tuple[str, ...], across:
         click.echo(f"not written: {sentence}", err=True)
 
 
-def _across(folders: tuple[str, ...], form: str, pages: tuple[str, ...], to: Path) -> None:
+def _across(folders: tuple[str, ...], form: str, pages: tuple[str, ...], to: Path, metric: str) -> None:
     from embpress.dlrm.runs.store import read_all
     from embpress.reports.comparison.across import write_across
 
@@ -93,4 +98,5 @@ def _across(folders: tuple[str, ...], form: str, pages: tuple[str, ...], to: Pat
     names = [Path(folder).resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = list(folders)
-    click.echo(f"written: {write_across(to, {name: read_all(Path(folder)) for name, folder in zip(names, folders)})}")
+    runs = {name: read_all(Path(folder)) for name, folder in zip(names, folders)}
+    click.echo(f"written: {write_across(to, runs, metric)}")

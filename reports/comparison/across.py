@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from embpress.compressors.errors import InputError
+from embpress.compressors.errors import InputError, nearest
 from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
 from embpress.reports.comparison.protocol import command
-from embpress.reports.metrics import show
+from embpress.reports.metrics import METRICS, show
+from embpress.reports.stats import paired
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape, table
 
@@ -18,31 +19,36 @@ from embpress.reports.text import escape, table
 _NEAR = 0.03
 
 
-def across(folders: Mapping[str, Sequence[Run]]) -> str:
-    """Markdown: test AUC of every method in every folder, and how far it is from the full tables there.
+def across(folders: Mapping[str, Sequence[Run]], metric: str = "auc") -> str:
+    """Markdown: a number of every method in every folder, and how far it is from the full tables' there.
 
     Args:
         folders: the runs of each folder, by the name that its column has; a folder with runs at several asked sizes
             has a column for each.
+        metric: a name in `METRICS`; test AUC by default.
 
     Raises:
-        InputError: fewer than two columns.
+        InputError: fewer than two columns, or no such metric.
     """
+    if metric not in METRICS:
+        raise InputError(f"no metric {metric!r}{nearest(metric, METRICS)}")
     columns = _columns(folders)
     if len(columns) < 2:
         raise InputError("a table across run folders needs at least two of them, or one with several asked sizes")
-    methods = dict.fromkeys(row.method for rows in columns.values() for row in rows if not row.is_full)
-    methods = sorted(methods, key=lambda method: _rank(method, columns))
+    known = dict.fromkeys(row.method for rows in columns.values() for row in rows if not row.is_full)
+    methods = sorted(known, key=lambda method: _rank(method, columns, metric))
     headers = ["Method", *map(escape, columns)]
-    full = ["full", *(_auc(next((row for row in rows if row.is_full), None)) for rows in columns.values())]
-    scores = [[escape(method), *(_auc(_of(method, rows)) for rows in columns.values())] for method in methods]
-    gaps = [[escape(method), *(_gap(_of(method, rows)) for rows in columns.values())] for method in methods]
-    seeds = {row.n for rows in columns.values() for row in rows if row.runs}
+    full = ["full", *(_score(_full(rows), metric) for rows in columns.values())]
+    scores = [[escape(method), *(_score(_of(method, rows), metric) for rows in columns.values())] for method in methods]
+    gaps = [
+        [escape(method), *(_gap(_of(method, rows), rows, metric) for rows in columns.values())] for method in methods
+    ]
+    what, seeds = METRICS[metric].title, {row.n for rows in columns.values() for row in rows if row.runs}
     repeats = "\n\n".join(f"{escape(name)}:\n\n{command(runs)}" for name, runs in folders.items())
     return "\n\n".join(
         [
             "# Methods across data sets and sizes",
-            f"Test AUC, mean ± standard deviation over {_span(seeds)} seeds, methods by their mean rank. "
+            f"{what}, mean ± standard deviation over {_span(seeds)} seeds, methods by their mean rank. "
             "A ratio in brackets is that of the row, where it is not the one asked for; with *smallest* it is as small "
             "as the method goes, which was not run.",
             table(headers, [full, *scores]),
@@ -56,7 +62,7 @@ def across(folders: Mapping[str, Sequence[Run]]) -> str:
     )
 
 
-def write_across(path: Path, folders: Mapping[str, Sequence[Run]]) -> Path:
+def write_across(path: Path, folders: Mapping[str, Sequence[Run]], metric: str = "auc") -> Path:
     """Writes `across` into a file, whole or not at all.
 
     Raises:
@@ -64,7 +70,7 @@ def write_across(path: Path, folders: Mapping[str, Sequence[Run]]) -> Path:
     """
     from embpress.dlrm.runs.store import write_text
 
-    return write_text(path, across(folders))
+    return write_text(path, across(folders, metric))
 
 
 def _columns(folders: Mapping[str, Sequence[Run]]) -> dict[str, list[Summary]]:
@@ -82,36 +88,51 @@ def _of(method: str, rows: Sequence[Summary]) -> Summary | None:
     return next((row for row in rows if row.method == method), None)
 
 
-def _rank(method: str, columns: Mapping[str, Sequence[Summary]]) -> float:
+def _full(rows: Sequence[Summary], like: Summary | None = None) -> Summary | None:
+    fulls = (row for row in rows if row.is_full and row.runs)
+    return next((row for row in fulls if like is None or row.protocol == like.protocol), None)
+
+
+def _rank(method: str, columns: Mapping[str, Sequence[Summary]], metric: str) -> float:
     """The mean place of a method in the columns, from 0 (first) to 1 (last, or without a result)."""
+    sign = 1 if METRICS[metric].better == "lower" else -1
     places = []
     for rows in columns.values():
-        order = [row.method for row in rows if row.runs and not row.is_full]
-        places.append(order.index(method) / len(order) if method in order else 1.0)
+        found = {
+            row.method: sign * value for row in rows if not row.is_full and (value := row.mean(metric)) is not None
+        }
+        places.append(sorted(found, key=found.__getitem__).index(method) / len(found) if method in found else 1.0)
     return sum(places) / len(places)
 
 
-def _auc(row: Summary | None) -> str:
+def _score(row: Summary | None, metric: str) -> str:
     if row is None:
         return numerals.MISSING
     if not row.runs:
         smallest = min((run.smallest.ratio for run in row.lost if run.smallest), default=None)
         return "failed" if smallest is None else f"(smallest {numerals.ratio(smallest)})"
-    found = row.stats["auc"]
-    spread = "" if found.sd is None else f" ± {show('auc', found.sd)}"
+    if metric not in row.stats:
+        return numerals.MISSING
+    found = row.stats[metric]
+    spread = "" if found.sd is None else f" ± {show(metric, found.sd)}"
     ratio = row.mean("ratio")
     other = ratio and row.asked_ratio and abs(math.log(ratio / row.asked_ratio)) > _NEAR
-    return f"{show('auc', found.mean)}{spread}{f' ({numerals.ratio(ratio)})' if other else ''}"
+    return f"{show(metric, found.mean)}{spread}{f' ({numerals.ratio(ratio)})' if ratio and other else ''}"
 
 
-def _gap(row: Summary | None) -> str:
-    gap = row.auc_to_full if row else None
+def _gap(row: Summary | None, rows: Sequence[Summary], metric: str) -> str:
+    full = _full(rows, row) if row else None
+    gap = paired(_by_seed(row, metric), _by_seed(full, metric)) if row and full else None
     if gap is None:
         return numerals.MISSING
-    text = numerals.signed(gap.mean)
+    text = ("+" if gap.mean > 0 else "−" if gap.mean < 0 else "") + show(metric, abs(gap.mean))
     if gap.high is not None:
-        text += f" ± {show('auc', gap.high - gap.mean)}"
+        text += f" ± {show(metric, gap.high - gap.mean)}"
     return f"**{text}**" if gap.distinguishable else text
+
+
+def _by_seed(row: Summary, metric: str) -> dict[int, float]:
+    return {run.seed: run.metrics[metric] for run in row.runs if metric in run.metrics}
 
 
 def _span(seeds: set[int]) -> str:

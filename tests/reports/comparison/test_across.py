@@ -67,3 +67,12 @@ def test_what_cannot_be_reached_says_how_small_it_goes(run, lost, folder):
 def test_one_column_is_no_table(folder):
     with pytest.raises(InputError, match="at least two"):
         across({"one": folder(0.03)})
+
+
+def test_any_metric_and_the_better_one_first(run):
+    made = [run("full", log_loss=0.4), run("qr", log_loss=0.5), run("robe", log_loss=0.45)]
+    text = across({"one": made, "two": made}, "log_loss")
+    assert [row[0] for row in rows(text)[2:5]] == ["full", "robe", "qr"]
+    assert cells(text, "qr") == [["0.5000", "0.5000"], ["+0.1000", "+0.1000"]]
+    with pytest.raises(InputError, match="log_loss"):
+        across({"one": made, "two": made}, "log_los")
