@@ -49,12 +49,13 @@ class DenseRows:
         array = np.asarray(rows)
         return torch.from_numpy(array.astype(_native(array.dtype)))  # a copy: mapped files may be read-only
 
-    def chunks(self, numbers: int = 1 << 20) -> Iterator[tuple[slice, Tensor]]:
-        """All rows in their order, about so many numbers at a time."""
+    def chunks(self, numbers: int = 1 << 20, rows: range | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Rows in their order, all of them by default, about so many numbers at a time."""
         n, dim = self.shape
+        rows = range(n) if rows is None else rows
         step = max(1, numbers // dim)
-        for start in range(0, n, step):
-            part = slice(start, min(n, start + step))
+        for start in range(rows.start, rows.stop, step):
+            part = slice(start, min(rows.stop, start + step))
             yield part, self[part]
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.methods.factored import Factored
+from embpress.compressors.nearest_product import fill_nearest, right_singular
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.spec import as_bytes, as_ratio
 from embpress.compressors.tags import Tags
-from embpress.compressors.trained_table import DenseRows, aimed_at, finite, only_one, options_like, relative_error
-
-# numbers of a block of a trained table
-_BLOCK = 1 << 22
+from embpress.compressors.trained_table import DenseRows, aimed_at, only_one, options_like, relative_error
 
 
 @register("lowrank")
@@ -94,27 +91,11 @@ class LowRank(Factored):
         if budget is not None or ratio is not None:
             size = as_bytes(budget) if budget is not None else int(4 * n * dim / as_ratio(ratio or 0))
             k = cls.for_budget(n, dim, size * 4 // dtype.itemsize)["k"]
-        energies, vectors = _right_singular(table, device)
+        singular = right_singular(table, device)
         if aim is not None:
+            energies = singular[0]
             left_out = energies.sum() - energies.cumsum(0)
             k = min(dim, int((left_out > aim**2 * energies.sum()).sum()) + 1)
         made = cls(n, dim, k=k, **given)
-        vectors = vectors[:, : made.k]
-        # factors of one root mean square, as fresh ones have nearly: neither outruns the other in training
-        even = (float(energies[: made.k].sum()) / (n * made.k) * dim) ** 0.25 or 1.0
-        for part, rows in table.chunks(_BLOCK):
-            made.table[part] = (rows.to(device, torch.float64) @ vectors / even).to(dtype)
-        made.projection.copy_(vectors.t() * even)
+        fill_nearest(made.table, made.projection, table, singular)
         return made, relative_error(made, table)
-
-
-def _right_singular(table: DenseRows, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Squared singular values `(D,)`, falling, and right singular vectors `(D, D)`, float64."""
-    dim = table.shape[1]
-    gram = torch.zeros(dim, dim, dtype=torch.float64, device=device)
-    for _, part in table.chunks(_BLOCK):
-        rows = part.to(device, torch.float64)
-        gram += rows.t() @ rows
-    finite(float(gram.sum()))
-    energies, vectors = torch.linalg.eigh(gram)
-    return energies.flip(0).clamp(min=0), vectors.flip(1)

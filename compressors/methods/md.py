@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
@@ -19,9 +19,11 @@ from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import counted
 from embpress.compressors.init import normal_, uniform_
 from embpress.compressors.methods.factored import assembled, projected
+from embpress.compressors.nearest_product import fill_nearest, right_singular
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.compressors.trained_table import DenseRows, options_like, relative_error, sized
 from embpress.kernels.reference import pool
 
 MAX_BLOCKS = 16
@@ -125,7 +127,7 @@ class MixedDimensions(Compressor):
             eighth of the table's bytes allows.
     """
 
-    tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True, splits_budget=True)
+    tags: ClassVar[Tags] = Tags(sparse_gradients=True, for_budget=True, from_dense=True, splits_budget=True)
     size_knobs: ClassVar[tuple[str, ...]] = ("width",)
     training_knobs: ClassVar[tuple[str, ...]] = ("alpha",)
     row_parameters: ClassVar[tuple[str, ...]] = tuple(f"table_{b}" for b in range(MAX_BLOCKS))
@@ -192,6 +194,31 @@ class MixedDimensions(Compressor):
         # of each block the places, which are masked, and what is projected
         parts = (9 + k * self.itemsize for k in self.widths)
         return batch_size * (8 + sum(parts) + self.embedding_dim * self.itemsize)
+
+    @classmethod
+    @torch.no_grad()
+    def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
+        """The table of its widths that is nearest to a trained one, block by block, and its relative error, measured.
+
+        Args:
+            weight: `(n, D)`, its rows by falling frequency; see `DenseRows`. It may be larger than memory.
+            **knobs: the constructor's, or `budget` or `ratio` in place of width; device and dtype are the table's own
+                by default.
+
+        Raises:
+            InputError: no table, or entries that are not finite; two sizes. BudgetError: too few bytes.
+        """
+        dense = DenseRows(weight)
+        made = cls(*dense.shape, **options_like(dense, cls, sized(dense, cls, knobs)))
+        for b, k in enumerate(made.widths):
+            table, start = made.own(f"table_{b}"), made.integers.values(f"start {b}")[0]
+            rows = range(start, start + len(table))
+            if k < made.embedding_dim:
+                fill_nearest(table, made.own(f"projection_{b}"), dense, right_singular(dense, table.device, rows), rows)
+                continue
+            for part, block in dense.chunks(rows=rows):
+                table[part.start - start : part.stop - start] = block.to(table)
+        return made, relative_error(made, dense)
 
     @classmethod
     def for_budget(cls, n: int, dim: int, size: int, *, blocks: int = 1, alpha: float = 0.3) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_from_dense_takes_the_smallest_width_for_a_tolerance_and_the_largest_for
 
 
 def test_from_dense_reads_a_mapped_table_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("embpress.compressors.methods.lowrank._BLOCK", 1000)
+    monkeypatch.setattr("embpress.compressors.nearest_product._BLOCK", 1000)
     weight = of_rank(5000, 8, 3, 0.1).float()
     np.save(tmp_path / "table.npy", weight.numpy())
 

@@ -143,3 +143,15 @@ def test_what_no_table_can_have_is_refused(knobs, says):
         create(f"md:{knobs}", 500, 8)
     with pytest.raises(InputError, match="alpha"):
         MixedDimensions.for_budget(500, 8, 10_000, alpha=-1)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_trained_table_is_met_as_well_as_its_widths_allow(blocks):
+    torch.manual_seed(0)
+    weight = torch.randn(300, 8)
+    made, error = MixedDimensions.from_dense(weight, blocks=blocks, width=(8, 4, 2)[-blocks:])
+    left = 0.0
+    for start, end, k in zip(*(bounds := block_bounds(300, blocks), bounds[1:], made.widths)):
+        left += float(torch.linalg.svdvals(weight[start:end].double())[k:].square().sum())  # Eckart and Young
+    assert error == pytest.approx((left / float(weight.double().square().sum())) ** 0.5, rel=1e-5)
+    torch.testing.assert_close((made.to_dense() - weight).norm() / weight.norm(), torch.tensor(error))
