@@ -137,6 +137,10 @@ class Compressor(Configured, Member):
         """Bytes that a forward of `batch_size` lookups makes and keeps for its backward: by default ids and rows."""
         return batch_size * (8 + self.embedding_dim * self.itemsize)
 
+    def _activation_bytes_of_bags(self, batch_size: int) -> int:
+        """The same where the lookups come with offsets."""
+        return self._activation_bytes(batch_size)
+
     def _serving(self) -> list[Entry]:
         """Ledger entries of the folded module: by default all tensors."""
         return self._weights()

@@ -24,8 +24,9 @@ NAME = "embpress.kernels._C"
 # the stable ABI of torch 2.11: one build serves this and later releases
 ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 FLAGS = ("-O3", "-g0", "-std=c++20", ABI, "-fvisibility=hidden")
-# sums of products become fused where the processor has them; wide vectors are only passed between inlined functions
-KERNEL_FLAGS = ("-ffp-contract=fast", "-Wno-psabi")
+# sums of products become fused where the processor has them; wide vectors are only passed between inlined functions;
+# roots are instructions, which set no errno
+KERNEL_FLAGS = ("-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi")
 NVCC_FLAGS = ("-O3", "-std=c++20", ABI, "-DUSE_CUDA", "-lineinfo", "-Xcompiler", "-fvisibility=hidden")
 ARCHITECTURES = "8.0;9.0+PTX"  # Ampere, Hopper, and what comes later by PTX
 EMULATION_FLAGS = ("-DEMBPRESS_CUDA_ON_CPU", f"-I{EMULATION}")

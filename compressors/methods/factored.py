@@ -125,9 +125,14 @@ class Factored(Compressor):
         return ops.mlet_lookup(self.whole("table"), projections, ids, row_offsets=row_offsets, rows=rows)
 
     def _activation_bytes(self, batch_size: int) -> int:
-        # the native op gathers the inner rows again
-        gathered = self.sparse or ops.backend("mlet_lookup_train", self.device.type) == "reference"
-        return batch_size * (8 + (gathered * self.k + self.embedding_dim) * self.itemsize)
+        return batch_size * (8 + (self._keeps_inner_rows() * self.k + self.embedding_dim) * self.itemsize)
+
+    def _activation_bytes_of_bags(self, batch_size: int) -> int:
+        return batch_size * (8 + (self.k + self.embedding_dim) * self.itemsize)
+
+    def _keeps_inner_rows(self) -> bool:
+        # the native op gathers them again
+        return self.sparse or ops.backend("mlet_lookup_train", self.device.type) == "reference"
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one inner width."""

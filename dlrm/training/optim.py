@@ -1,4 +1,4 @@
-"""Optimizers of a click model: torch's where they fit, and Adagrad for sparse gradients, also one state a row."""
+"""Optimizers of a click model: torch's where they fit, and steps on the rows of a batch for sparse gradients."""
 
 from __future__ import annotations
 
@@ -11,12 +11,51 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, Optimizer, SparseAdam
 
 from embpress.compressors import optimizer_groups
+from embpress.kernels import ops
 
 
-class TableAdagrad(Optimizer):
-    """Adagrad for tables `(n, D)` with dense or sparse gradients: only rows that were looked up change.
+class _OfRows(Optimizer):
+    """A step on tables `(n, D)`; of a sparse gradient only the rows that were looked up are read or changed.
 
-    torch's Adagrad takes sparse gradients too, but goes through sparse tensors for every elementwise step.
+    torch's optimizers take sparse gradients too, but go through sparse tensors for every elementwise step.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # torch's takes closures too
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                grad = parameter.grad
+                if grad is None:
+                    continue
+                total = self._total(parameter, group)
+                if grad.is_sparse:
+                    rows, values = grad._indices()[0], grad._values()
+                    ops.update_rows(parameter, total, rows, values, learning_rate=group["lr"], eps=group["eps"])
+                else:
+                    self._dense(parameter, grad, total, group)
+
+    def _total(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor | None:
+        return None
+
+    def _dense(self, parameter: Tensor, grad: Tensor, total: Tensor | None, group: dict[str, Any]) -> None:
+        parameter.add_(grad, alpha=-group["lr"])
+
+
+class TableSGD(_OfRows):
+    """SGD for tables with dense or sparse gradients.
+
+    Args:
+        params: 2-D parameters.
+        lr: learning rate.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
+        super().__init__(params, {"lr": lr, "eps": 0.0})
+
+
+class TableAdagrad(_OfRows):
+    """Adagrad for tables with dense or sparse gradients.
 
     Args:
         params: 2-D parameters.
@@ -29,37 +68,19 @@ class TableAdagrad(Optimizer):
     def __init__(self, params: Iterable[nn.Parameter], lr: float, rowwise: bool = False, eps: float = 1e-10) -> None:
         super().__init__(params, {"lr": lr, "rowwise": rowwise, "eps": eps})
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override] # torch's takes closures too
-        """One update of every parameter that has a gradient."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if parameter not in self.state:
-                    size = parameter.shape[:1] if group["rowwise"] else parameter.shape
-                    self.state[parameter]["sum"] = parameter.new_zeros(size)
-                self._update(parameter, parameter.grad, self.state[parameter]["sum"], group)
+    def _total(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        if parameter not in self.state:
+            size = parameter.shape[:1] if group["rowwise"] else parameter.shape
+            self.state[parameter]["sum"] = parameter.new_zeros(size)
+        total: Tensor = self.state[parameter]["sum"]
+        return total
 
-    @staticmethod
-    def _update(parameter: Tensor, grad: Tensor, total: Tensor, group: dict[str, Any]) -> None:
-        if grad.is_sparse:
-            # by hand: coalesce() takes several times as long as this
-            rows, inverse = torch.unique(grad._indices()[0], return_inverse=True)
-            grad = grad._values().new_zeros(len(rows), grad.shape[1]).index_add_(0, inverse, grad._values())
-            before = total.index_select(0, rows)
-        else:
-            rows, before = None, total
+    def _dense(self, parameter: Tensor, grad: Tensor, total: Tensor | None, group: dict[str, Any]) -> None:
+        assert total is not None
         square = grad.square()
-        after = before + (square.mean(1) if group["rowwise"] else square)
-        root = after.sqrt().add_(group["eps"])
-        step = grad / (root.unsqueeze(1) if group["rowwise"] else root)
-        if rows is None:
-            total.copy_(after)
-            parameter.add_(step, alpha=-group["lr"])
-        else:
-            total.index_copy_(0, rows, after)
-            parameter.index_copy_(0, rows, parameter.index_select(0, rows).add_(step, alpha=-group["lr"]))
+        total.add_(square.mean(1) if group["rowwise"] else square)
+        root = total.sqrt().add_(group["eps"])
+        parameter.addcdiv_(grad, root.unsqueeze(1) if group["rowwise"] else root, value=-group["lr"])
 
 
 def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[Optimizer]:
@@ -73,7 +94,7 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     rowwise = name == "rowwise_adagrad"
     by_row, rest = (sparse + rows, other) if rowwise else (sparse, rows + other)
     kinds: dict[str, tuple[Any, Any]] = {
-        "sgd": (SGD, partial(SGD, foreach=True)),
+        "sgd": (TableSGD, partial(SGD, foreach=True)),
         "adam": (SparseAdam, partial(Adam, foreach=True)),
     }
     own, common = kinds.get(name, (partial(TableAdagrad, rowwise=rowwise), partial(Adagrad, foreach=True)))

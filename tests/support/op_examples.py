@@ -190,6 +190,16 @@ def integer_ops() -> Iterator[Example]:
         ops.count_ids(counts["keys"], counts["counts"], counts["used"], ids)
         return list(counts.values())
 
+    def update(p: Any, ids: Any, others: dict[str, Tensor]) -> Tensor:
+        changed = {name: tensor.clone() for name, tensor in others.items()}
+        parameter, total, grads = (changed[name] for name in ("parameter", "total", "grads"))
+        ops.update_rows(parameter, total, ids, grads, learning_rate=0.1)
+        return torch.stack([parameter, total])
+
+    made = torch.linspace(-1, 1, 24, dtype=torch.float64).view(8, 3)
+    others = {"parameter": made, "total": made.square(), "grads": made[:4] * 2}
+    yield Example("update_rows", "update_rows", (), torch.tensor([5, 1, 5, 0]), update, others)
+
     counts = {"keys": torch.full((8,), -1), "counts": torch.zeros(8, dtype=torch.int64), "used": torch.tensor(0)}
     yield Example("count_ids", "count_ids", (), torch.tensor([5, 1, 5]), count, counts)
 

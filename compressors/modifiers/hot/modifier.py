@@ -298,7 +298,11 @@ class Hot(Modifier):
     def ledger(self, optimizer: str | None = None, batch_size: int | None = None) -> Ledger:
         """See `Compressor.ledger`."""
         made, rows = super().ledger(optimizer, batch_size), self.own("hot_rows")
-        kept = 0 if batch_size is None else 64 * batch_size  # where ids are, which are hot, and bounds of their bags
+        kept = 0
+        if batch_size is not None:
+            # where ids are, which are hot, and bounds of their bags: the table inside answers bags
+            kept = 64 * batch_size + self.table._activation_bytes_of_bags(batch_size)
+            kept -= self.table._activation_bytes(batch_size)
         training = [replace(e, bytes=e.bytes + kept) if e.name == "activations" else e for e in made.training]
         training += self._hot_entries(training=True)
         if rows.requires_grad:

@@ -83,16 +83,25 @@ class Pool {
   int64_t held_ = 0, unused_ = 0;
 };
 
-// A contiguous tensor of the shape, dtype and device of a CPU tensor of T, its elements undefined.
+// A contiguous tensor of these sizes, with the dtype and device of a CPU tensor of T, its elements undefined.
+template <class T>
+torch::stable::Tensor pooled_empty(const torch::stable::Tensor& like, const std::vector<int64_t>& sizes) {
+  int64_t bytes = sizeof(T);
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t i = sizes.size(); i-- > 0; bytes *= sizes[i])
+    if (i + 1 < sizes.size()) strides[i] = strides[i + 1] * sizes[i + 1];
+  if (bytes < Pool::kLeast) return torch::stable::new_empty(like, sizes);
+  return torch::stable::from_blob(
+      Pool::one().take(bytes), sizes, strides, like.device(), like.scalar_type(),
+      +[](void* block) { Pool::one().give(block); });
+}
+
+// The same of the shape of the tensor.
 template <class T>
 torch::stable::Tensor pooled_empty(const torch::stable::Tensor& like) {
-  const int64_t bytes = like.numel() * static_cast<int64_t>(sizeof(T));
-  if (bytes < Pool::kLeast) return torch::stable::new_empty(like, like.sizes());
-  std::vector<int64_t> strides(like.dim(), 1);
-  for (int64_t i = like.dim() - 2; i >= 0; --i) strides[i] = strides[i + 1] * like.size(i + 1);
-  return torch::stable::from_blob(
-      Pool::one().take(bytes), like.sizes(), strides, like.device(), like.scalar_type(),
-      +[](void* block) { Pool::one().give(block); });
+  std::vector<int64_t> sizes(like.dim());
+  for (int64_t i = 0; i < like.dim(); ++i) sizes[i] = like.size(i);
+  return pooled_empty<T>(like, sizes);
 }
 
 }  // namespace embpress

@@ -12,6 +12,8 @@ extern const Kernels<float> floats;
 extern const Kernels<double> doubles;
 const Kernels<float> floats = table<float>;
 const Kernels<double> doubles = table<double>;
+extern const Copies moves;
+const Copies moves = copies_table;
 }  // namespace embpress::avx2
 #pragma GCC pop_options
 #endif

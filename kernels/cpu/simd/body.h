@@ -5,6 +5,23 @@
 #include "gemm.h"
 #include "transpose.h"
 #include "../tt/last.h"
+#include "../rows/robe.h"
+#include "../rows/parts.h"
+
+EMBPRESS_INLINE float root_of(float x) { return __builtin_sqrtf(x); }
+EMBPRESS_INLINE double root_of(double x) { return __builtin_sqrt(x); }
+#include "../rows/update.h"
+
+template <class T>
+struct BitsOf;
+template <>
+struct BitsOf<float> {
+  typedef uint32_t type;
+};
+template <>
+struct BitsOf<double> {
+  typedef uint64_t type;
+};
 
 template <class T>
 constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
@@ -15,4 +32,10 @@ constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               sum_rows<T>,
                               scale<T>,
                               add_scaled<T>,
-                              dot<T>};
+                              dot<T>,
+                              robe_backward<T, typename BitsOf<T>::type>,
+                              combine_parts<T>,
+                              scatter_parts<T>,
+                              update_row<T>};
+
+constexpr Copies copies_table = {robe_forward<uint16_t>, robe_forward<uint32_t>, robe_forward<uint64_t>};

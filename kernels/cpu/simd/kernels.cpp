@@ -9,6 +9,7 @@ namespace embpress {
   namespace NAME {                                             \
   extern const Kernels<float> floats;                          \
   extern const Kernels<double> doubles;                        \
+  extern const Copies moves;                                   \
   inline const Kernels<float>& of(float) { return floats; }    \
   inline const Kernels<double>& of(double) { return doubles; } \
   }
@@ -48,6 +49,14 @@ const Kernels<T>& best(int64_t width) {
 #endif
   (void)fits;
   return plain::of(T{});
+}
+
+const Copies& copies() {
+#if defined(__x86_64__)
+  if (isa() == Isa::avx512) return avx512::moves;
+  if (isa() == Isa::avx2) return avx2::moves;
+#endif
+  return plain::moves;
 }
 
 template const Kernels<float>& best<float>(int64_t);

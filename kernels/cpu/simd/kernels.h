@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "../rows/shapes.h"
+
 namespace embpress {
 
 enum class Isa { plain = 0, avx2 = 1, avx512 = 2 };
@@ -26,6 +28,23 @@ struct Kernels {
   void (*scale)(int64_t n, T by, const T* x, T* y);
   void (*add_scaled)(int64_t n, T scale, const T* x, T* y);
   T (*dot)(int64_t n, const T* x, const T* y);
+  void (*robe_backward)(const RobeShape& s, int64_t count, const int64_t* x, const T* grad, int64_t begin, int64_t end,
+                        T* sum, uint32_t* starts, T* row);
+  void (*combine_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* weight, T* out);
+  void (*scatter_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* grad, const T* weight,
+                        const Owned& owned, T* sum, T* room);
+  void (*update_row)(const UpdateShape& s, int64_t count, const int32_t* order, const T* grads, T* total, T* row,
+                     T* sum);
+};
+
+// What only moves elements, of so many bits.
+struct Copies {
+  template <class U>
+  using RobeForward = void (*)(const RobeShape& s, int64_t count, const int64_t* x, const U* memory, U* out,
+                               uint32_t* starts);
+  RobeForward<uint16_t> robe_forward16;
+  RobeForward<uint32_t> robe_forward32;
+  RobeForward<uint64_t> robe_forward64;
 };
 
 // The widest instruction set that this processor has, or the one that EMBPRESS_ISA (plain, avx2, avx512) asks for.
@@ -34,5 +53,8 @@ Isa isa();
 // The kernels for rows of `width` elements: the widest vectors that do not waste over a quarter of their lanes.
 template <class T>
 const Kernels<T>& best(int64_t width);
+
+// Of the widest instruction set.
+const Copies& copies();
 
 }  // namespace embpress

@@ -185,10 +185,11 @@ def test_bad_chunk_sizes_are_refused(spec):
 
 
 def test_defaults():
-    assert create("robe", 1000, 10).z == 10
-    assert create("robe", 1000, 64).z == 32
+    assert create("robe", 1000, 10).z == 2
+    assert [create("robe", 1000, dim).z for dim in (1, 64, 128, 512)] == [1, 16, 32, 32]
     assert create("robe", 1000, 64).memory.numel() == 6400
     assert create("robe", 5, 64).memory.numel() == 32
+    assert create("robe", 1, 64).memory.numel() == 16
 
 
 @pytest.mark.parametrize(("spec", "coefficients"), [("robe:z=4", 3), ("robe:z=4:sign=true", 6)])

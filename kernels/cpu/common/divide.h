@@ -1,0 +1,39 @@
+// Division by numbers that are known before the loop, and the hashes that take remainders by them.
+//
+// Nothing of the standard library but sizes of integers: the code of each instruction set includes this.
+#pragma once
+
+#include <cstdint>
+
+namespace embpress {
+
+// ROBE's prime, see kernels/reference/hashing.py.
+constexpr uint32_t kPrime = 2038074743u;
+
+// Quotients and remainders of 32-bit numbers by a multiplication (Lemire, Kaser and Kurz 2019).
+struct Divisor {
+  uint64_t magic = 0;  // ⌈2^64 / by⌉
+  uint32_t by = 1;
+
+  Divisor() = default;
+  explicit Divisor(uint32_t by) : magic(UINT64_MAX / by + 1), by(by) {}
+
+  uint32_t quotient(uint32_t a) const {
+    return by == 1 ? a : static_cast<uint32_t>((static_cast<unsigned __int128>(magic) * a) >> 64);
+  }
+  uint32_t remainder(uint32_t a) const {
+    return static_cast<uint32_t>((static_cast<unsigned __int128>(magic * a) * by) >> 64);
+  }
+};
+
+// (x a + b) mod P; x and the coefficients below 2^31.
+inline uint32_t linear_hash(uint64_t x, uint64_t a, uint64_t b) { return static_cast<uint32_t>((x * a + b) % kPrime); }
+
+// Two rounds, see `part_hash` in kernels/reference/hashing.py.
+inline uint32_t part_hash(uint64_t id, const int64_t* coefficients, int64_t stride) {
+  uint32_t x = linear_hash(id, coefficients[0], coefficients[stride]);
+  x = linear_hash(x ^ (x >> 15), coefficients[2 * stride], coefficients[3 * stride]);
+  return x ^ (x >> 15);
+}
+
+}  // namespace embpress
