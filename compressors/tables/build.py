@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from embpress.compressors.base import Compressor
 from embpress.compressors.fitted import modified
@@ -12,6 +12,7 @@ from embpress.compressors.tables.planning.plan import Plan, TablePlan
 
 # gradients are sparse where the rows that a method's tables hold are together more than this
 SPARSE_ROWS = 100_000
+SPARSE_ELEMENTS = 500_000  # elements, where asked for what is fastest
 
 
 def build_tables(
@@ -56,26 +57,35 @@ def fit_tables(
     return [fitted[t][0] for t in range(len(plan.tables))], [fitted[t][1] for t in range(len(plan.tables))]
 
 
-def sparse_tables(plan: Plan, sparse: bool | None) -> list[bool]:
-    """Which tables take sparse gradients: as asked, by default where a method's parameters have over 100,000 rows.
+def sparse_tables(plan: Plan, sparse: bool | Literal["auto"] | None) -> list[bool]:
+    """Which tables take sparse gradients: as asked; see `TableCollection.build`.
 
     A hashed table of few rows has dense gradients, however many ids it answers for.
     """
     wanted = [False] * len(plan.tables)
     for members in _alike(plan):
-        if plan.tables[members[0]].method.tags.sparse_gradients:
-            many = sum(_rows(plan.tables[t]) for t in members) > SPARSE_ROWS if sparse is None else sparse
-            for t in members:
-                wanted[t] = many
+        method = plan.tables[members[0]].method
+        if not method.tags.sparse_gradients:
+            continue
+        many = sparse
+        if not isinstance(sparse, bool):
+            shapes = [shape for t in members for shape in _row_shapes(plan.tables[t])]
+            rows, elements = (sum(numbers) for numbers in zip(*((n, n * width) for n, width in shapes)))
+            many = rows > SPARSE_ROWS
+            if sparse == "auto":  # torch's own dense gradient of a gather takes longer than the sparse one in any size
+                many = many or not method.cls.lookup_op or elements > SPARSE_ELEMENTS
+        for t in members:
+            wanted[t] = bool(many)
     return wanted
 
 
-def _rows(table: TablePlan) -> int:
-    """Rows of the parameters that have one an id or slot."""
+def _row_shapes(table: TablePlan) -> list[tuple[int, int]]:
+    """Shapes of the parameters that have a row an id or slot."""
     cls = table.method.cls
     made = cls(table.config.num_embeddings, table.embedding_dim, device="meta", **table.method.knobs)
     made = table.method.wrap(made)
-    return sum(p.shape[0] for name, p in made.parameters_by_name().items() if name in made.row_parameters)
+    known = made.parameters_by_name().items()
+    return [(p.shape[0], p[0].numel()) for name, p in known if name in made.row_parameters] or [(0, 0)]
 
 
 def _alike(plan: Plan) -> Sequence[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -76,7 +76,7 @@ class TableCollection(nn.Module):
         budget: int | None = None,
         min_rows: int = 200,
         largest: int | None = None,
-        sparse: bool | None = None,
+        sparse: bool | Literal["auto"] | None = None,
         update: dict[str, Any] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -92,7 +92,8 @@ class TableCollection(nn.Module):
             min_rows: smaller tables stay full, and count.
             largest: compress only so many tables, the largest.
             sparse: sparse gradients where the method has them; default: where its parameters have over 100,000
-                rows in all.
+                rows in all. `"auto"`: also wherever a step on the rows of a batch (`ops.update_rows`, or another
+                optimizer that changes no other row) is faster than one on all rows.
             update: `optimizer` and `learning_rate` of methods that update themselves, where a spec names none.
             device, dtype, generator: as in `Compressor`.
 

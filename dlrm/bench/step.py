@@ -13,7 +13,7 @@ from embpress.dlrm.data import Part
 from embpress.dlrm.measure.latency import zipf_ids
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.models.dlrm import DLRM
-from embpress.dlrm.training.optim import make_optimizers
+from embpress.dlrm.training.optim import make_optimizers, sparse_gradients
 from embpress.dlrm.training.settings import Settings, resolve
 from embpress.dlrm.training.step import train_step
 
@@ -63,6 +63,7 @@ def bench_model(sizes: Sequence[int], spec: MethodSpec, settings: Settings, gene
     tables = TableCollection.build(
         [TableConfig(n, settings.width, f"C{i}") for i, n in enumerate(sizes, 1)],
         spec,
+        sparse=sparse_gradients(settings.optimizer),
         update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
         ratio=settings.ratio,
         budget=settings.budget,

@@ -34,7 +34,7 @@ from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Served
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import Progress, RunFailed, train
 from embpress.dlrm.training.model import build, describe, describe_training
-from embpress.dlrm.training.optim import make_optimizers
+from embpress.dlrm.training.optim import make_optimizers, sparse_gradients
 from embpress.dlrm.training.settings import Settings
 
 # the methods' own draws never touch the generator that MLPs and data order share across methods
@@ -69,6 +69,7 @@ def build_tables(
     return TableCollection.build(
         table_configs(data, settings.width),
         plan_tables(data, spec, settings),
+        sparse=sparse_gradients(settings.optimizer),
         update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
         device=device or settings.device,
         generator=method_generator(seed),

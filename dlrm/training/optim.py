@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,15 @@ class TableAdagrad(_OfRows):
         total.add_(square.mean(1) if group["rowwise"] else square)
         root = total.sqrt().add_(group["eps"])
         parameter.addcdiv_(grad, root.unsqueeze(1) if group["rowwise"] else root, value=-group["lr"])
+
+
+def sparse_gradients(name: str) -> Literal["auto"] | None:
+    """Which tables are to have sparse gradients for an optimizer, as `TableCollection.build` takes it.
+
+    Adam's lazy form for sparse gradients is another method than Adam, kept for large tables; a step of the others is
+    the same either way.
+    """
+    return None if name == "adam" else "auto"
 
 
 def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[Optimizer]:
