@@ -1,3 +1,3 @@
 """Full tables, the strong baselines, and the papers' methods served in four bits."""
 
-METHODS = ("full", "full+int4", "narrow", "narrow+int4", "tt+int4", "robe+int4", "qr+int4", "mlet+int4")
+METHODS = ("full", "full+int4", "narrow+int4", "top+int4", "tt+int4", "robe+int4", "qr+int4", "mlet+int4")

@@ -190,6 +190,16 @@ def integer_ops() -> Iterator[Example]:
         ops.count_ids(counts["keys"], counts["counts"], counts["used"], ids)
         return list(counts.values())
 
+    codes = torch.arange(40, dtype=torch.uint8).view(10, 4)
+    yield Example(
+        "coded_rows",
+        "coded_rows",
+        (),
+        torch.tensor([[3, 9], [0, 1]]),
+        lambda p, i, o: ops.coded_rows(o["codes"], o["ranges"], i, bits=4, width=8, kind="column"),
+        {"codes": codes, "ranges": torch.linspace(-1, 1, 16).view(1, 2, 8).bfloat16()},
+    )
+
     def update(p: Any, ids: Any, others: dict[str, Tensor]) -> Tensor:
         changed = {name: tensor.clone() for name, tensor in others.items()}
         parameter, total, grads = (changed[name] for name in ("parameter", "total", "grads"))

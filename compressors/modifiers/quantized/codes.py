@@ -31,12 +31,3 @@ def unpack(packed: Tensor, bits: int, width: int) -> Tensor:
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
     codes = packed.unsqueeze(-1) >> shifts & (1 << bits) - 1
     return codes.flatten(-2)[..., :width]
-
-
-def elements(packed: Tensor, bits: int, index: Tensor) -> Tensor:
-    """The codes at positions `index` int64 of any shape among all codes of full rows, uint8."""
-    a_byte = 8 // bits
-    found = packed.view(-1)[index // a_byte]
-    if bits == 8:
-        return found
-    return found >> (index % a_byte * bits).to(torch.uint8) & (1 << bits) - 1

@@ -63,8 +63,9 @@ class PackedGroup(_Uncast, InCodesGroup):
             codes, ranges = (self.kept(own(array)) for own in (codes_name, ranges_name))
             starts = None
             if self.count > 1 and not array.shared:
-                starts = self.of_each(codes_name(array), tables, index), self.of_each(ranges_name(array), tables, index)
-            return store.rows_of(array, codes, ranges.float(), self.first.bits, index, segment, starts)
+                names = codes_name(array), ranges_name(array)
+                starts = tuple(self.integers.on(index.device, own)[tables] for own in names)
+            return store.rows_of(array, codes, ranges, self.first.bits, index, segment, starts)
 
         return taken
 

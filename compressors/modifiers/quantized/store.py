@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from embpress.compressors.arrays import Array
 from embpress.compressors.modifiers.quantized import ranges
-from embpress.compressors.modifiers.quantized.codes import elements, pack, packed_width, unpack
+from embpress.compressors.modifiers.quantized.codes import pack, packed_width
+from embpress.kernels import ops
 
 _CHUNK = 1 << 22  # elements in work at a time
 
@@ -87,31 +89,28 @@ def rows_of(
     bits: int,
     index: Tensor,
     segment: Tensor | None = None,
-    starts: tuple[Tensor, Tensor] | None = None,
+    starts: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
     """Rows `(…, width)` float32 of an array that is kept as codes.
 
     Args:
         codes: `code_shape`, of several tables' arrays one after another.
-        fitted: ranges, float32, likewise.
+        fitted: ranges, bfloat16, likewise.
         index: int64 `(…)`, rows of each lookup's own table, or elements of a flat array.
-        segment: int64 that broadcasts against the index, the segments which the rows lie in; None: there is one.
-        starts: where each lookup's table begins in the first dimension of codes and of ranges, int64 that broadcasts
-            against the index; None: there is one table.
+        segment: int64 `(L,)` for an index `(N, L)`, the segments which the rows lie in; None: there is one.
+        starts: where each lookup's table begins in the first dimension of codes and of ranges, int64 `(N,)`; None:
+            there is one table.
     """
-    code_start, range_start = starts or (0, 0)
-    if array.ranges == "block":
-        own = fitted[range_start + index // ranges.BLOCK]
-        found = elements(codes, bits, code_start * ranges.BLOCK + index)
-        return torch.addcmul(own[..., 0], own[..., 1], found).unsqueeze(-1)
-    if by_bytes(array, bits):
-        found = unpack(codes[code_start + index], bits, array.width)
-    else:
-        column = torch.arange(array.width, device=index.device)
-        first = code_start * (8 // bits) + index * array.width
-        found = elements(codes, bits, first.unsqueeze(-1) + column)
-    if array.ranges == "column":
-        own = fitted[range_start + (index.new_zeros(1) if segment is None else segment)]
-    else:
-        own = fitted[range_start + index].unsqueeze(-1)
-    return torch.addcmul(own[..., 0, :], own[..., 1, :], found)
+    code_starts, range_starts = starts or (None, None)
+    found = ops.coded_rows(
+        codes,
+        fitted,
+        index.reshape(index.shape[0], math.prod(index.shape[1:])),
+        bits=bits,
+        width=1 if array.ranges == "block" else array.width,
+        kind=array.ranges,
+        segments=segment,
+        code_starts=code_starts,
+        range_starts=range_starts,
+    )
+    return found.view(*index.shape, found.shape[-1])

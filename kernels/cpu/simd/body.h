@@ -11,6 +11,7 @@
 EMBPRESS_INLINE float root_of(float x) { return __builtin_sqrtf(x); }
 EMBPRESS_INLINE double root_of(double x) { return __builtin_sqrt(x); }
 #include "../rows/update.h"
+#include "../rows/decode.h"
 
 template <class T>
 struct BitsOf;
@@ -38,4 +39,5 @@ constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               scatter_parts<T>,
                               update_row<T>};
 
-constexpr Copies copies_table = {robe_forward<uint16_t>, robe_forward<uint32_t>, robe_forward<uint64_t>};
+constexpr Copies copies_table = {robe_forward<uint16_t>, robe_forward<uint32_t>, robe_forward<uint64_t>,
+                                 decode_row};

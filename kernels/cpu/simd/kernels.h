@@ -37,7 +37,7 @@ struct Kernels {
                      T* sum);
 };
 
-// What only moves elements, of so many bits.
+// What is no arithmetic of one type: elements of so many bits moved, and codes decoded.
 struct Copies {
   template <class U>
   using RobeForward = void (*)(const RobeShape& s, int64_t count, const int64_t* x, const U* memory, U* out,
@@ -45,6 +45,8 @@ struct Copies {
   RobeForward<uint16_t> robe_forward16;
   RobeForward<uint32_t> robe_forward32;
   RobeForward<uint64_t> robe_forward64;
+  void (*decode_row)(int bits, int64_t width, const uint8_t* codes, int64_t first, const float* lo, const float* step,
+                     bool common, uint8_t* room, float* out);
 };
 
 // The widest instruction set that this processor has, or the one that EMBPRESS_ISA (plain, avx2, avx512) asks for.

@@ -226,7 +226,7 @@ def test_traces_are_the_op(example, trained, device):
 
 
 def looks_at_ids(example):
-    return not example.op.startswith(("cache", "count", "update"))
+    return not example.op.startswith(("cache", "coded", "count", "update"))
 
 
 def beyond(example):
@@ -290,7 +290,7 @@ def spoilt(which, tensor, more):
 @every
 def test_arguments_of_another_type_or_shape_are_refused_in_a_sentence(example, device):
     example = example.to(device)
-    more = {"index", "held", "coefficients", *(["rows"] if "tables" in example.others else [])}
+    more = {"index", "held", "codes", "coefficients", *(["rows"] if "tables" in example.others else [])}
     places = [("parameters", i) for i in range(len(example.parameters))] + [("others", name) for name in example.others]
     for where, which in places:
         for wrong in spoilt(which, getattr(example, where)[which], more):
