@@ -31,7 +31,9 @@ class _Uncast(nn.Module):
     """A module whose ranges no cast reaches: half precision has no steps as small as tables do."""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        kept = {name: one for name, one in self._parameters.items() if one is not None and one.dtype == torch.bfloat16}
+        # what lies behind them: a cast may change the parameters themselves
+        known = {name: one for name, one in self._parameters.items() if one is not None and one.dtype == torch.bfloat16}
+        kept = {name: one.detach() for name, one in known.items()}
         super()._apply(fn, recurse)
         for name, one in kept.items():
             made = self._parameters[name]

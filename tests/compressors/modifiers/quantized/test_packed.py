@@ -91,8 +91,12 @@ def test_files_are_as_large_as_the_ledger_says(method):
 
 def test_no_cast_reaches_what_is_packed():
     served = create("robe:size=900+int4", 500, 16, generator=seeded()).fold()
+    ranges = served.memory_ranges
+    with torch.no_grad():
+        ranges.mul_(2**-20)  # steps that float16 does not have
     before = served.to_dense()
     assert torch.equal(nn.Module.half(served).to_dense(), before)
+    assert served.memory_ranges.dtype == torch.bfloat16
 
 
 def test_separate_tables_of_one_array_share_its_codes():
