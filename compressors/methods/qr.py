@@ -75,9 +75,9 @@ class QuotientRemainder(Compositional):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Uniform parts, scaled so that the combined row has a full table's variance `1/(3n)`.
 
-        For `mult` all factors but the last have standard deviation 1/4 and mixed signs. That was picked by trial on two
-        click data sets: an even split did worse on Frappe at ratio 4, unit variance on KDD12 at its highest ratios, and
-        DLRM's positive `U(1/√n, 1)` on both.
+        For `mult` all factors but the last have the standard deviation `init_std` and mixed signs. Its default is the
+        one of 0.1, 1/4, 1/2 and 1 that is least far behind the best on the validation parts of six comparisons, none of
+        which it is best on (reports/published/defaults.md).
         """
         weight, n = self.own("part_tables"), self.num_embeddings
         if self.op == "mult":

@@ -59,6 +59,7 @@ class TableCollection(nn.Module):
         self.names = self._names(range(len(self.configs)))
         self.integers = Integers(
             rows=[config.num_embeddings for config in self.configs],
+            places=[t for part in parts for t in part],
             order=sorted(range(len(self.configs)), key=[t for part in parts for t in part].__getitem__),
             **{f"group {g}": part for g, part in enumerate(parts)},
         )
@@ -160,7 +161,8 @@ class TableCollection(nn.Module):
 
     def _columns(self, ids: Tensor, group: int) -> Tensor:
         """The columns of one group."""
-        return ids.index_select(1, self.integers.on(ids.device, f"group {group}"))
+        columns = self.integers.on(ids.device, f"group {group}")
+        return ops.take_columns(ids, columns) if _serving() else ids.index_select(1, columns)
 
     @staticmethod
     def _bags(group: TableGroup, inputs: Sequence[BagInput]) -> Tensor:
@@ -174,6 +176,8 @@ class TableCollection(nn.Module):
         """The groups' outputs in the order of the tables."""
         if self._in_order:
             return own_output(parts[0], *parts[0].shape)
+        if _serving():
+            return ops.join_columns(parts, self.integers.on(parts[0].device, "places"))
         # one more pass over little memory, instead of a call for each run of tables; a program's batch has any size
         if torch.compiler.is_exporting() or len(parts[0]) <= _SMALL:
             return torch.cat(parts, dim=1).index_select(1, self.integers.on(parts[0].device, "order"))
@@ -250,6 +254,13 @@ class TableCollection(nn.Module):
 
 def _tables_of(folded: TableGroup | list[Compressor]) -> Sequence[Compressor]:
     return folded.tables if isinstance(folded, TableGroup) else folded
+
+
+def _serving() -> bool:
+    """Whether nothing asks how the answer came about: no gradient, no trace, no transform."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    return not torch._C._are_functorch_transforms_active()
 
 
 def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:

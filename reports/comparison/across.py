@@ -11,7 +11,7 @@ from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
 from embpress.reports.comparison.protocol import command
 from embpress.reports.metrics import METRICS, show
-from embpress.reports.stats import paired
+from embpress.reports.stats import Difference, paired
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape, table
 
@@ -55,6 +55,7 @@ def across(folders: Mapping[str, Sequence[Run]], metric: str = "auc") -> str:
             "The same minus the full tables' of the same seed, with half the width of its 95 % t interval over the "
             "seeds; **bold** where that interval excludes zero. No correction is made for many comparisons.",
             table(headers, gaps),
+            *_served(headers, methods, columns if metric == "auc" else {}),
             "## Repeat it",
             repeats,
             "",
@@ -122,13 +123,31 @@ def _score(row: Summary | None, metric: str) -> str:
 
 def _gap(row: Summary | None, rows: Sequence[Summary], metric: str) -> str:
     full = _full(rows, row) if row else None
-    gap = paired(_by_seed(row, metric), _by_seed(full, metric)) if row and full else None
+    return _difference(paired(_by_seed(row, metric), _by_seed(full, metric)) if row and full else None, metric)
+
+
+def _difference(gap: Difference | None, metric: str) -> str:
     if gap is None:
         return numerals.MISSING
     text = ("+" if gap.mean > 0 else "−" if gap.mean < 0 else "") + show(metric, abs(gap.mean))
     if gap.high is not None:
         text += f" ± {show(metric, gap.high - gap.mean)}"
     return f"**{text}**" if gap.distinguishable else text
+
+
+def _served(headers: Sequence[str], methods: Sequence[str], columns: Mapping[str, Sequence[Summary]]) -> list[str]:
+    """What serving costs: of the methods that are served otherwise than they were trained, nothing where none is."""
+    found = {
+        method: [row.auc_to_trained if (row := _of(method, rows)) else None for rows in columns.values()]
+        for method in methods
+    }
+    cells = [
+        [escape(method), *(_difference(gap, "auc") for gap in gaps)] for method, gaps in found.items() if any(gaps)
+    ]
+    if not cells:
+        return []
+    about = "The same minus that of the same weights before serving has changed them, as fewer bits do."
+    return [about, table(headers, cells)]
 
 
 def _by_seed(row: Summary, metric: str) -> dict[int, float]:

@@ -190,6 +190,22 @@ def integer_ops() -> Iterator[Example]:
         ops.count_ids(counts["keys"], counts["counts"], counts["used"], ids)
         return list(counts.values())
 
+    yield Example(
+        "take_columns",
+        "take_columns",
+        (),
+        torch.tensor([[3, 9, 5], [0, 1, 2]]),
+        lambda p, i, o: ops.take_columns(i, o["columns"]),
+        {"columns": torch.tensor([2, 0])},
+    )
+    yield Example(
+        "join_columns",
+        "join_columns",
+        (),
+        torch.tensor([2, 0, 1]),
+        lambda p, i, o: ops.join_columns([o["one"], o["two"]], i),
+        {"one": torch.linspace(-1, 1, 20).view(2, 2, 5), "two": torch.linspace(1, 2, 10).view(2, 1, 5)},
+    )
     codes = torch.arange(40, dtype=torch.uint8).view(10, 4)
     yield Example(
         "coded_rows",

@@ -11,6 +11,7 @@ from embpress.kernels.errors import DtypeError, EmbpressError, IdOutOfRange, Not
 
 ALL, LOOKUPS = list(examples()), list(lookups())
 IN_PLACE = ("count_ids", "update_rows")  # what they change is part of a model's training
+SERVING = ("join_columns",)  # called where nothing is traced or transformed
 ON_CUDA = torch.cuda.is_available() or hasattr(torch.ops.embpress, "emulates_cuda")
 
 
@@ -92,8 +93,8 @@ def test_transforms_of_torch_func_give_what_autograd_gives(example, device):
 
 @every
 def test_vmap_over_ids_takes_one_sample_after_another(example, device):
-    if example.op in IN_PLACE:
-        pytest.skip("it changes its arguments")
+    if example.op in (*IN_PLACE, *SERVING):
+        pytest.skip("it changes its arguments, or serves alone")
     example = example.to(device)
     others = example.ids // 2
     found = torch.func.vmap(lambda ids: example.run(ids=ids))(torch.stack([example.ids, others]))
@@ -210,8 +211,8 @@ def test_exported_programs_take_any_batch(example, trained, device):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("trained", [False, True])
 def test_traces_are_the_op(example, trained, device):
-    if example.op in IN_PLACE:
-        pytest.skip("it belongs to training")
+    if example.op in (*IN_PLACE, *SERVING):
+        pytest.skip("it belongs to training, or to serving alone")
     example = example.to(device)
     table = Table(example).requires_grad_(trained)
     traced = torch.jit.trace(table, (example.ids,))
@@ -226,7 +227,7 @@ def test_traces_are_the_op(example, trained, device):
 
 
 def looks_at_ids(example):
-    return not example.op.startswith(("cache", "coded", "count", "update"))
+    return not example.op.startswith(("cache", "coded", "count", "join", "take", "update"))
 
 
 def beyond(example):
@@ -290,7 +291,7 @@ def spoilt(which, tensor, more):
 @every
 def test_arguments_of_another_type_or_shape_are_refused_in_a_sentence(example, device):
     example = example.to(device)
-    more = {"index", "held", "codes", "coefficients", *(["rows"] if "tables" in example.others else [])}
+    more = {"index", "held", "codes", "columns", "coefficients", *(["rows"] if "tables" in example.others else [])}
     places = [("parameters", i) for i in range(len(example.parameters))] + [("others", name) for name in example.others]
     for where, which in places:
         for wrong in spoilt(which, getattr(example, where)[which], more):

@@ -76,3 +76,10 @@ def test_any_metric_and_the_better_one_first(run):
     assert cells(text, "qr") == [["0.5000", "0.5000"], ["+0.1000", "+0.1000"]]
     with pytest.raises(InputError, match="log_loss"):
         across({"one": made, "two": made}, "log_los")
+
+
+def test_what_serving_costs_has_a_table_of_its_own(run):
+    made = [run("full", auc=0.8), run("robe+int4", auc=0.79, auc_trained=0.792), run("robe", auc=0.78)]
+    text = across({"one": made, "two": made})
+    assert cells(text, "robe+int4")[2] == ["−0.0020", "−0.0020"]
+    assert len(cells(text, "robe")) == 2
