@@ -37,7 +37,7 @@ def test_what_does_not_fit_is_named():
         ops.take_columns(part, torch.tensor([0]))
     with pytest.raises(DtypeError, match="columns must be int64"):
         ops.take_columns(x, torch.tensor([0.0]))
-    with pytest.raises((ArgumentError, IndexError, RuntimeError), match=r"no column 4|out of range"):
+    with pytest.raises((ArgumentError, IndexError, RuntimeError), match=r"no column 4|out of (range|DATA bounds)"):
         ops.take_columns(x, torch.tensor([4]))
     with pytest.raises(ArgumentError, match="no parts"):
         ops.join_columns([], torch.tensor([0]))
