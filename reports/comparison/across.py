@@ -38,7 +38,7 @@ def across(folders: Mapping[str, Sequence[Run]], metric: str = "auc") -> str:
     known = dict.fromkeys(row.method for rows in columns.values() for row in rows if not row.is_full)
     methods = sorted(known, key=lambda method: _rank(method, columns, metric))
     headers = ["Method", *map(escape, columns)]
-    full = ["full", *(_score(_full(rows), metric) for rows in columns.values())]
+    full = ["full (1×)", *(_score(_full(rows), metric).removesuffix(" (1.0×)") for rows in columns.values())]
     scores = [[escape(method), *(_score(_of(method, rows), metric) for rows in columns.values())] for method in methods]
     gaps = [
         [escape(method), *(_gap(_of(method, rows), rows, metric) for rows in columns.values())] for method in methods
@@ -78,11 +78,16 @@ def _columns(folders: Mapping[str, Sequence[Run]]) -> dict[str, list[Summary]]:
     columns: dict[str, list[Summary]] = {}
     for name, runs in folders.items():
         rows = summary(runs)
-        sizes = list(dict.fromkeys(row.asked for row in rows if row.asked)) or [""]
+        sizes = list(dict.fromkeys(row.asked for row in rows if row.asked and not _own_size(row))) or [""]
         for asked in sizes:
             title = f"{name} {asked}".strip() if len(sizes) > 1 else name
-            columns[title] = [row for row in rows if row.asked == asked or not row.asked]
+            columns[title] = [row for row in rows if row.asked == asked or not row.asked or _own_size(row)]
     return columns
+
+
+def _own_size(row: Summary) -> bool:
+    """Whether the method itself says how small it is to be, whatever was asked of the others."""
+    return any(f":{name}=" in row.method for name in ("ratio", "budget"))
 
 
 def _of(method: str, rows: Sequence[Summary]) -> Summary | None:
@@ -117,8 +122,8 @@ def _score(row: Summary | None, metric: str) -> str:
     found = row.stats[metric]
     spread = "" if found.sd is None else f" ± {show(metric, found.sd)}"
     ratio = row.mean("ratio")
-    other = ratio and row.asked_ratio and abs(math.log(ratio / row.asked_ratio)) > _NEAR
-    return f"{show(metric, found.mean)}{spread}{f' ({numerals.ratio(ratio)})' if ratio and other else ''}"
+    said = row.asked_ratio is None or _own_size(row) or abs(math.log((ratio or 1) / row.asked_ratio)) > _NEAR
+    return f"{show(metric, found.mean)}{spread}{f' ({numerals.ratio(ratio)})' if ratio and said else ''}"
 
 
 def _gap(row: Summary | None, rows: Sequence[Summary], metric: str) -> str:
