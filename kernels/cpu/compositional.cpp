@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/lookups.h"
+#include "common/owned.h"
 #include "common/parallel.h"
 #include "common/pool.h"
 #include "common/widened.h"
@@ -26,7 +27,6 @@ constexpr const char* kOp = "compositional_lookup";
 constexpr int64_t kBlock = 256;             // rows whose indices a task computes at a time
 constexpr int64_t kFar = 512 << 10;         // bytes of a weight that does not lie in a core's cache
 constexpr int64_t kWorthThreads = 1 << 15;  // elements of rows
-constexpr int64_t kOwned = 256;             // bytes of neighbouring rows that one task owns
 
 // Which row one part of a table's lookup takes.
 struct Part {
@@ -178,20 +178,17 @@ Tensor scattered(const Parts& p, const Tensor& grad, const Tensor& weight) {
   T* sum = out.mutable_data_ptr<T>();
   const T *flow = grad.const_data_ptr<T>(), *from = weight.const_data_ptr<T>();
   const Kernels<T>& kernels = best<T>(s.width);
-  constexpr int64_t piece = 1 << 16;
-  for_each_task((size + piece - 1) / piece, size > 8 * kWorthThreads, [&](int64_t task) {
-    std::memset(sum + task * piece, 0, std::min(piece, size - task * piece) * sizeof(T));
-  });
+  zero(sum, size);
   const bool worth_it = count * s.dim() > kWorthThreads;
   const int64_t tasks = worth_it ? torch::stable::get_num_threads() : 1;
-  int shift = 0;
-  while ((s.width * static_cast<int64_t>(sizeof(T)) << shift) < kOwned || rows >> shift > UINT32_MAX) ++shift;
+  const Owned each = shared_out(rows, s.width * sizeof(T), tasks);
   for_each_task(tasks, worth_it, [&](int64_t task) {
     Scratch& scratch = Scratch::mine();
     scratch.reserve(Scratch::rounded<T>(s.width) + Scratch::rounded<int64_t>(kBlock * s.parts));
     T* room = scratch.take<T>(s.width);
     int64_t* index = scratch.take<int64_t>(kBlock * s.parts);
-    const Owned owned{shift, static_cast<uint32_t>(task), Divisor(static_cast<uint32_t>(tasks))};
+    Owned owned = each;
+    owned.task = static_cast<uint32_t>(task);
     for (int64_t begin = 0; begin < count; begin += kBlock) {
       const int64_t block = std::min(kBlock, count - begin);
       p.index(begin, block, index);

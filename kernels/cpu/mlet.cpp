@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "common/lookups.h"
+#include "common/owned.h"
 #include "common/parallel.h"
 #include "common/pool.h"
 #include "common/widened.h"
@@ -25,7 +26,6 @@ namespace {
 constexpr const char* kOp = "mlet_lookup";
 constexpr int64_t kBlock = 128;            // samples of one table that are multiplied at a time
 constexpr double kWorthThreads = 1 << 18;  // multiplications
-constexpr int64_t kOwned = 256;            // bytes of neighbouring rows that one task owns
 
 struct Shape {
   IdLookups lookups;
@@ -196,15 +196,12 @@ std::tuple<Tensor, Tensor> gradients(const Shape& s, const Tensor& grad, const T
   });
 
   const bool worth_it = s.operations() > kWorthThreads;
-  constexpr int64_t piece = 1 << 16;
-  for_each_task((size + piece - 1) / piece, size > 4 * piece, [&](int64_t task) {
-    std::memset(sum + task * piece, 0, std::min(piece, size - task * piece) * sizeof(T));
-  });
+  zero(sum, size);
   const int64_t tasks = worth_it ? torch::stable::get_num_threads() : 1;
-  int shift = 0;
-  while ((s.k * static_cast<int64_t>(sizeof(T)) << shift) < kOwned || s.held >> shift > UINT32_MAX) ++shift;
+  const Owned each = shared_out(s.held, s.k * sizeof(T), tasks);
   for_each_task(tasks, worth_it, [&](int64_t task) {
-    const Owned owned{shift, static_cast<uint32_t>(task), Divisor(static_cast<uint32_t>(tasks))};
+    Owned owned = each;
+    owned.task = static_cast<uint32_t>(task);
     for (int64_t i = 0; i < samples; ++i)
       for (int64_t t = 0; t < tables; ++t) {
         const int64_t row = s.row(i, t);

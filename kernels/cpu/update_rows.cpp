@@ -10,6 +10,7 @@
 
 #include "../common/errors.h"
 #include "../common/id_arguments.h"
+#include "common/owned.h"
 #include "common/parallel.h"
 #include "simd/kernels.h"
 
@@ -20,7 +21,6 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t kWorthThreads = 1 << 14;  // numbers of gradients
-constexpr int64_t kOwned = 256;             // bytes of neighbouring rows that one task owns
 
 struct Update {
   UpdateShape shape;
@@ -87,10 +87,7 @@ void update(Update u, int64_t held, const Tensor& grads, const std::optional<Ten
   T *sums = total ? total->mutable_data_ptr<T>() : nullptr, *to = parameter.mutable_data_ptr<T>();
   const bool worth_it = u.count * u.shape.width > kWorthThreads;
   const int64_t tasks = worth_it ? torch::stable::get_num_threads() : 1;
-  while ((u.shape.width * static_cast<int64_t>(sizeof(T)) << u.owned.shift) < kOwned ||
-         held >> u.owned.shift > UINT32_MAX)
-    ++u.owned.shift;
-  u.owned.tasks = Divisor(static_cast<uint32_t>(tasks));
+  u.owned = shared_out(held, u.shape.width * sizeof(T), tasks);
   for_each_task(tasks, worth_it, [&](int64_t task) {
     Update own = u;
     own.owned.task = static_cast<uint32_t>(task);
