@@ -121,7 +121,7 @@ class PlainCall:
 
 
 def plain_calls(seed: int) -> Iterator[PlainCall]:
-    """The ops on integers."""
+    """The ops on integers, and those on numbers that float32 holds exactly here."""
     generator = Generator().manual_seed(seed)
     ids = torch.randperm(10**6, generator=generator)[: 1 + seed % 900] * 7919
     wanted = torch.cat([ids, ids + 1])
@@ -146,7 +146,28 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
         found = ops.check_ids(pairs.to(device), rows.to(device), row_offsets=rows.to(device))
         return [found.cpu(), ops.check_offsets(bounds.to(device), len(ids)).cpu()]
 
+    def in_columns(device: str) -> list[Tensor]:
+        pairs = wanted[: len(wanted) // 2 * 2].view(-1, 2).to(device)
+        parts = [pairs[:, :1].double().unsqueeze(-1), pairs.double().unsqueeze(-1)]
+        joined = ops.join_columns(parts, torch.tensor([1, 2, 0], device=device))
+        return [ops.take_columns(pairs, torch.tensor([1, 0, 1], device=device)).cpu(), joined.cpu()]
+
+    low, whole = ids % 50, torch.randint(-8, 8, (len(ids), 4), generator=generator).float()
+
+    def updated(device: str) -> list[Tensor]:
+        parameter = torch.arange(200.0).view(50, 4).to(device)
+        ops.update_rows(parameter, None, low.to(device), whole.to(device), learning_rate=0.25)
+        return [parameter.cpu()]
+
+    def decoded(device: str) -> list[Tensor]:
+        codes = torch.arange(150, dtype=torch.uint8).view(50, 3).to(device)
+        ranges = torch.tensor([[[-1.0] * 6, [0.5] * 6]], device=device).bfloat16()
+        return [ops.coded_rows(codes, ranges, low[:, None].to(device), bits=4, width=6, kind="column").cpu()]
+
     yield PlainCall("check_ids and check_offsets", checked)
+    yield PlainCall("take_columns and join_columns", in_columns)
+    yield PlainCall("update_rows", updated)
+    yield PlainCall("coded_rows", decoded)
     yield PlainCall("cache_index and cache_find", indexed)
     yield PlainCall("count_ids", counted)
 

@@ -268,7 +268,7 @@ def test_rows_that_do_not_fit_say_what_would():
     with pytest.raises(BudgetError) as caught:
         plan(parse("robe+hot:rows=200"), CONFIGS, ratio=50)
     smallest = caught.value.smallest  # one chunk of ROBE, its coefficients, 200 rows of three tables, a full one
-    assert smallest == 4 * 16 + 8 * 3 + 3 * 200 * 64 + 20 * 64
+    assert smallest == 4 * 4 + 8 * 3 + 3 * 200 * 64 + 20 * 64
     assert sum(table.bytes for table in plan(parse("robe+hot:rows=200"), CONFIGS, budget=smallest).tables) == smallest
 
 
