@@ -11,14 +11,19 @@ from torch import Tensor, nn
 
 from embpress.compressors.arrays import Take
 from embpress.compressors.bags import integers, without_values
+from embpress.compressors.by_recipe import ByRecipe, NoRecipe, by_recipe, serving
 from embpress.compressors.frozen import frozen
 from embpress.compressors.integers import Constants, Integers
-from embpress.kernels import ops
+from embpress.kernels import ops, recipes
 from embpress.kernels.errors import IdOutOfRange
 from embpress.kernels.reference import pool
 
 if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
+    from embpress.compressors.by_recipe import Arrays, Stores
+
+
+_FORMS = {torch.float32: recipes.Form.FLOAT32, torch.bfloat16: recipes.Form.BFLOAT16}
 
 
 class _Only(Sequence[Any]):
@@ -60,6 +65,7 @@ class TableGroup(nn.Module):
     tables: Sequence[Compressor]
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
+    _served: ByRecipe | None
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__()
@@ -105,6 +111,9 @@ class TableGroup(nn.Module):
         for name in self.constants:
             for table, part in zip(tables, self.constants[name]):
                 table.constants.put(name, part)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_served"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -159,6 +168,8 @@ class TableGroup(nn.Module):
         elif (offsets.shape[0] - 1) % self.count:
             raise ValueError(f"{offsets.shape[0]} offsets are not those of {self.count} tables and the end")
         try:
+            if (served := self.served(ids, offsets, weights)) is not None:
+                return served
             if offsets is not None:
                 return self._jagged(ids, offsets.long(), weights)
             return self.answer(self._checked(ids), weights)
@@ -175,9 +186,19 @@ class TableGroup(nn.Module):
     def checked_rows(self, ids: Tensor) -> Tensor:
         """Rows `(B, T, D)` of ids `(B, T)`, padding like any other."""
         try:
-            return self.rows(self._checked(ids))
+            served = None if "padding" in self.integers else self.served(ids)
+            return self.rows(self._checked(ids)) if served is None else served
         except IdOutOfRange as error:
             raise named(error, self.names) from None
+
+    def served(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor | None:
+        """`forward` by recipe, where nothing asks for more than the answer and there is a recipe; else None."""
+        if not serving():
+            return None
+        if "_served" not in self.__dict__:
+            self.__dict__["_served"] = by_recipe([(self, t) for t in range(self.count)], range(self.count))
+        served: ByRecipe | None = self.__dict__["_served"]
+        return None if served is None else served(ids, None if offsets is None else offsets.long(), weights)
 
     def _checked(self, ids: Tensor) -> Tensor:
         return ids if self.checks_ids else ops.check_ids(ids, self.integers.on(ids.device, "rows"))
@@ -266,6 +287,31 @@ class TableGroup(nn.Module):
             )
 
         return taken
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[recipes.Parts | recipes.Chunks, Any]:
+        """How table t makes its rows, for serving it with others in one call; see `ops.recipe_lookup`.
+
+        Args:
+            t: number of the table.
+            stores: where rows of what its `arrays` call by name are kept.
+            arrays: to which constants are added, or watched, that the recipe needs.
+
+        Returns:
+            Parts or chunks, and its `recipes.HotRows` or None.
+
+        Raises:
+            NoRecipe: it cannot be said so.
+        """
+        raise NoRecipe
+
+    def store(self, name: str, t: int, arrays: Arrays) -> tuple[recipes.Store, int]:
+        """Where rows of what table t's `arrays` call `name` are kept, and the first of them. Raises NoRecipe."""
+        table = self.tables[t]
+        number, held = arrays.parameter(table.__dict__["_group"] if name in table._adopted else table, name)
+        form = _FORMS.get(held.dtype)
+        if form is None:
+            raise NoRecipe
+        return recipes.Store(form, number, bits=8 * held.itemsize), table.row_offset_in(name)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Checked bags without padding, as in `forward` → `(B, T, D)`."""

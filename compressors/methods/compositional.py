@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,11 +13,13 @@ from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores, says
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.options import TableOptions
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
+from embpress.kernels.recipes import Part, Parts, Rule
 from embpress.kernels.reference import COMBINE, combine_parts
 
 
@@ -42,6 +45,25 @@ class CompositionalGroup(TableGroup):
         table, constants = self.first, self._constants_of(tables)
         segments = None if len(table.part_sizes) == 1 else torch.arange(table.parts, device=ids.device)
         return table.put_together(take("part_tables", table.part_rows(ids, constants), segments), ids, constants)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Parts, None]:
+        """See `TableGroup.recipe`."""
+        table = self.tables[t]
+        rules = table.part_rules(arrays) if says(type(table), "part_rules", _COMPUTES) else None
+        store, start = stores("part_tables", t)
+        width = table.embedding_dim // table.parts if table.op == "concat" else table.embedding_dim
+        if rules is None or width * (table.parts if table.op == "concat" else 1) != table.embedding_dim:
+            raise NoRecipe
+        several = len(table.part_sizes) > 1  # of which each has ranges of its own
+        parts = (
+            Part(replace(store, first_range=store.first_range + j * several), rule, size, start + first, numbers)
+            for j, (rule, size, first, numbers) in enumerate(rules)
+        )
+        return Parts(tuple(parts), COMBINE.index(table.op)), None
+
+
+# what says how a table's rows are put together, which `part_rules` stands for
+_COMPUTES = ("rows_of", "gathered", "put_together", "part_rows", "part_signs", "op_constants")
 
 
 class Compositional(Compressor):
@@ -93,6 +115,10 @@ class Compositional(Compressor):
     def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Constants of `T` tables as the op takes them: coefficients `(T, ., parts)`, base and sizes `(T, parts)`."""
         raise TypeError(f"{type(self).__name__} does not define op_constants(constants)")
+
+    def part_rules(self, arrays: Arrays) -> list[tuple[Rule, int, int, tuple[int, ...]]] | None:
+        """What each part takes by recipe: a rule, how many rows, the first of them, its numbers; None: unsaid."""
+        return None
 
     def part_signs(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor | None:
         """What the parts' rows are multiplied by, integers of the shape of `part_rows`; None for nothing."""

@@ -13,6 +13,7 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, Stores
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
 from embpress.compressors.options import TableOptions
@@ -20,6 +21,7 @@ from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import copied
 from embpress.kernels import ops
+from embpress.kernels.recipes import Part, Parts, Rule
 
 
 class _FullGroup(TableGroup):
@@ -40,6 +42,11 @@ class _FullGroup(TableGroup):
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         return take("weight", ids)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Parts, None]:
+        rows = self.tables[t].num_embeddings
+        store, first = stores("weight", t)
+        return Parts((Part(store, Rule.DIGIT, rows, first, (1,)),)), None
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         table = self.first

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.by_recipe import Arrays
 from embpress.compressors.distributed import tell_ranks
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
@@ -17,6 +18,7 @@ from embpress.compressors.least_squares import from_linear
 from embpress.compressors.methods.compositional import Compositional, part_width
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
+from embpress.kernels.recipes import Rule
 from embpress.kernels.reference import ROBE_PRIME, part_hash
 
 
@@ -50,6 +52,12 @@ class Hashed(Compositional):
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`h(i)` plus where the part starts; products stay below 2^62 for ids below 2^31."""
         return part_hash(ids.unsqueeze(-1), constants["coefficients"]) % constants["slots"] + constants["base"]
+
+    def part_rules(self, arrays: Arrays) -> list[tuple[Rule, int, int, tuple[int, ...]]] | None:
+        """A hash each."""
+        (slots,) = arrays.watch(self.constants["slots"])
+        bases, numbers = arrays.watch(self.constants["base"]), arrays.watch(self.constants["coefficients"])
+        return [(Rule.HASH, slots, base, tuple(numbers[j :: self.parts])) for j, base in enumerate(bases)]
 
     def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The hashes' coefficients `(T, 4, parts)`, where the parts start and their size."""
@@ -126,6 +134,10 @@ class HashingTrick(Hashed):
     def gathers(self) -> bool:
         """Always with signs, otherwise where gradients are sparse."""
         return self.sign or super().gathers
+
+    def part_rules(self, arrays: Arrays) -> list[tuple[Rule, int, int, tuple[int, ...]]] | None:
+        """A hash each; signs are not said."""
+        return None if self.sign else super().part_rules(arrays)
 
     def part_signs(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor | None:
         """±1 by the last bit of a hash."""

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from typing_extensions import Self, Unpack
 
+from embpress.compressors.by_recipe import Arrays
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
 from embpress.compressors.least_squares import fit
@@ -17,6 +18,7 @@ from embpress.compressors.methods.compositional import Compositional, part_width
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
+from embpress.kernels.recipes import Rule
 
 # factors of a product are fitted in turn, at most so often, until a round takes less than this off the squared error
 _ROUNDS, _GAIN = 30, 1e-6
@@ -94,6 +96,11 @@ class QuotientRemainder(Compositional):
     def part_rows(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """`(i // c^j) mod k_j`, plus where part j starts."""
         return ids.unsqueeze(-1) // constants["stride"] % constants["sizes"] + constants["base"]
+
+    def part_rules(self, arrays: Arrays) -> list[tuple[Rule, int, int, tuple[int, ...]]] | None:
+        """A digit each."""
+        strides, bases, sizes = (arrays.watch(self.constants[name]) for name in ("stride", "base", "sizes"))
+        return [(Rule.DIGIT, size, base, (stride,)) for stride, base, size in zip(strides, bases, sizes)]
 
     def op_constants(self, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The digits' places `(T, 1, parts)`, where the parts start and their sizes."""

@@ -15,6 +15,7 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
@@ -25,6 +26,7 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.kernels import ops
+from embpress.kernels.recipes import Chunks
 from embpress.kernels.reference import robe_elements, robe_hash
 
 # the most ids that a draw of the hash is tried on
@@ -52,6 +54,14 @@ class _RobeGroup(TableGroup):
         together = (ids + (row_offsets - row_offsets[0])[tables]).unsqueeze(1)
         size = (row_offsets[-1:] + rows[-1:]) - row_offsets[:1]
         return self.first.rows_of(together, row_offsets[:1], size).squeeze(1)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Chunks, None]:
+        table = self.tables[t]
+        if table.sign:
+            raise NoRecipe
+        store, _ = stores("memory", t)
+        numbers = tuple(arrays.watch(table.constants["coefficients"]))
+        return Chunks(store, table.z, table.size, table.row_offset, numbers), None
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         table = self.first

@@ -14,6 +14,7 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, Stores
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
@@ -21,6 +22,7 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error, sized
+from embpress.kernels.recipes import Part, Parts, Rule
 
 
 class _TopGroup(TableGroup):
@@ -41,6 +43,14 @@ class _TopGroup(TableGroup):
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         return take("kept", self._own_places(ids, tables))
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Parts, None]:
+        table = self.tables[t]
+        store, first = stores("kept", t)
+        if "ids" not in table.constants:
+            return Parts((Part(store, Rule.FIRST, table.rows + 1, first),)), None
+        ids = arrays.constant(table.constants["ids"])
+        return Parts((Part(store, Rule.AMONG, table.rows + 1, first, (ids,)),)), None
 
     def places(self, ids: Tensor, tables: Tensor | None = None) -> Tensor:
         """Where the rows of ids are in the parameter, int64 of their shape `(B, T)`, or `(N,)` of the tables `(N,)`."""

@@ -13,6 +13,7 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
 from embpress.compressors.least_squares import from_linear, tables_from_linear
@@ -22,6 +23,7 @@ from embpress.compressors.methods.hashing import Hashed, draw_coefficients
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
+from embpress.kernels.recipes import Rule
 
 
 class _UnifiedGroup(CompositionalGroup):
@@ -86,7 +88,7 @@ class Unified(Hashed):
         super().__init__(
             num_embeddings, embedding_dim, k, parts, "concat", width=width, part_tables=part_tables, **options
         )
-        self.k, self.feature, self.part_sizes = k, feature, [k]
+        self.k, self.width, self.feature, self.part_sizes = k, width, feature, [k]
         generator = None if self.part_tables.is_meta else options.get("generator")  # on meta nothing is drawn
         self.put_hashes(draw_coefficients((4, parts), generator, num_embeddings, embedding_dim, feature), k, stride=0)
         if part_tables is None:
@@ -97,6 +99,10 @@ class Unified(Hashed):
         """`U(-1/√n, 1/√n)`; in a model n is the largest table's."""
         bound = 1 / math.sqrt(self.num_embeddings)
         uniform_(self.whole("part_tables"), -bound, bound, generator)
+
+    def part_rules(self, arrays: Arrays) -> list[tuple[Rule, int, int, tuple[int, ...]]] | None:
+        """A hash each, where nothing of the last chunk is cut off."""
+        return super().part_rules(arrays) if self.parts * self.width == self.embedding_dim else None
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """See `Compositional.rows_of`."""

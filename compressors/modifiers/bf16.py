@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, Stores, recipe_of
 from embpress.compressors.group import TableGroup
 from embpress.compressors.ledger import Entry
 from embpress.compressors.modifiers.base import Modifier, ModifierGroup
 from embpress.compressors.registry import register_modifier
+from embpress.kernels.recipes import Store
 
 ITEMSIZE = 2
 
@@ -32,6 +34,12 @@ class _RoundedGroup(ModifierGroup):
 
     def answer(self, ids: Tensor, weights: Tensor | None = None) -> Tensor:
         return TableGroup.answer(self, ids, weights)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> Any:
+        return recipe_of(self.inner, t, stores, arrays)
+
+    def store(self, name: str, t: int, arrays: Arrays) -> tuple[Store, int]:
+        return self.inner.store(name, t, arrays)
 
     def rows(self, ids: Tensor) -> Tensor:
         return self.inner.rows(ids).to(self.tables[0].dtype)

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.bags import integers, own_output
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import serving
 from embpress.compressors.group import TableGroup, group_of, members, named
 from embpress.compressors.integers import Integers
 from embpress.compressors.ledger import Entry, Ledger
@@ -17,6 +18,7 @@ from embpress.compressors.maintenance import replaced
 from embpress.compressors.options import TableOptions
 from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
+from embpress.compressors.tables.one_call import OneCall
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
 from embpress.compressors.tables.serving import folded_group
@@ -139,6 +141,10 @@ class TableCollection(nn.Module):
             if inputs.dim() != 2 or inputs.shape[1] != len(self.configs):
                 raise ValueError(f"ids must be (B, {len(self.configs)}), got {tuple(inputs.shape)}")
             integers(inputs, "ids")
+            if (one := self._one_call()) is not None:
+                served = one.rows(inputs, lambda g: self.groups[g](self._columns(inputs, g)))
+                if served is not None:
+                    return served
             if len(self.groups) == 1:
                 return self.groups[0](inputs)
             if not any(group.checks_ids for group in self.groups):  # all of them at once
@@ -152,6 +158,10 @@ class TableCollection(nn.Module):
             return self._joined(parts)
         if len(inputs) != len(self.configs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
+        if (one := self._one_call()) is not None and one.whole:
+            served = one.bags(*jagged(inputs, self.names))
+            if served is not None:
+                return served
         parts = [self._bags(group, [inputs[t] for t in part]) for part, group in zip(self.members, self.groups)]
         for part, out in zip(self.members[1:], parts[1:]) if not torch.compiler.is_compiling() else ():
             if len(out) != len(parts[0]):
@@ -159,10 +169,22 @@ class TableCollection(nn.Module):
                 raise ValueError(f"{first} has {len(parts[0])} bags, {other} has {len(out)}")
         return self._joined(parts)
 
+    def _one_call(self) -> OneCall | None:
+        """What answers many tables at once, where nothing asks for more than the answer."""
+        if not serving():
+            return None
+        if "_one" not in self.__dict__:
+            self.__dict__["_one"] = OneCall(self.groups, self.members, self.names)
+        one: OneCall = self.__dict__["_one"]
+        return one
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_one"}
+
     def _columns(self, ids: Tensor, group: int) -> Tensor:
         """The columns of one group."""
         columns = self.integers.on(ids.device, f"group {group}")
-        return ops.take_columns(ids, columns) if _serving() else ids.index_select(1, columns)
+        return ops.take_columns(ids, columns) if serving() else ids.index_select(1, columns)
 
     @staticmethod
     def _bags(group: TableGroup, inputs: Sequence[BagInput]) -> Tensor:
@@ -176,7 +198,7 @@ class TableCollection(nn.Module):
         """The groups' outputs in the order of the tables."""
         if self._in_order:
             return own_output(parts[0], *parts[0].shape)
-        if _serving():
+        if serving():
             return ops.join_columns(parts, self.integers.on(parts[0].device, "places"))
         # one more pass over little memory, instead of a call for each run of tables; a program's batch has any size
         if torch.compiler.is_exporting() or len(parts[0]) <= _SMALL:
@@ -254,13 +276,6 @@ class TableCollection(nn.Module):
 
 def _tables_of(folded: TableGroup | list[Compressor]) -> Sequence[Compressor]:
     return folded.tables if isinstance(folded, TableGroup) else folded
-
-
-def _serving() -> bool:
-    """Whether nothing asks how the answer came about: no gradient, no trace, no transform."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return False
-    return not torch._C._are_functorch_transforms_active()
 
 
 def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor | None]:

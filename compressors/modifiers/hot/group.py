@@ -12,11 +12,13 @@ from torch.nn import functional as F
 from embpress.compressors.arrays import Take
 from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores, recipe_of
 from embpress.compressors.group import TableGroup
 from embpress.compressors.integers import Constants
 from embpress.compressors.modifiers.base import ModifierGroup
 from embpress.compressors.modifiers.hot.moves import Moves, without_rows
 from embpress.compressors.row_cache import in_training_step
+from embpress.kernels.recipes import Chunks, HotRows, Parts, Store
 
 if TYPE_CHECKING:
     from embpress.compressors.modifiers.hot.modifier import Hot
@@ -150,6 +152,23 @@ class HotGroup(ModifierGroup):
         if _shapes_alone(ids):
             return self._either(self.slots(ids), None, self.inner.rows(ids))
         return self._parted(*_one_a_bag(ids), None, self.inner.bags)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Parts | Chunks, HotRows]:
+        """Hot rows beside what the group inside says."""
+        table = self.tables[t]
+        made, hot = recipe_of(self.inner, t, stores, arrays)
+        if hot is not None or table.learns:
+            raise NoRecipe
+        store, first = stores("hot_rows", t)
+        if not table.indexed:
+            return made, HotRows(store, table.rows, first)
+        ids = arrays.constant(self._index(table.device, "hot_ids"))
+        begin, base = (table.integers.values(name)[0] for name in ("starts", "bases"))
+        return made, HotRows(store, table.rows, first, ids, begin, base)
+
+    def store(self, name: str, t: int, arrays: Arrays) -> tuple[Store, int]:
+        """The hot rows, and what the group inside keeps."""
+        return super().store(name, t, arrays) if name == "hot_rows" else self.inner.store(name, t, arrays)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """See `TableGroup.lookups`."""

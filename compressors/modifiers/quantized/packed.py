@@ -11,8 +11,12 @@ from typing_extensions import Self
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores, recipe_of
 from embpress.compressors.modifiers.in_codes import InCodes, InCodesGroup
 from embpress.compressors.modifiers.quantized import store
+from embpress.kernels.recipes import Form, Store
+
+_FORMS = {"column": Form.COLUMNS, "row": Form.ROWS, "block": Form.BLOCKS}
 
 Pack = tuple[nn.Parameter, nn.Parameter]  # codes and ranges
 
@@ -53,6 +57,23 @@ class PackedGroup(_Uncast, InCodesGroup):
             for array in self.first.packed:
                 for name in (codes_name(array), ranges_name(array)) if array.shared else ():
                     self._share(name, tables)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> Any:
+        """As the group inside."""
+        return recipe_of(self.inner, t, stores, arrays)
+
+    def store(self, name: str, t: int, arrays: Arrays) -> tuple[Store, int]:
+        """The codes, unless all lookups read the array whole or rows share bytes."""
+        table = self.tables[t]
+        array = next((array for array in table.packed if array.name == name), None)
+        if array is None or array.for_all or not store.by_bytes(array, table.bits):
+            raise NoRecipe
+        starts, numbers = [], []
+        for own in (codes_name(array), ranges_name(array)):
+            owner = table.__dict__["_group"] if own in table._adopted else table
+            numbers.append(arrays.parameter(owner, own)[0])
+            starts.append(table.row_offset_in(own))
+        return Store(_FORMS[array.ranges], *numbers, table.bits, starts[1]), starts[0]
 
     def take(self, tables: Tensor) -> Take:
         """Decoded rows."""

@@ -36,6 +36,22 @@ struct UpdateShape {
   bool rowwise;
 };
 
+// What served tables take rows from, see kernels/ops/recipe_lookup.py.
+enum class Form : int64_t { floats = 0, bfloat16 = 1, columns = 2, rows = 3, blocks = 4 };
+
+struct StoreView {
+  Form form;
+  int64_t bits;   // of an element
+  int64_t width;  // elements of a row
+  const uint8_t* memory;
+  int64_t bytes, row_bytes;
+  const float *lo, *step;  // of columns
+  const uint16_t* ranges;  // lo and step of rows or blocks, bfloat16
+  bool far;                // larger than a core's cache
+};
+
+enum class Into { set, add, multiply };
+
 // Rows of a matrix that one task may write: every row r with (r >> shift) mod tasks == task.
 struct Owned {
   int shift = 0;

@@ -12,6 +12,8 @@ EMBPRESS_INLINE float root_of(float x) { return __builtin_sqrtf(x); }
 EMBPRESS_INLINE double root_of(double x) { return __builtin_sqrt(x); }
 #include "../rows/update.h"
 #include "../rows/decode.h"
+#include "../rows/index.h"
+#include "../rows/stores.h"
 
 template <class T>
 struct BitsOf;
@@ -40,4 +42,9 @@ constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               update_row<T>};
 
 constexpr Copies copies_table = {robe_forward<uint16_t>, robe_forward<uint32_t>, robe_forward<uint64_t>,
-                                 decode_row};
+                                 decode_row,
+                                 digit_rows,
+                                 hash_rows,
+                                 chunk_starts,
+                                 take_rows,
+                                 take_chunks};

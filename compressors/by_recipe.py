@@ -1,0 +1,177 @@
+"""Tables served by recipe: all tables of a group, or of a model, in one call that no Python is run for a table in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from embpress.kernels import ops, recipes
+
+if TYPE_CHECKING:
+    from embpress.compressors.group import TableGroup
+
+_WHOLE = (Tensor, nn.Parameter)
+# what answers lookups in a group, which a recipe stands for
+_ANSWERS = ("forward", "answer", "rows", "lookups", "bags", "assemble", "take")
+
+
+class NoRecipe(Exception):
+    """Tables that no recipe says: they are answered as they always are."""
+
+
+class Stores(Protocol):
+    """Where a group keeps the rows that its tables are put together from."""
+
+    def __call__(self, name: str, t: int) -> tuple[recipes.Store, int]:
+        """The store of what table t's `arrays` call `name`, and its first row there. Raises NoRecipe."""
+
+
+class Arrays:
+    """The tensors that a recipe speaks of, by number: parameters where they are, and constants.
+
+    Attributes:
+        places: where each of them is found when it is asked for.
+        constants: tensors whose numbers the recipe has, and which version of them.
+    """
+
+    def __init__(self) -> None:
+        self.places: list[tuple[dict[str, Any], str]] = []
+        self.constants: list[tuple[Tensor, int]] = []
+        self._numbers: dict[tuple[int, str], int] = {}
+
+    def parameter(self, owner: nn.Module, name: str) -> tuple[int, Tensor]:
+        """The number of a module's parameter, and the parameter. Raises NoRecipe for what is none, or not plain."""
+        found = owner._parameters.get(name)
+        if type(found) not in _WHOLE or found is None or found.device.type != "cpu" or not found.is_contiguous():
+            raise NoRecipe
+        return self._number(owner._parameters, name), found
+
+    def constant(self, value: Tensor) -> int:
+        """The number of a tensor that nobody learns."""
+        key = id(value), ""
+        if key not in self._numbers:
+            self._numbers[key] = len(self.places)
+            self.places.append(({"": value}, ""))  # which keeps it, and with it its id
+        return self._numbers[key]
+
+    def watch(self, values: Tensor) -> list[int]:
+        """Numbers that go into the recipe itself: it is written anew when they change."""
+        whole = values if values._base is None else values._base  # views have its version
+        if all(whole is not known for known, _ in self.constants):
+            self.constants.append((whole, whole._version))
+        return [int(value) for value in values.flatten().tolist()]
+
+    def _number(self, owner: dict[str, Any], name: str) -> int:
+        key = id(owner), name
+        if key not in self._numbers:
+            self._numbers[key] = len(self.places)
+            self.places.append((owner, name))
+        return self._numbers[key]
+
+    @property
+    def current(self) -> bool:
+        """Whether nothing watched has changed."""
+        return all(value._version == version for value, version in self.constants)
+
+    def tensors(self) -> list[Tensor] | None:
+        """The tensors now; None where one of them is not plain memory any more."""
+        found = [owner.get(name) for owner, name in self.places]
+        return found if all(type(each) in _WHOLE and each.is_contiguous() for each in found) else None
+
+
+class ByRecipe:
+    """Tables that are answered by one recipe.
+
+    Args:
+        tables: which, as a group and a number there, of one width and one way of pooling.
+        columns: of each among those of the ids.
+
+    Raises:
+        NoRecipe: one of them has none.
+    """
+
+    def __init__(self, tables: Sequence[tuple[TableGroup, int]], columns: Sequence[int]) -> None:
+        self.members, self.columns = tables, columns
+        first = tables[0][0].first
+        self.dim, self.mode = first.embedding_dim, first.mode
+        self._write()
+
+    def _write(self) -> None:
+        self.arrays = Arrays()
+        tables: list[recipes.Table] = []
+        for (group, t), column in zip(self.members, self.columns):
+            table = group.tables[t]
+            form = table.row_dtype, table.embedding_dim, table.mode
+            if form != (torch.float32, self.dim, self.mode) or self.mode not in ("sum", "mean"):
+                raise NoRecipe
+            padding = -1 if table.padding_idx is None else table.padding_idx
+            made, hot = recipe_of(group, t, stores_of(group, self.arrays), self.arrays)
+            tables.append(recipes.Table(column, table.num_embeddings, padding, made, hot))
+        self.recipe = torch.tensor(recipes.encoded(tables), dtype=torch.int64)
+        self.tables = len(tables)
+
+    def __call__(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor | None:
+        """Bags `(B, T, D)` in the order of its tables, as `TableGroup.forward`; None where it cannot say."""
+        if not self.arrays.current:
+            self._write()
+        arrays = self.arrays.tensors()
+        if arrays is None or ids.device.type != "cpu":
+            return None
+        return ops.recipe_lookup(
+            ids,
+            offsets,
+            weights,
+            arrays=arrays,
+            recipe=self.recipe,
+            tables=self.tables,
+            dim=self.dim,
+            mean=self.mode == "mean",
+        )
+
+
+def by_recipe(tables: Sequence[tuple[TableGroup, int]], columns: Sequence[int]) -> ByRecipe | None:
+    """How these tables are answered in one call; None where they cannot be, or where the op is not compiled."""
+    if not tables or ops.backend("recipe_lookup") != "native":
+        return None
+    try:
+        return ByRecipe(tables, columns)
+    except NoRecipe:
+        return None
+
+
+def serving() -> bool:
+    """Whether nothing asks how an answer came about: no gradient, no trace, no transform."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    return not (torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
+
+
+def recipe_of(
+    group: TableGroup, t: int, stores: Stores, arrays: Arrays
+) -> tuple[recipes.Parts | recipes.Chunks, recipes.HotRows | None]:
+    """How a group makes the rows of table t from what `stores` says it keeps.
+
+    Raises:
+        NoRecipe: it says none, or a subclass answers lookups in another way.
+    """
+    if not says(type(group), "recipe", _ANSWERS):
+        raise NoRecipe
+    return group.recipe(t, stores, arrays)
+
+
+def stores_of(group: TableGroup, arrays: Arrays) -> Stores:
+    """Where a group keeps rows."""
+    return lambda name, t: group.store(name, t, arrays)
+
+
+def says(cls: type, name: str, others: Sequence[str]) -> bool:
+    """Whether `name` is defined in the same class as the others or in a subclass: what it says holds for them too."""
+    order = cls.__mro__
+
+    def place(method: str) -> int:
+        return next((i for i, base in enumerate(order) if method in vars(base)), len(order))
+
+    return all(place(name) <= place(other) for other in others)

@@ -1,0 +1,238 @@
+// Rows of what tables are served from, floats or codes, put where they belong; included once for each instruction set,
+// see simd/body.h.
+
+template <int L>
+struct Lanes {
+  typedef typename VectorOf<float, 4 * L>::type floats;
+  typedef typename VectorOf<int32_t, 4 * L>::type integers;
+};
+
+// Codes c to c + L - 1 of a row that begins with a whole byte, as integers.
+template <int BITS, int L>
+EMBPRESS_INLINE typename Lanes<L>::integers codes_at(const uint8_t* row, int64_t c) {
+  typedef typename Lanes<L>::integers I;
+  if constexpr (BITS == 8) {
+    typedef typename VectorOf<uint8_t, L>::type B;
+    return __builtin_convertvector(load<B>(row + c), I);
+  } else {
+    constexpr int a_word = 32 / BITS, words = L > a_word ? L / a_word : 1, bytes = L * BITS / 8 / words;
+    uint32_t word[words] = {};
+    if constexpr (bytes == 0)  // fewer lanes than a byte has codes
+      word[0] = row[c * BITS / 8] >> (c * BITS % 8);
+    else
+      for (int w = 0; w < words; ++w) __builtin_memcpy(&word[w], row + c * BITS / 8 + w * bytes, bytes);
+    I x, shift;
+    for (int l = 0; l < L; ++l) {
+      x[l] = static_cast<int32_t>(word[l / a_word]);
+      shift[l] = l % a_word * BITS;
+    }
+    return (x >> shift) & ((1 << BITS) - 1);
+  }
+}
+
+template <int BITS>
+EMBPRESS_INLINE float code_at(const uint8_t* row, int64_t c) {
+  return static_cast<float>(row[c * BITS / 8] >> (c * BITS % 8) & ((1 << BITS) - 1));
+}
+
+EMBPRESS_INLINE float from_bfloat16(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float made;
+  __builtin_memcpy(&made, &wide, 4);
+  return made;
+}
+
+struct OfFloats {
+  EMBPRESS_INLINE_MEMBER OfFloats(const StoreView&) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView&, int64_t, const uint8_t*) {}
+  template <int L>
+  EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t* row, int64_t c) const {
+    return load<typename Lanes<L>::floats>(reinterpret_cast<const float*>(row) + c);
+  }
+  EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const { return reinterpret_cast<const float*>(row)[c]; }
+};
+
+struct OfBFloat16 {
+  EMBPRESS_INLINE_MEMBER OfBFloat16(const StoreView&) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView&, int64_t, const uint8_t*) {}
+  template <int L>
+  EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t* row, int64_t c) const {
+    typedef typename VectorOf<uint16_t, 2 * L>::type H;
+    const auto wide = __builtin_convertvector(load<H>(reinterpret_cast<const uint16_t*>(row) + c),
+                                              typename Lanes<L>::integers)
+                      << 16;
+    return (typename Lanes<L>::floats)wide;
+  }
+  EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const {
+    return from_bfloat16(reinterpret_cast<const uint16_t*>(row)[c]);
+  }
+};
+
+template <int BITS>
+struct OfColumns {
+  const float *lo, *step;
+  EMBPRESS_INLINE_MEMBER OfColumns(const StoreView& s) : lo(s.lo), step(s.step) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView&, int64_t, const uint8_t*) {}
+  template <int L>
+  EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t* row, int64_t c) const {
+    typedef typename Lanes<L>::floats V;
+    return load<V>(lo + c) + load<V>(step + c) * __builtin_convertvector((codes_at<BITS, L>(row, c)), V);
+  }
+  EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const { return lo[c] + step[c] * code_at<BITS>(row, c); }
+};
+
+template <int BITS>
+struct OfRows {
+  float lo = 0, step = 0;
+  EMBPRESS_INLINE_MEMBER OfRows(const StoreView&) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView& s, int64_t index, const uint8_t*) {
+    lo = from_bfloat16(s.ranges[2 * index]);
+    step = from_bfloat16(s.ranges[2 * index + 1]);
+  }
+  template <int L>
+  EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t* row, int64_t c) const {
+    typedef typename Lanes<L>::floats V;
+    return lo + step * __builtin_convertvector((codes_at<BITS, L>(row, c)), V);
+  }
+  EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const { return lo + step * code_at<BITS>(row, c); }
+};
+
+struct Set {
+  template <class V>
+  EMBPRESS_INLINE_MEMBER void put(float* to, V value, float) const { store(to, value); }
+  EMBPRESS_INLINE_MEMBER void one(float* to, float value, float) const { *to = value; }
+};
+struct Add {
+  template <class V>
+  EMBPRESS_INLINE_MEMBER void put(float* to, V value, float) const { store(to, load<V>(to) + value); }
+  EMBPRESS_INLINE_MEMBER void one(float* to, float value, float) const { *to += value; }
+};
+struct AddScaled {
+  template <class V>
+  EMBPRESS_INLINE_MEMBER void put(float* to, V value, float by) const { store(to, load<V>(to) + by * value); }
+  EMBPRESS_INLINE_MEMBER void one(float* to, float value, float by) const { *to += by * value; }
+};
+struct Multiply {
+  template <class V>
+  EMBPRESS_INLINE_MEMBER void put(float* to, V value, float) const { store(to, load<V>(to) * value); }
+  EMBPRESS_INLINE_MEMBER void one(float* to, float value, float) const { *to *= value; }
+};
+
+template <class From, class How>
+static void take_from(const StoreView& s, int64_t count, const int64_t* index, float* const* to, int64_t at,
+                      const float* scale) {
+  constexpr int64_t ahead = 12;
+  const int64_t width = s.width;
+  From from(s);
+  const How how{};
+  for (int64_t i = 0; i < count; ++i) {
+    if (s.far && i + ahead < count) {
+      const uint8_t* next = s.memory + index[i + ahead] * s.row_bytes;
+      for (int64_t b = 0; b < s.row_bytes; b += 64) __builtin_prefetch(next + b);
+    }
+    const uint8_t* row = s.memory + index[i] * s.row_bytes;
+    from.at_row(s, index[i], row);
+    float* out = to[i] + at;
+    const float by = scale ? scale[i] : 1.0f;
+    int64_t c = 0;
+#if EMBPRESS_VECTOR_BYTES >= 64
+    for (; width - c >= 16; c += 16) how.put(out + c, from.template get<16>(row, c), by);
+#endif
+#if EMBPRESS_VECTOR_BYTES >= 32
+    for (; width - c >= 8; c += 8) how.put(out + c, from.template get<8>(row, c), by);
+#endif
+    for (; width - c >= 4; c += 4) how.put(out + c, from.template get<4>(row, c), by);
+    for (; c < width; ++c) how.one(out + c, from.one(row, c), by);
+  }
+}
+
+template <class From>
+EMBPRESS_INLINE void take_into(const StoreView& s, int64_t count, const int64_t* index, float* const* to, int64_t at,
+                               Into into, const float* scale) {
+  if (into == Into::set)
+    take_from<From, Set>(s, count, index, to, at, scale);
+  else if (into == Into::multiply)
+    take_from<From, Multiply>(s, count, index, to, at, scale);
+  else if (scale)
+    take_from<From, AddScaled>(s, count, index, to, at, scale);
+  else
+    take_from<From, Add>(s, count, index, to, at, scale);
+}
+
+// Row index[i] of the store goes to to[i] + at: is set, added (times scale[i] where there are scales) or multiplied.
+static void take_rows(const StoreView& s, int64_t count, const int64_t* index, float* const* to, int64_t at, Into into,
+                      const float* scale) {
+  switch (s.form) {
+    case Form::floats: return take_into<OfFloats>(s, count, index, to, at, into, scale);
+    case Form::bfloat16: return take_into<OfBFloat16>(s, count, index, to, at, into, scale);
+    case Form::columns:
+      if (s.bits == 8) return take_into<OfColumns<8>>(s, count, index, to, at, into, scale);
+      if (s.bits == 4) return take_into<OfColumns<4>>(s, count, index, to, at, into, scale);
+      if (s.bits == 2) return take_into<OfColumns<2>>(s, count, index, to, at, into, scale);
+      return take_into<OfColumns<1>>(s, count, index, to, at, into, scale);
+    default:
+      if (s.bits == 8) return take_into<OfRows<8>>(s, count, index, to, at, into, scale);
+      if (s.bits == 4) return take_into<OfRows<4>>(s, count, index, to, at, into, scale);
+      if (s.bits == 2) return take_into<OfRows<2>>(s, count, index, to, at, into, scale);
+      return take_into<OfRows<1>>(s, count, index, to, at, into, scale);
+  }
+}
+
+// Elements start … start + size - 1 of a flat array of codes, whose blocks of 64 have a range each.
+template <int BITS>
+EMBPRESS_INLINE void decode_chunk(const StoreView& s, int64_t start, int64_t size, float* to) {
+  typedef Lanes<4>::floats V;
+  typedef Lanes<4>::integers I;
+  constexpr int mask = (1 << BITS) - 1;
+  const I shift = {0, BITS, 2 * BITS, 3 * BITS};
+  for (const int64_t end = start + size; start < end;) {
+    const int64_t block = start / 64, stop = end < (block + 1) * 64 ? end : (block + 1) * 64;
+    const float lo = from_bfloat16(s.ranges[2 * block]), step = from_bfloat16(s.ranges[2 * block + 1]);
+    for (; stop - start >= 4; start += 4, to += 4) {
+      const int64_t byte = start * BITS / 8;
+      uint64_t word = 0;
+      if (byte + 8 <= s.bytes)
+        __builtin_memcpy(&word, s.memory + byte, 8);
+      else
+        __builtin_memcpy(&word, s.memory + byte, s.bytes - byte);
+      const auto low = static_cast<uint32_t>(word >> start * BITS % 8);
+      const I codes = ((I{} + static_cast<int32_t>(low)) >> shift) & mask;
+      store(to, lo + step * __builtin_convertvector(codes, V));
+    }
+    for (; start < stop; ++start) *to++ = lo + step * code_at<BITS>(s.memory, start);
+  }
+}
+
+// Rows made of chunks of a flat array: chunk j of row i begins at element starts[j * count + i] and goes to
+// to[i] + j * z.
+static void take_chunks(const StoreView& s, int64_t dim, int64_t z, int64_t count, const int64_t* starts,
+                        float* const* to) {
+  const int64_t chunks = (dim + z - 1) / z;
+  const float* floats = reinterpret_cast<const float*>(s.memory);
+  for (int64_t i = 0; i < count; ++i) {
+    float* out = to[i];
+    if (s.far && i + 4 < count)
+      for (int64_t j = 0; j < chunks; ++j) {
+        const uint8_t* next = s.memory + starts[j * count + i + 4] * s.bits / 8;
+        for (int64_t b = 0; b < z * s.bits / 8; b += 64) __builtin_prefetch(next + b);
+      }
+    for (int64_t j = 0; j < chunks; ++j) {
+      const int64_t start = starts[j * count + i], size = z < dim - j * z ? z : dim - j * z;
+      if (s.form == Form::floats) {
+        const float* from = floats + start;
+        float* at = out + j * z;
+        int64_t c = 0;
+        for (; size - c >= 4; c += 4) store(at + c, load<Lanes<4>::floats>(from + c));
+        for (; c < size; ++c) at[c] = from[c];
+      } else if (s.bits == 8) {
+        decode_chunk<8>(s, start, size, out + j * z);
+      } else if (s.bits == 4) {
+        decode_chunk<4>(s, start, size, out + j * z);
+      } else if (s.bits == 2) {
+        decode_chunk<2>(s, start, size, out + j * z);
+      } else {
+        decode_chunk<1>(s, start, size, out + j * z);
+      }
+    }
+  }
+}
