@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WHOLE = (Tensor, nn.Parameter)
 # what answers lookups in a group, which a recipe stands for
-_ANSWERS = ("forward", "answer", "rows", "lookups", "bags", "assemble", "take")
+_ANSWERS = ("forward", "answer", "rows", "lookups", "bags", "assemble", "take", "_checked_bags")
 
 
 class NoRecipe(Exception):
@@ -149,9 +149,7 @@ def serving() -> bool:
     return not (torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
 
 
-def recipe_of(
-    group: TableGroup, t: int, stores: Stores, arrays: Arrays
-) -> tuple[recipes.Parts | recipes.Chunks, recipes.HotRows | None]:
+def recipe_of(group: TableGroup, t: int, stores: Stores, arrays: Arrays) -> tuple[recipes.Made, recipes.HotRows | None]:
     """How a group makes the rows of table t from what `stores` says it keeps.
 
     Raises:

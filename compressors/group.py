@@ -288,7 +288,7 @@ class TableGroup(nn.Module):
 
         return taken
 
-    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[recipes.Parts | recipes.Chunks, Any]:
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[recipes.Made, Any]:
         """How table t makes its rows, for serving it with others in one call; see `ops.recipe_lookup`.
 
         Args:
@@ -297,7 +297,7 @@ class TableGroup(nn.Module):
             arrays: to which constants are added, or watched, that the recipe needs.
 
         Returns:
-            Parts or chunks, and its `recipes.HotRows` or None.
+            Parts, chunks or cores, and its `recipes.HotRows` or None.
 
         Raises:
             NoRecipe: it cannot be said so.
@@ -307,7 +307,9 @@ class TableGroup(nn.Module):
     def store(self, name: str, t: int, arrays: Arrays) -> tuple[recipes.Store, int]:
         """Where rows of what table t's `arrays` call `name` are kept, and the first of them. Raises NoRecipe."""
         table = self.tables[t]
-        number, held = arrays.parameter(table.__dict__["_group"] if name in table._adopted else table, name)
+        owner: Any = table.__dict__["_group"] if name in table._adopted else table
+        path, _, own = name.rpartition(".")
+        number, held = arrays.parameter(owner.get_submodule(path), own)
         form = _FORMS.get(held.dtype)
         if form is None:
             raise NoRecipe

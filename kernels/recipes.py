@@ -51,6 +51,7 @@ class Kind(IntEnum):
 
     PARTS = 0
     CHUNKS = 1
+    CORES = 2
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,35 @@ class Chunks:
 
 
 @dataclass(frozen=True)
+class Core:
+    """One factor of a row that is a product.
+
+    Attributes:
+        store: of the slices, the first of which begins with row `first`.
+        each: rows of the store that make a slice.
+        digits, columns: factors p and q of the table's rows and width.
+        rank: the rank behind it.
+    """
+
+    store: Store
+    first: int
+    each: int
+    digits: int
+    columns: int
+    rank: int
+
+
+@dataclass(frozen=True)
+class Cores:
+    """A row as the product of a slice of each core, as in `tt_embedding_bag`."""
+
+    cores: tuple[Core, ...]
+
+
+Made = Parts | Chunks | Cores
+
+
+@dataclass(frozen=True)
 class HotRows:
     """`count` rows of a store from `first` on, of ids in the array `ids` from `begin` on, each plus `base` there; None:
     of the first ids."""
@@ -123,7 +153,7 @@ class Table:
     column: int
     rows: int
     padding: int
-    made: Parts | Chunks
+    made: Made
     hot: HotRows | None = None
 
 
@@ -148,6 +178,13 @@ def encoded(tables: Sequence[Table]) -> list[int]:
             numbers.append(Kind.CHUNKS)
             put_store(made.store)
             numbers += (made.z, made.size, made.row_offset, *made.coefficients)
+            continue
+        if isinstance(made, Cores):
+            numbers += (Kind.CORES, len(made.cores))
+            for core in made.cores:
+                numbers += (core.each, core.digits, core.columns, core.rank)
+                put_store(core.store)
+                numbers.append(core.first)
             continue
         numbers += (Kind.PARTS, made.combine, len(made.parts))
         for part in made.parts:
@@ -182,7 +219,14 @@ def _table(left: Iterator[int]) -> Table:
     if where != Where.NONE:
         store, known = _store(left), 3 if where == Where.AMONG else 0
         hot = HotRows(store, *[next(left) for _ in range(2 + known)])
-    if Kind(next(left)) == Kind.CHUNKS:
+    kind = Kind(next(left))
+    if kind == Kind.CORES:
+        cores = []
+        for _ in range(next(left)):
+            shape = [next(left) for _ in range(4)]
+            cores.append(Core(_store(left), next(left), *shape))
+        return Table(column, rows, padding, Cores(tuple(cores)), hot)
+    if kind == Kind.CHUNKS:
         chunks = Chunks(_store(left), next(left), next(left), next(left), tuple([next(left) for _ in range(3)]))
         return Table(column, rows, padding, chunks, hot)
     combine, parts = next(left), []

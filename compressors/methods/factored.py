@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, Stores
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
@@ -20,6 +21,7 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.own_dtype import own_dtype
 from embpress.compressors.tiles import tiles
 from embpress.kernels import ops
+from embpress.kernels.recipes import Core, Cores, Made
 from embpress.kernels.reference import pool
 
 
@@ -43,6 +45,13 @@ class FactoredGroup(TableGroup):
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """See `TableGroup.assemble`."""
         return assembled(take("table", ids), tables, take, "projection", self.count)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Made, None]:
+        """See `TableGroup.recipe`: a train of two cores, of which all rows share the second."""
+        table = self.tables[t]
+        (inner, first), (projection, row) = stores("table", t), stores("projection", t)
+        shared = Core(projection, row, table.k, 1, table.embedding_dim, 1)
+        return Cores((Core(inner, first, 1, table.num_embeddings, 1, table.k), shared)), None
 
     def _projections(self) -> Tensor:
         table = self.first

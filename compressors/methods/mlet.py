@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.factored import Factored, FactoredGroup
@@ -18,6 +19,7 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error
+from embpress.kernels.recipes import Made, Part, Parts, Rule
 
 
 class _MLETGroup(FactoredGroup):
@@ -25,6 +27,14 @@ class _MLETGroup(FactoredGroup):
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         return take("weight", ids)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Made, None]:
+        rows = self.tables[t].num_embeddings
+        try:
+            store, first = stores("weight", t)
+        except NoRecipe:  # it has not been multiplied out
+            return super().recipe(t, stores, arrays)
+        return Parts((Part(store, Rule.DIGIT, rows, first, (1,)),)), None
 
     def take(self, tables: Tensor) -> Take:
         """Rows of the products, which is what is served."""

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "../common/errors.h"
@@ -30,17 +31,28 @@ struct Room {
   // whole rows, where they cannot be added up as they are made
   float* rows;
   float** row;
+  // of cores
+  int64_t* digits;
+  float *products, *slices;
+  // lookups in the order of a digit
+  std::vector<std::pair<int64_t, int64_t>> order;
+  int64_t* sorted;
+  float** sorted_to;
 
-  Room(int64_t chunks, int64_t dim) {
+  Room(const Recipe& r, int64_t dim) {
     Scratch& scratch = Scratch::mine();
-    scratch.reserve(4 * Scratch::rounded<int64_t>(kBlock) + Scratch::rounded<int64_t>(chunks * kBlock) +
-                    4 * Scratch::rounded<float*>(kBlock) + 3 * Scratch::rounded<float>(kBlock) +
-                    Scratch::rounded<float>(kBlock * dim));
-    for (int64_t** piece : {&x, &index, &cold, &hot}) *piece = scratch.take<int64_t>(kBlock);
-    starts = scratch.take<int64_t>(chunks * kBlock);
-    for (float*** piece : {&to, &cold_to, &hot_to, &row}) *piece = scratch.take<float*>(kBlock);
+    scratch.reserve(5 * Scratch::rounded<int64_t>(kBlock) + Scratch::rounded<int64_t>(r.chunks * kBlock) +
+                    5 * Scratch::rounded<float*>(kBlock) + 3 * Scratch::rounded<float>(kBlock) +
+                    Scratch::rounded<float>(kBlock * dim) + Scratch::rounded<int64_t>(r.cores * kBlock) +
+                    Scratch::rounded<float>(2 * r.widest) + Scratch::rounded<float>(r.cores * r.largest));
+    for (int64_t** piece : {&x, &index, &cold, &hot, &sorted}) *piece = scratch.take<int64_t>(kBlock);
+    starts = scratch.take<int64_t>(r.chunks * kBlock);
+    for (float*** piece : {&to, &cold_to, &hot_to, &row, &sorted_to}) *piece = scratch.take<float*>(kBlock);
     for (float** piece : {&scale, &cold_scale, &hot_scale}) *piece = scratch.take<float>(kBlock);
     rows = scratch.take<float>(kBlock * dim);
+    digits = scratch.take<int64_t>(r.cores * kBlock);
+    products = scratch.take<float>(2 * r.widest);
+    slices = scratch.take<float>(r.cores * r.largest);
     for (int64_t i = 0; i < kBlock; ++i) row[i] = rows + i * dim;
   }
 };
@@ -67,13 +79,35 @@ void index_rows(const Copies& kernels, const TableRecipe& t, const PartRecipe& p
   }
 }
 
+// Puts lookups in the order of the slices that are the most work to decode, so that each of them is decoded once.
+void sort_by_slice(const CoresView& v, Room& room, int64_t count, const int64_t*& x, float* const*& to) {
+  int64_t behind = 1;
+  for (int64_t k = v.decoded + 1; k < v.count; ++k) behind *= v.core[k].digits;
+  room.order.resize(count);
+  for (int64_t i = 0; i < count; ++i) room.order[i] = {x[i] / behind % v.core[v.decoded].digits, i};
+  std::sort(room.order.begin(), room.order.end());
+  for (int64_t i = 0; i < count; ++i) {
+    room.sorted[i] = x[room.order[i].second];
+    room.sorted_to[i] = to[room.order[i].second];
+  }
+  x = room.sorted;
+  to = room.sorted_to;
+}
+
 // Rows of ids that no hot row answers: set, or added to what is there, times `scale` where there are scales.
 void make(const Copies& kernels, const TableRecipe& t, int64_t dim, Room& room, int64_t count, const int64_t* x,
           float* const* to, bool add, const float* scale) {
   const int64_t parts = static_cast<int64_t>(t.parts.size());
-  const bool whole = add && (t.flat || (t.combine == Combine::mult && parts > 1));
+  const bool whole = add && (t.kind != Kind::parts || (t.combine == Combine::mult && parts > 1));
   float* const* into = whole ? room.row : to;
-  if (t.flat) {
+  if (t.kind == Kind::cores) {
+    if (t.cores.decoded >= 0 && count > 2) {
+      float* const* made = into;
+      sort_by_slice(t.cores, room, count, x, made);
+      into = made;
+    }
+    kernels.take_cores(t.cores, count, x, into, room.digits, room.products, room.slices);
+  } else if (t.kind == Kind::chunks) {
     kernels.chunk_starts(t.robe, count, x, t.row_offset, room.starts);
     kernels.take_chunks(t.parts[0].store, dim, t.robe.z, count, room.starts, into);
   } else {
@@ -142,7 +176,7 @@ struct Call {
   void single(const I* ids, int64_t columns) const {
     const int64_t each = std::clamp<int64_t>(kTask / std::max<int64_t>(1, tables * dim), 1, kBlock);
     for_each_task((samples + each - 1) / each, samples * tables * dim > kWorthThreads, [&](int64_t task) {
-      Room room(recipe.chunks, dim);
+      Room room(recipe, dim);
       const int64_t begin = task * each, count = std::min(each, samples - begin);
       for (int64_t t = 0; t < tables; ++t) {
         const TableRecipe& table = recipe.tables[t];
@@ -170,7 +204,7 @@ struct Call {
     const int64_t lookups = std::max<int64_t>(1, count ? size / count : 1);
     const int64_t each = std::clamp<int64_t>(kTask / (lookups * dim), 1, 1024);
     for_each_task((count + each - 1) / each, std::max(size, count) * dim > kWorthThreads, [&](int64_t task) {
-      Room room(recipe.chunks, dim);
+      Room room(recipe, dim);
       for (int64_t bag = task * each, last = std::min(count, bag + each); bag < last;) {
         // bags of one table, until the room is full; a long one by itself
         const int64_t t = bag / samples, end = std::min(last, (t + 1) * samples);

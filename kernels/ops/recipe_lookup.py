@@ -42,7 +42,9 @@ def recipe_lookup(
       its first row in the store, and what the rule needs: row `first + h` is taken, where for `DIGIT` c h is
       `i // c mod s`, for `HASH` a b c d it is as in `compositional_lookup`, for `FIRST` it is `min(i, s - 1)`, for
       `AMONG` the place of i in an array of ids, and s - 1 where it is not there;
-    - or `Kind.CHUNKS`, of a flat array: its *store*, z, size, row offset and `R1 R2 R3` as in `robe_lookup`.
+    - or `Kind.CHUNKS`, of a flat array: its *store*, z, size, row offset and `R1 R2 R3` as in `robe_lookup`;
+    - or `Kind.CORES`: how many there are, 2 to 4, and for each the rows of its store that make a slice, p, q, the rank
+      behind it, its *store* and the first row there: a row is the product of slices as in `tt_embedding_bag`.
 
     A *store* is five numbers: a `Form`, the array that holds the rows, the array that holds their ranges or -1, bits of
     an element, and for ranges of columns the first of them. Rows lie in it one after another, each in whole bytes, and

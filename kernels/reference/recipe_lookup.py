@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,17 +10,19 @@ from torch import Tensor
 
 from embpress.kernels.arguments import integers, longs, shaped, tensor, whole
 from embpress.kernels.errors import ArgumentError, DtypeError, IdOutOfRange
-from embpress.kernels.recipes import Chunks, Form, HotRows, Part, Parts, Rule, Store, Table, decoded_tables
+from embpress.kernels.recipes import Chunks, Cores, Form, HotRows, Part, Parts, Rule, Store, Table, decoded_tables
 from embpress.kernels.reference.checks import check_offsets
 from embpress.kernels.reference.coded_rows import coded_rows
 from embpress.kernels.reference.compositional import COMBINE, combine_parts
 from embpress.kernels.reference.hashing import ROBE_PRIME, part_hash
 from embpress.kernels.reference.pooling import pool
 from embpress.kernels.reference.robe import robe_elements
+from embpress.kernels.reference.tt_embedding_bag import tt_digits
 
 _TYPES = {Form.FLOAT32: (torch.float32, 32), Form.BFLOAT16: (torch.bfloat16, 16)}
 _KINDS = {Form.COLUMNS: 0, Form.ROWS: 1, Form.BLOCKS: 2}  # in the numbering of `coded_rows`
 _BLOCK = 64
+_MOST_CORES = 4
 
 
 def check_recipe_lookup(
@@ -118,12 +121,33 @@ def _check_table(table: Table, arrays: Sequence[Tensor], dim: int) -> None:
             raise _unfit("the rows of an array")
         _check_coefficients(made.coefficients)
         return
+    if isinstance(made, Cores):
+        _check_cores(made, table.rows, arrays, dim)
+        return
     if not 0 <= made.combine < len(COMBINE) or not made.parts:
         raise _unfit("how parts are combined")
     if COMBINE[made.combine] == "concat" and dim % len(made.parts):
         raise _unfit("chunks of a row")
     for part in made.parts:
         _check_part(part, table, arrays, _width(made, dim))
+
+
+def _check_cores(made: Cores, rows: int, arrays: Sequence[Tensor], dim: int) -> None:
+    if not 2 <= len(made.cores) <= _MOST_CORES or rows > 2**52:
+        raise _unfit("the number of cores")
+    rank = 1
+    for core in made.cores:
+        numbers = core.each, core.digits, core.columns, core.rank
+        if not all(1 <= number <= 2**40 for number in numbers) or core.columns > dim or core.rank > 2**15:
+            raise _unfit("the shape of a core")
+        size = rank * core.columns * core.rank
+        if size % core.each:
+            raise _unfit("the rows of a slice")
+        _check_rows(core.first, core.digits * core.each, _held(core.store, arrays, size // core.each))
+        rank = core.rank
+    columns, digits = (math.prod(getattr(core, name) for core in made.cores) for name in ("columns", "digits"))
+    if columns != dim or rank != 1 or digits < rows:
+        raise _unfit("the shape of cores")
 
 
 def _check_part(part: Part, table: Table, arrays: Sequence[Tensor], width: int) -> None:
@@ -214,11 +238,25 @@ def _rows(table: Table, ids: Tensor, arrays: Sequence[Tensor], dim: int) -> Tens
         numbers = torch.tensor(made.coefficients, device=ids.device)
         index, _ = robe_elements(ids + made.row_offset, numbers, made.size, made.z, dim)
         rows = _taken(made.store, arrays, index, 1).squeeze(-1)
+    elif isinstance(made, Cores):
+        rows = _product(made, ids, arrays).view(len(ids), dim)
     else:
         width = _width(made, dim)
         taken = [_taken(part.store, arrays, _index(part, ids, arrays), width) for part in made.parts]
         rows = combine_parts(torch.stack(taken, dim=1), COMBINE[made.combine])
     return rows if table.hot is None else _with_hot_rows(table.hot, ids, rows, arrays)
+
+
+def _product(made: Cores, ids: Tensor, arrays: Sequence[Tensor]) -> Tensor:
+    digits = tt_digits(ids, [core.digits for core in made.cores])
+    rows, rank, columns = ids.new_ones(len(ids), 1, 1, dtype=torch.float32), 1, 1
+    for core, digit in zip(made.cores, digits):
+        index = core.first + digit.unsqueeze(1) * core.each + torch.arange(core.each, device=ids.device)
+        slices = _taken(core.store, arrays, index, rank * core.columns * core.rank // core.each)
+        rows = torch.bmm(rows, slices.view(len(ids), rank, core.columns * core.rank))
+        rank, columns = core.rank, columns * core.columns
+        rows = rows.view(len(ids), columns, rank)
+    return rows
 
 
 def _with_hot_rows(hot: HotRows, ids: Tensor, rows: Tensor, arrays: Sequence[Tensor]) -> Tensor:
@@ -234,7 +272,7 @@ def _with_hot_rows(hot: HotRows, ids: Tensor, rows: Tensor, arrays: Sequence[Ten
 
 def _place(known: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The place of ids among ascending ones, and whether they are there."""
-    place = torch.searchsorted(known, ids)
+    place = torch.searchsorted(known, ids.contiguous())
     if known.shape[0] == 0:
         return place, torch.zeros_like(ids, dtype=torch.bool)
     return place, known[place.clamp(max=known.shape[0] - 1)] == ids
@@ -259,7 +297,7 @@ def _taken(store: Store, arrays: Sequence[Tensor], index: Tensor, width: int) ->
     array = arrays[store.array]
     if not store.form.codes:
         return array.reshape(-1, width)[index].float()
-    flat = index.reshape(len(index), -1)
+    flat = index.reshape(len(index), math.prod(index.shape[1:]))
     ranges = arrays[store.ranges]
     row_bytes = _BLOCK * store.bits // 8 if store.form == Form.BLOCKS else width * store.bits // 8
     shape = (-1, 2, width) if store.form == Form.COLUMNS else (-1, 2)

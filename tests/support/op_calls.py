@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors import TableCollection, TableConfig, create
 from embpress.kernels import ops
+from embpress.kernels.recipes import Form, Part, Parts, Rule, Store, Table, encoded
 
 # a method with little knobs, so that every way through its op is taken
 METHODS = (
@@ -164,6 +165,13 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
         ranges = torch.tensor([[[-1.0] * 6, [0.5] * 6]], device=device).bfloat16()
         return [ops.coded_rows(codes, ranges, low[:, None].to(device), bits=4, width=6, kind="column").cpu()]
 
+    def by_recipe(device: str) -> list[Tensor]:
+        made = Parts((Part(Store(Form.FLOAT32, 0), Rule.DIGIT, 8, 0, (1,)),))
+        known = {"recipe": torch.tensor(encoded([Table(0, 50, -1, made)]), device=device), "tables": 1, "dim": 3}
+        rows = torch.arange(24.0, device=device).view(8, 3)
+        return [ops.recipe_lookup(low[:, None].to(device), arrays=[rows], **known).cpu()]
+
+    yield PlainCall("recipe_lookup", by_recipe)
     yield PlainCall("check_ids and check_offsets", checked)
     yield PlainCall("take_columns and join_columns", in_columns)
     yield PlainCall("update_rows", updated)

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from embpress.kernels import ops, reference
+from embpress.kernels.recipes import Form, Part, Parts, Rule, Store, Table, encoded
 
 PRIME = 2038074743
 ROWS = (12, 7)  # of the two tables of every lookup
@@ -214,6 +215,17 @@ def integer_ops() -> Iterator[Example]:
         torch.tensor([[3, 9], [0, 1]]),
         lambda p, i, o: ops.coded_rows(o["codes"], o["ranges"], i, bits=4, width=8, kind="column"),
         {"codes": codes, "ranges": torch.linspace(-1, 1, 16).view(1, 2, 8).bfloat16()},
+    )
+
+    take = [Part(Store(Form.FLOAT32, 0), Rule.DIGIT, *numbers) for numbers in ((4, 0, (1,)), (4, 4, (4,)))]
+    recipe = encoded([Table(t, n, -1, Parts(tuple(take), 1)) for t, n in enumerate(ROWS)])
+    yield Example(
+        "recipe_lookup",
+        "recipe_lookup",
+        (),
+        torch.tensor([[3, 6], [11, 1]]),
+        lambda p, i, o: ops.recipe_lookup(i, arrays=[o["kept"]], recipe=o["recipe"], tables=2, dim=3),
+        {"kept": torch.linspace(-1, 1, 24).view(8, 3), "recipe": torch.tensor(recipe)},
     )
 
     def update(p: Any, ids: Any, others: dict[str, Tensor]) -> Tensor:

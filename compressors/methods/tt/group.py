@@ -9,12 +9,26 @@ import torch
 from torch import Tensor
 
 from embpress.compressors.arrays import Take
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores
 from embpress.compressors.group import TableGroup
 from embpress.kernels import ops
+from embpress.kernels.recipes import Core, Cores
 
 if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
     from embpress.compressors.methods.tt.table import TTRec
+
+
+_ALONE = 4096  # products of a row that is made by itself as fast as together with others
+
+
+def _products(table: TTRec) -> int:
+    """Products of elements that one row takes."""
+    done, products = table.column_factors[0], 0
+    for k, q in enumerate(table.column_factors[1:], 1):
+        products += done * table.ranks[k] * q * table.ranks[k + 1]
+        done *= q
+    return products
 
 
 class TTGroup(TableGroup):
@@ -61,6 +75,16 @@ class TTGroup(TableGroup):
             return rows
         slots = table.cache.slots(ids)
         return torch.where((slots >= 0).unsqueeze(1), take("cache.values", slots.clamp(min=0)), rows)
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Cores, None]:
+        """See `TableGroup.recipe`; large products of floats are left to the op that makes many rows together."""
+        table = self.tables[t]
+        kept = [stores(f"cores.{k}", t) for k in range(table.num_cores)]
+        floats = not kept[0][0].form.codes
+        if table.cache is not None or (floats and _products(table) > _ALONE):
+            raise NoRecipe
+        shapes = zip(kept, table.row_factors, table.column_factors, table.ranks[1:])
+        return Cores(tuple(Core(store, first, 1, p, q, rank) for (store, first), p, q, rank in shapes)), None
 
     def _training_step(self, ids: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
         padding = self.integers.values("padding") if "padding" in self.integers else ()

@@ -18,7 +18,7 @@ from embpress.compressors.integers import Constants
 from embpress.compressors.modifiers.base import ModifierGroup
 from embpress.compressors.modifiers.hot.moves import Moves, without_rows
 from embpress.compressors.row_cache import in_training_step
-from embpress.kernels.recipes import Chunks, HotRows, Parts, Store
+from embpress.kernels.recipes import HotRows, Made, Store
 
 if TYPE_CHECKING:
     from embpress.compressors.modifiers.hot.modifier import Hot
@@ -153,7 +153,7 @@ class HotGroup(ModifierGroup):
             return self._either(self.slots(ids), None, self.inner.rows(ids))
         return self._parted(*_one_a_bag(ids), None, self.inner.bags)
 
-    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Parts | Chunks, HotRows]:
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Made, HotRows]:
         """Hot rows beside what the group inside says."""
         table = self.tables[t]
         made, hot = recipe_of(self.inner, t, stores, arrays)

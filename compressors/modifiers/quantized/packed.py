@@ -66,7 +66,7 @@ class PackedGroup(_Uncast, InCodesGroup):
         """The codes, unless all lookups read the array whole or rows share bytes."""
         table = self.tables[t]
         array = next((array for array in table.packed if array.name == name), None)
-        if array is None or array.for_all or not store.by_bytes(array, table.bits):
+        if array is None or not store.by_bytes(array, table.bits):
             raise NoRecipe
         starts, numbers = [], []
         for own in (codes_name(array), ranges_name(array)):

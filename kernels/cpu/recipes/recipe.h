@@ -44,6 +44,8 @@ struct PartRecipe {
   size_t widened = 0;  // where the ranges of its columns are among those that are widened
 };
 
+enum class Kind : int64_t { parts = 0, chunks = 1, cores = 2 };
+
 enum class Hot : int64_t { none = 0, first = 1, among = 2 };
 
 struct TableRecipe {
@@ -51,9 +53,10 @@ struct TableRecipe {
   Hot hot = Hot::none;
   PartRecipe hot_rows;
   Known hot_ids;
-  bool flat = false;
+  Kind kind = Kind::parts;
   Combine combine = Combine::concat;
   std::vector<PartRecipe> parts;  // a flat array is one
+  CoresView cores{};  // whose stores are those of the parts
   RobeShape robe{};
   std::vector<uint32_t> steps;
   int64_t row_offset = 0;
@@ -62,7 +65,8 @@ struct TableRecipe {
 class Recipe {
  public:
   std::vector<TableRecipe> tables;
-  int64_t chunks = 1;  // most of a row
+  // the most that one row takes
+  int64_t chunks = 1, cores = 0, widest = 0, largest = 0;
 
   Recipe(const Tensor& numbers, const std::vector<Tensor>& arrays, int64_t count, int64_t dim)
       : at_(list_of_longs(numbers, "recipe")), end_(at_ + numbers.numel()), arrays_(arrays), dim_(dim) {
@@ -74,6 +78,7 @@ class Recipe {
     for (TableRecipe& table : tables) {
       for (PartRecipe& part : table.parts) widen(part);
       widen(table.hot_rows);
+      for (int64_t k = 0; k < table.cores.count; ++k) table.cores.core[k].store = table.parts[k].store;
     }
   }
 
@@ -165,12 +170,14 @@ class Recipe {
       }
     }
     const int64_t kind = next();
-    check(kind == 0 || kind == 1, "the kind of a table");
-    t.flat = kind == 1;
-    if (t.flat)
+    check(kind >= 0 && kind <= 2, "the kind of a table");
+    t.kind = static_cast<Kind>(kind);
+    if (t.kind == Kind::parts)
+      read_parts(t);
+    else if (t.kind == Kind::chunks)
       read_flat(t);
     else
-      read_parts(t);
+      read_cores(t);
   }
 
   void read_parts(TableRecipe& t) {
@@ -220,6 +227,42 @@ class Recipe {
     for (int64_t j = 0; j < s.chunks; ++j) t.steps[j] = linear_hash(j, r[1], 0);
     s.step = t.steps.data();
     chunks = std::max(chunks, s.chunks);
+  }
+  void read_cores(TableRecipe& t) {
+    CoresView& v = t.cores;
+    v.count = next();
+    check(v.count >= 2 && v.count <= kMostCores && t.rows <= int64_t{1} << 52, "the number of cores");
+    t.parts.resize(v.count);
+    int64_t rank = 1, columns = 1, rows = 1, decoded = 0;
+    v.decoded = -1;
+    for (int64_t k = 0; k < v.count; ++k) {
+      CoreView& core = v.core[k];
+      for (int64_t* number : {&core.each, &core.digits, &core.columns, &core.rank}) {
+        *number = next();
+        check(*number >= 1 && *number <= int64_t{1} << 40, "the shape of a core");
+      }
+      check(core.columns <= dim_ && core.rank <= 1 << 15, "the shape of a core");
+      const int64_t slice = rank * core.columns * core.rank;
+      check(slice % core.each == 0, "the rows of a slice");
+      const int64_t held = store(t.parts[k], slice / core.each);
+      core.first = next();
+      check(core.first >= 0 && core.first <= held && core.digits <= (held - core.first) / core.each,
+            "the slices of a core");
+      rank = core.rank;
+      columns *= core.columns;
+      check(columns <= dim_, "the columns of cores");
+      rows = rows > (int64_t{1} << 52) / core.digits ? int64_t{1} << 52 : rows * core.digits;
+      v.widest = std::max(v.widest, columns * rank);
+      if (t.parts[k].store.form >= Form::columns && slice > decoded) {
+        decoded = slice;
+        v.decoded = k;
+      }
+      v.largest = std::max(v.largest, slice);
+    }
+    check(columns == dim_ && rank == 1 && rows >= t.rows, "the shape of cores");
+    cores = std::max(cores, v.count);
+    widest = std::max(widest, v.widest);
+    largest = std::max(largest, v.largest);
   }
   // products of two numbers below 2^31 stay below 2^62
   static void check_coefficient(int64_t value) { check(value >= 0 && value < int64_t{1} << 31, "a coefficient"); }

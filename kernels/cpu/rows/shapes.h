@@ -50,6 +50,22 @@ struct StoreView {
   bool far;                // larger than a core's cache
 };
 
+// One core of a row that is a product: of each digit of the id `each` rows of the store, a matrix of the rank before and
+// of `columns` times the rank behind.
+struct CoreView {
+  StoreView store;
+  int64_t first, each, digits, columns, rank;
+};
+
+constexpr int kMostCores = 4;
+
+struct CoresView {
+  int64_t count;
+  CoreView core[kMostCores];
+  int64_t widest, largest;  // elements of a product on the way, and of a slice
+  int64_t decoded;          // the core whose slices are the most work to decode, -1 where nothing is
+};
+
 enum class Into { set, add, multiply };
 
 // Rows of a matrix that one task may write: every row r with (r >> shift) mod tasks == task.

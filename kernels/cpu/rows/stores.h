@@ -7,6 +7,12 @@ struct Lanes {
   typedef typename VectorOf<int32_t, 4 * L>::type integers;
 };
 
+// 0, 1, 2, …
+template <class I, int... LANE>
+EMBPRESS_INLINE I numbered(std::integer_sequence<int, LANE...>) {
+  return I{LANE...};
+}
+
 // Codes c to c + L - 1 of a row that begins with a whole byte, as integers.
 template <int BITS, int L>
 EMBPRESS_INLINE typename Lanes<L>::integers codes_at(const uint8_t* row, int64_t c) {
@@ -16,17 +22,19 @@ EMBPRESS_INLINE typename Lanes<L>::integers codes_at(const uint8_t* row, int64_t
     return __builtin_convertvector(load<B>(row + c), I);
   } else {
     constexpr int a_word = 32 / BITS, words = L > a_word ? L / a_word : 1, bytes = L * BITS / 8 / words;
-    uint32_t word[words] = {};
+    const uint64_t first = static_cast<uint64_t>(c) * BITS;  // unsigned: divided by a shift
+    const I lane = numbered<I>(std::make_integer_sequence<int, L>{});
+    int32_t word = 0;
     if constexpr (bytes == 0)  // fewer lanes than a byte has codes
-      word[0] = row[c * BITS / 8] >> (c * BITS % 8);
+      word = row[first / 8] >> (first % 8);
     else
-      for (int w = 0; w < words; ++w) __builtin_memcpy(&word[w], row + c * BITS / 8 + w * bytes, bytes);
-    I x, shift;
-    for (int l = 0; l < L; ++l) {
-      x[l] = static_cast<int32_t>(word[l / a_word]);
-      shift[l] = l % a_word * BITS;
+      __builtin_memcpy(&word, row + first / 8, bytes);
+    I x = I{} + word;
+    if constexpr (words == 2) {
+      __builtin_memcpy(&word, row + first / 8 + bytes, bytes);
+      x = lane < a_word ? x : I{} + word;
     }
-    return (x >> shift) & ((1 << BITS) - 1);
+    return (x >> (lane % a_word * BITS)) & ((1 << BITS) - 1);
   }
 }
 

@@ -14,6 +14,7 @@ EMBPRESS_INLINE double root_of(double x) { return __builtin_sqrt(x); }
 #include "../rows/decode.h"
 #include "../rows/index.h"
 #include "../rows/stores.h"
+#include "../rows/cores.h"
 
 template <class T>
 struct BitsOf;
@@ -47,4 +48,5 @@ constexpr Copies copies_table = {robe_forward<uint16_t>, robe_forward<uint32_t>,
                                  hash_rows,
                                  chunk_starts,
                                  take_rows,
-                                 take_chunks};
+                                 take_chunks,
+                                 take_cores};

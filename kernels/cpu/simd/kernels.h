@@ -55,6 +55,8 @@ struct Copies {
                     const float* scale);
   void (*take_chunks)(const StoreView& s, int64_t dim, int64_t z, int64_t count, const int64_t* starts,
                       float* const* to);
+  void (*take_cores)(const CoresView& v, int64_t count, const int64_t* x, float* const* to, int64_t* digits,
+                     float* products, float* slices);
 };
 
 // The widest instruction set that this processor has, or the one that EMBPRESS_ISA (plain, avx2, avx512) asks for.

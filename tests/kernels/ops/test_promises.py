@@ -11,7 +11,7 @@ from embpress.kernels.errors import DtypeError, EmbpressError, IdOutOfRange, Not
 
 ALL, LOOKUPS = list(examples()), list(lookups())
 IN_PLACE = ("count_ids", "update_rows")  # what they change is part of a model's training
-SERVING = ("join_columns",)  # called where nothing is traced or transformed
+SERVING = ("join_columns", "recipe_lookup")  # called where nothing is traced or transformed
 ON_CUDA = torch.cuda.is_available() or hasattr(torch.ops.embpress, "emulates_cuda")
 
 
@@ -277,21 +277,30 @@ def assert_plain(error):
 
 
 def spoilt(which, tensor, more):
-    """What no argument may be in place of this tensor; there may be more elements of those that `more` names."""
+    """What no argument may be in place of this tensor; there may be more elements, or
+    dimensions, of those that `more` names."""
     yield tensor.to(torch.complex64)
     yield tensor.to(torch.uint8 if tensor.is_floating_point() else torch.float32)
     if tensor.dim():
         yield tensor[None, :0]
-    if tensor.is_floating_point():
+    if tensor.is_floating_point() and which not in more:
         yield tensor[None, None]
-    elif which not in more:
+    elif not tensor.is_floating_point() and which not in more:
         yield torch.cat([tensor.flatten()] * 2)
 
 
 @every
 def test_arguments_of_another_type_or_shape_are_refused_in_a_sentence(example, device):
     example = example.to(device)
-    more = {"index", "held", "codes", "columns", "coefficients", *(["rows"] if "tables" in example.others else [])}
+    more = {
+        "index",
+        "held",
+        "codes",
+        "columns",
+        "coefficients",
+        "kept",
+        *(["rows"] if "tables" in example.others else []),
+    }
     places = [("parameters", i) for i in range(len(example.parameters))] + [("others", name) for name in example.others]
     for where, which in places:
         for wrong in spoilt(which, getattr(example, where)[which], more):
