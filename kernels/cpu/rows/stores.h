@@ -13,29 +13,41 @@ EMBPRESS_INLINE I numbered(std::integer_sequence<int, LANE...>) {
   return I{LANE...};
 }
 
+// Each of the 32-bit words at `from` in `EACH` lanes: broadcasts and blends, where compilers turn conversions of bytes
+// into moves of one at a time.
+template <int L, int EACH>
+EMBPRESS_INLINE typename Lanes<L>::integers words_at(const uint8_t* from) {
+  typedef typename Lanes<L>::integers I;
+  const I lane = numbered<I>(std::make_integer_sequence<int, L>{});
+  int32_t word;
+  __builtin_memcpy(&word, from + 4 * (L / EACH - 1), 4);
+  I x = I{} + word;
+#pragma GCC unroll 8
+  for (int w = L / EACH - 2; w >= 0; --w) {
+    __builtin_memcpy(&word, from + 4 * w, 4);
+    x = lane < (w + 1) * EACH ? I{} + word : x;
+  }
+  return x;
+}
+
 // Codes c to c + L - 1 of a row that begins with a whole byte, as integers.
 template <int BITS, int L>
 EMBPRESS_INLINE typename Lanes<L>::integers codes_at(const uint8_t* row, int64_t c) {
   typedef typename Lanes<L>::integers I;
-  if constexpr (BITS == 8) {
-    typedef typename VectorOf<uint8_t, L>::type B;
-    return __builtin_convertvector(load<B>(row + c), I);
-  } else {
-    constexpr int a_word = 32 / BITS, words = L > a_word ? L / a_word : 1, bytes = L * BITS / 8 / words;
-    const uint64_t first = static_cast<uint64_t>(c) * BITS;  // unsigned: divided by a shift
-    const I lane = numbered<I>(std::make_integer_sequence<int, L>{});
+  constexpr int each = 32 / BITS;
+  const uint64_t first = static_cast<uint64_t>(c) * BITS;  // unsigned: divided by a shift
+  const I lane = numbered<I>(std::make_integer_sequence<int, L>{});
+  I x;
+  if constexpr (L >= each) {
+    x = words_at<L, each>(row + first / 8);
+  } else if constexpr (L * BITS >= 8) {
     int32_t word = 0;
-    if constexpr (bytes == 0)  // fewer lanes than a byte has codes
-      word = row[first / 8] >> (first % 8);
-    else
-      __builtin_memcpy(&word, row + first / 8, bytes);
-    I x = I{} + word;
-    if constexpr (words == 2) {
-      __builtin_memcpy(&word, row + first / 8 + bytes, bytes);
-      x = lane < a_word ? x : I{} + word;
-    }
-    return (x >> (lane % a_word * BITS)) & ((1 << BITS) - 1);
+    __builtin_memcpy(&word, row + first / 8, L * BITS / 8);
+    x = I{} + word;
+  } else {  // fewer lanes than a byte has codes
+    x = I{} + (row[first / 8] >> (first % 8));
   }
+  return (x >> (lane % each * BITS)) & ((1 << BITS) - 1);
 }
 
 template <int BITS>
@@ -65,10 +77,9 @@ struct OfBFloat16 {
   EMBPRESS_INLINE_MEMBER void at_row(const StoreView&, int64_t, const uint8_t*) {}
   template <int L>
   EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t* row, int64_t c) const {
-    typedef typename VectorOf<uint16_t, 2 * L>::type H;
-    const auto wide = __builtin_convertvector(load<H>(reinterpret_cast<const uint16_t*>(row) + c),
-                                              typename Lanes<L>::integers)
-                      << 16;
+    typedef typename Lanes<L>::integers I;
+    const I lane = numbered<I>(std::make_integer_sequence<int, L>{}), x = words_at<L, 2>(row + 2 * c);
+    const I wide = lane % 2 == 0 ? x << 16 : x & static_cast<int32_t>(0xffff0000);
     return (typename Lanes<L>::floats)wide;
   }
   EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const {
