@@ -12,7 +12,7 @@ from embpress.compressors.guard import counted
 from embpress.dlrm.runs.store import write_atomic
 from embpress.kernels import found
 from embpress.reports import numerals
-from embpress.reports.bench.cells import BASELINE, OURS, QUARTILES, RATIO, REPEATS, Row, Section, section
+from embpress.reports.bench.cells import BASELINE, OURS, QUARTILES, RATIO, REPEATS, Row, Section, alike, section
 from embpress.reports.text import bullets, code, escape, table
 
 _FOLDER = "embpress.reports.bench.pages"
@@ -63,7 +63,11 @@ class Page:
         """The tables, those without rows left out."""
         groups = dict.fromkeys(row["group"] for row in self.rows)
         columns = [OURS, BASELINE, RATIO, QUARTILES, REPEATS]
-        return [each for group in groups for each in section(group, self.of(group), columns, self.notes(group))]
+        return [
+            each
+            for group in groups
+            for each in section(group, self.of(group), columns, [*self.notes(group), *alike(self.of(group))])
+        ]
 
     def notes(self, group: str) -> list[str]:
         """What must be known to read a group's table."""
@@ -82,6 +86,11 @@ class Page:
                 "baseline / ours",
                 "taken in each repeat by itself, then the median: above 1 ours is faster. Quartiles are those of the "
                 "same ratios; n is the number of repeats.",
+            ),
+            *(
+                [("ours / baseline", "the inverse of baseline / ours; it should be within (≤) what is said behind it.")]
+                if any(row["limit"] is not None for row in self.rows)
+                else []
             ),
             *(
                 [
