@@ -10,6 +10,8 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from embpress.compressors import Compressor, TableCollection, TableConfig
+from embpress.compressors.methods.hashing import draw_coefficients
+from embpress.compressors.methods.robe import Robe
 from embpress.compressors.methods.tt.table import TTRec
 from embpress.dlrm.bench.case import Context
 from embpress.dlrm.bench.timing import Call
@@ -80,6 +82,13 @@ def one_table(
         generator=context.generator(),
     )
     return collection.tables[0], make_optimizers(collection, optimizer, LEARNING_RATE)
+
+
+def robe_table(rows: int, dim: int, z: int, elements: int, context: Context) -> Robe:
+    """A ROBE table whose array of so many elements is made on the device: some are gigabytes."""
+    memory = nn.Parameter(torch.empty(elements, device=context.device).uniform_(-1, 1))
+    coefficients = draw_coefficients((3,), context.generator())
+    return Robe(rows, dim, z=z, memory=memory, coefficients=coefficients, device=context.device)
 
 
 def stored_and_recomputed(

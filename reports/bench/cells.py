@@ -43,7 +43,7 @@ def section(
     shown = [*first, *columns]
     if any(row["roofline_s"] is not None for row in rows):
         shown[-1:-1] = [("roofline", lambda row: time(row["roofline_s"])), ("of roofline", _of_roofline)]
-    if any(row["limit"] is not None for row in rows):
+    if OF_BASELINE not in shown and any(row["limit"] is not None for row in rows):
         shown[-1:-1] = [OF_BASELINE]
     cells = [[text(row) for _, text in shown] for row in rows]
     for row, line in zip(rows, cells):

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from embpress.compressors.methods.hashing import draw_coefficients
 from embpress.compressors.methods.robe import Robe
 from embpress.dlrm.bench import fbgemm
 from embpress.dlrm.bench.baselines import NotMeasured, full_table
 from embpress.dlrm.bench.case import Case, Context, Row
-from embpress.dlrm.bench.inputs import INPUTS, LEARNING_RATE, sets_of_ids, uniform, updating
+from embpress.dlrm.bench.inputs import INPUTS, LEARNING_RATE, robe_table, sets_of_ids, uniform, updating
 from embpress.dlrm.bench.roofline import robe_backward, robe_forward, robe_size
 from embpress.dlrm.bench.sharing_paper import BATCH, BY_RATIO, DENSE, MILLIONS, dense_seconds
 from embpress.dlrm.bench.timing import Call
@@ -169,10 +168,7 @@ def _ids(context: Context, rows: int, batch: int, generator: Generator) -> list[
 
 
 def _table(rows: int, ratio: int, context: Context) -> Robe:
-    """A table whose array is made on the device: some are gigabytes."""
-    memory = nn.Parameter(torch.empty(robe_size(rows, DIM, Z, ratio), device=context.device).uniform_(-1, 1))
-    coefficients = draw_coefficients((3,), context.generator())
-    return Robe(rows, DIM, z=Z, memory=memory, coefficients=coefficients, device=context.device)
+    return robe_table(rows, DIM, Z, robe_size(rows, DIM, Z, ratio), context)
 
 
 def _setting(table: Robe, rows: int, ratio: int, batch: int) -> dict[str, object]:
