@@ -42,7 +42,10 @@ def cases(size: Size, device: torch.device) -> list[Case]:
     if size.dim < 1:
         raise InputError("--dim must be at least 1")
     return [
-        _case(str(spec), rows, batch) for spec in parse_all(size.methods) for rows in size.rows for batch in size.batches
+        _case(str(spec), rows, batch)
+        for spec in parse_all(size.methods)
+        for rows in size.rows
+        for batch in size.batches
     ]
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from embpress.compressors import InputError, parse_all
+from embpress.compressors import Compressor, InputError, parse_all
+from embpress.dlrm.bench.baselines import full_table
 from embpress.dlrm.bench.case import Case, Context, Row
 from embpress.dlrm.bench.inputs import INPUTS, LEARNING_RATE, one_table, uniform, updating
 from embpress.dlrm.bench.suite import knob
@@ -15,9 +17,9 @@ from embpress.dlrm.bench.timing import Call
 
 BAG = "nn.EmbeddingBag"
 METHODS = (
-    "full,hash:ratio=16,qr:ratio=16,robe:ratio=16,tt,mlet,lowrank:ratio=16,md:ratio=16,unified:ratio=16,"
-    "sketch:ratio=16,top:ratio=16,cce:ratio=16,full+int8,full+int4"
-)
+    "full,hash:ratio=16,qr:ratio=16,robe:ratio=16,tt,mlet:k=128,lowrank:ratio=16,md:ratio=16,unified:ratio=16,"
+    "top:ratio=16,cce:ratio=16,full+int4"
+)  # not sketch, whose lookup reads a share of all its rows
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,18 @@ class Size:
 
 
 FULL = Size()
-QUICK = Size(rows=2003, dim=32, bags=8, pooling=(1, 10))
+QUICK = Size(rows=2003, dim=32, bags=8, pooling=(3,))
+
+
+@dataclass
+class Held:
+    """A method's table as it is trained and as it is served, and the full one."""
+
+    table: Compressor
+    optimizers: list[Optimizer]
+    folded: Compressor
+    full: nn.EmbeddingBag
+
 
 Inputs = list[tuple[Tensor, Tensor, Tensor]]  # ids, offsets, weights
 
@@ -41,22 +54,19 @@ def cases(size: Size, device: torch.device) -> list[Case]:
     """Every case in its order."""
     if min(size.rows, size.dim, size.bags) < 1:
         raise InputError("--rows, --dim and --bags must be at least 1")
-    return [
-        make(str(spec), pooling)
-        for make in (_lookup_case, _step_case)
-        for pooling in size.pooling
-        for spec in parse_all(size.methods)
-        if make is _lookup_case or not spec.modifiers  # which are for serving
-    ]
+    made = []
+    for spec in parse_all(size.methods):  # one after another: each holds its table
+        made += [_lookup_case(str(spec), pooling) for pooling in size.pooling]
+        made += [_step_case(str(spec), pooling) for pooling in size.pooling if not spec.modifiers]  # made for serving
+    return made
 
 
 def _lookup_case(spec: str, pooling: int) -> Case:
     def run(context: Context, row: Row) -> None:
-        table = one_table(spec, context.size.rows, context.size.dim, context)[0].fold()
-        full, inputs = context.full_table(), _inputs(context, pooling)
+        held, inputs = _held(spec, context), _inputs(context, pooling)
         row.setting = _setting(context, spec, pooling) | {"pass": "lookup"}
         with torch.no_grad():
-            context.fill(row, _looked_up(table, inputs), _looked_up(full, inputs))
+            context.fill(row, _looked_up(held.folded, inputs), _looked_up(held.full, inputs))
 
     return Case(f"{spec}-P{pooling}", f"lookup, pooling {pooling}", BAG, run)
 
@@ -64,14 +74,24 @@ def _lookup_case(spec: str, pooling: int) -> Case:
 def _step_case(spec: str, pooling: int) -> Case:
     def run(context: Context, row: Row) -> None:
         size = context.size
-        table, optimizers = one_table(spec, size.rows, size.dim, context)
-        full, inputs = context.full_table(), _inputs(context, pooling)
+        held, inputs = _held(spec, context), _inputs(context, pooling)
         row.setting = _setting(context, spec, pooling) | {"pass": "forward + backward + SGD"}
         grad = torch.randn(size.bags, size.dim, generator=context.generator()).to(context.device)
-        theirs = [torch.optim.SGD(full.parameters(), lr=LEARNING_RATE)]
-        context.fill(row, updating(table, optimizers, inputs, grad), updating(full, theirs, inputs, grad))
+        theirs = [torch.optim.SGD(held.full.parameters(), lr=LEARNING_RATE)]
+        ours = updating(held.table, held.optimizers, inputs, grad)
+        context.fill(row, ours, updating(held.full, theirs, inputs, grad))
 
     return Case(f"{spec}-step-P{pooling}", f"step, pooling {pooling}", BAG, run)
+
+
+def _held(spec: str, context: Context) -> Held:
+    def make() -> Held:
+        rows, dim = context.size.rows, context.size.dim
+        table, optimizers = one_table(spec, rows, dim, context)
+        return Held(table, optimizers, table.fold(), full_table(rows, dim, context.generator(), context.device))
+
+    held: Held = context.hold((spec, context.size), make)
+    return held
 
 
 def _inputs(context: Context, pooling: int) -> Inputs:
