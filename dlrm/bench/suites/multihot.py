@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from embpress.compressors import Compressor, InputError, parse_all
 from embpress.dlrm.bench.baselines import full_table
 from embpress.dlrm.bench.case import Case, Context, Row
-from embpress.dlrm.bench.inputs import INPUTS, LEARNING_RATE, one_table, uniform, updating
+from embpress.dlrm.bench.inputs import LEARNING_RATE, one_table, sets_of_ids, uniform, updating
 from embpress.dlrm.bench.suite import knob
 from embpress.dlrm.bench.timing import Call
 
@@ -103,7 +103,7 @@ def _inputs(context: Context, pooling: int) -> Inputs:
             offsets,
             torch.rand(count, generator=generator).to(context.device),
         )
-        for _ in range(INPUTS)
+        for _ in range(sets_of_ids(size.rows, size.dim, count))
     ]
 
 
