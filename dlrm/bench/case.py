@@ -38,6 +38,7 @@ class Row:
         roofline_s: the shortest time of that work on this GPU; None where its peaks are not known.
         of_roofline: roofline / ours, 1 at best.
         limit_s: what ours should stay under, and `limit_on` the GPU that this is said of.
+        limit: ours / baseline should be this at most, on a CPU.
         figures: other numbers by name; bytes end in `_bytes`.
     """
 
@@ -63,6 +64,7 @@ class Row:
     of_roofline: float | None = None
     limit_s: float | None = None
     limit_on: str = ""
+    limit: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -152,17 +154,19 @@ class Context:
 
 @dataclass(frozen=True)
 class Case:
-    """One row to be: `run(context, row)` fills it in."""
+    """One row to be: `run(context, row)` fills it in; `limit` is the row's, where it is measured on a CPU."""
 
     name: str
     group: str
     baseline: str
     run: Callable[[Context, Row], None]
+    limit: float | None = None
 
 
 def measured(case: Case, context: Context) -> Row:
     """Runs a case; what it lacks or fails at is said in the row, and the next case can go on."""
-    row = Row(case.name, case.group, case.baseline)
+    limit = case.limit if context.device.type == "cpu" else None
+    row = Row(case.name, case.group, case.baseline, limit=limit)
     try:
         with context.timer.stream():
             case.run(context, row)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
+from embpress.compressors import Compressor, TableCollection, TableConfig
+from embpress.compressors.methods.hashing import draw_coefficients
+from embpress.compressors.methods.robe import Robe
 from embpress.compressors.methods.tt.table import TTRec
+from embpress.dlrm.bench.case import Context
 from embpress.dlrm.bench.timing import Call
 from embpress.dlrm.measure.latency import zipf_ids
+from embpress.dlrm.training.optim import make_optimizers
 
 INPUTS = 16  # sets of ids in turn
 ZIPF = 1.2
+LEARNING_RATE = 0.01
+_COLD_BYTES = 1 << 30  # of rows, more than a processor's cache holds
 
 
 def uniform(n: int, count: int, generator: Generator) -> Tensor:
@@ -35,6 +44,51 @@ def training(table: nn.Module, inputs: Sequence[tuple[Tensor, ...]], grad: Tenso
         table(*inputs[i % len(inputs)]).backward(grad)
 
     return step
+
+
+def updating(
+    table: nn.Module, optimizers: Sequence[Optimizer], inputs: Sequence[tuple[Tensor, ...]], grad: Tensor
+) -> Call:
+    """Forward, backward and the optimizers' update on the inputs in turn; a fused table has no optimizers."""
+
+    def step(i: int) -> None:
+        table(*inputs[i % len(inputs)]).backward(grad)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return step
+
+
+def sets_of_ids(rows: int, dim: int, count: int) -> int:
+    """How many sets of `count` uniform ids leave little of a table `(rows, dim)` in the processor's cache between them.
+
+    A gigabyte's rows, or as many ids as the table has rows.
+    """
+    return max(INPUTS, -(-min(_COLD_BYTES // (4 * dim), rows) // count))
+
+
+def one_table(
+    spec: str, rows: int, dim: int, context: Context, sparse: bool | Literal["auto"] = "auto", optimizer: str = "sgd"
+) -> tuple[Compressor, list[Optimizer]]:
+    """A table made and trained as a collection's, with its optimizers; gradients sparse where that is faster."""
+    collection = TableCollection.build(
+        [TableConfig(rows, dim, "table")],
+        spec,
+        min_rows=0,
+        sparse=sparse,
+        update={"optimizer": optimizer, "learning_rate": LEARNING_RATE},
+        device=context.device,
+        generator=context.generator(),
+    )
+    return collection.tables[0], make_optimizers(collection, optimizer, LEARNING_RATE)
+
+
+def robe_table(rows: int, dim: int, z: int, elements: int, context: Context) -> Robe:
+    """A ROBE table whose array of so many elements is made on the device: some are gigabytes."""
+    memory = nn.Parameter(torch.empty(elements, device=context.device).uniform_(-1, 1))
+    coefficients = draw_coefficients((3,), context.generator())
+    return Robe(rows, dim, z=z, memory=memory, coefficients=coefficients, device=context.device)
 
 
 def stored_and_recomputed(

@@ -43,11 +43,25 @@ def section(
     shown = [*first, *columns]
     if any(row["roofline_s"] is not None for row in rows):
         shown[-1:-1] = [("roofline", lambda row: time(row["roofline_s"])), ("of roofline", _of_roofline)]
+    if OF_BASELINE not in shown and any(row["limit"] is not None for row in rows):
+        shown[-1:-1] = [OF_BASELINE]
     cells = [[text(row) for _, text in shown] for row in rows]
     for row, line in zip(rows, cells):
         if row["status"] != "ok":
             line[len(first)] = str(row["status"])
     return [Section(title, [name for name, _ in shown], cells, [*notes, *_limits(rows), *_reasons(rows)], len(first))]
+
+
+def alike(rows: Sequence[Row]) -> list[str]:
+    """One line of what is the same in the setting of all rows that have one; none where nothing is."""
+    settings = [row["setting"] for row in rows if row["setting"]]
+    names = [name for name in (settings[0] if len(settings) > 1 else ()) if all(name in other for other in settings)]
+    same = {name: settings[0][name] for name in names if all(s[name] == settings[0][name] for s in settings)}
+    return [f"All of these: {', '.join(f'{name} {_shown(value)}' for name, value in same.items())}."] if same else []
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def _limits(rows: Sequence[Row]) -> list[str]:
@@ -93,6 +107,15 @@ def ratio(row: Row) -> str:
     return numerals.MISSING if row["ratio"] is None else f"{times(row['ratio']['median'])}×"
 
 
+def of_baseline(row: Row) -> str:
+    """Ours / baseline, and whether that is within its limit."""
+    limit = row["limit"]
+    if row["ratio"] is None:
+        return numerals.MISSING if limit is None else f"≤ {times(limit)}×"
+    share = 1 / row["ratio"]["median"]
+    return f"{times(share)}×" if limit is None else f"{times(share)}× {'≤' if share <= limit else '>'} {times(limit)}×"
+
+
 def spread(row: Row) -> str:
     """Its quartiles."""
     return numerals.MISSING if row["ratio"] is None else f"{times(row['ratio']['low'])}–{times(row['ratio']['high'])}"
@@ -131,5 +154,6 @@ def size(name: str) -> Callable[[Row], str]:
 OURS: Column = ("ours", lambda row: time(row["ours_s"]))
 BASELINE: Column = ("baseline", lambda row: time(row["baseline_s"]))
 RATIO: Column = ("baseline / ours", ratio)
+OF_BASELINE: Column = ("ours / baseline", of_baseline)
 QUARTILES: Column = ("quartiles", spread)
 REPEATS: Column = ("n", lambda row: str(row["repeats"] or numerals.MISSING))

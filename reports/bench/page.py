@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,18 @@ from embpress.compressors.guard import counted
 from embpress.dlrm.runs.store import write_atomic
 from embpress.kernels import found
 from embpress.reports import numerals
-from embpress.reports.bench.cells import BASELINE, OURS, QUARTILES, RATIO, REPEATS, Row, Section, section
+from embpress.reports.bench.cells import (
+    BASELINE,
+    OURS,
+    QUARTILES,
+    RATIO,
+    REPEATS,
+    Column,
+    Row,
+    Section,
+    alike,
+    section,
+)
 from embpress.reports.text import bullets, code, escape, table
 
 _FOLDER = "embpress.reports.bench.pages"
@@ -63,7 +74,15 @@ class Page:
         """The tables, those without rows left out."""
         groups = dict.fromkeys(row["group"] for row in self.rows)
         columns = [OURS, BASELINE, RATIO, QUARTILES, REPEATS]
-        return [each for group in groups for each in section(group, self.of(group), columns, self.notes(group))]
+        return [each for group in groups for each in self._section(group, columns)]
+
+    def _section(self, group: str, columns: Sequence[Column]) -> list[Section]:
+        """A group's table; where limits need the room, a baseline that all rows have is said below it."""
+        rows = self.of(group)
+        baselines = {row["baseline"] for row in rows}
+        named = len(baselines) > 1 or all(row["limit"] is None for row in rows)
+        notes = [*self.notes(group), *([] if named else [f"The baseline: {baselines.pop()}."]), *alike(rows)]
+        return section(group, rows, columns, notes, named)
 
     def notes(self, group: str) -> list[str]:
         """What must be known to read a group's table."""
@@ -82,6 +101,11 @@ class Page:
                 "baseline / ours",
                 "taken in each repeat by itself, then the median: above 1 ours is faster. Quartiles are those of the "
                 "same ratios; n is the number of repeats.",
+            ),
+            *(
+                [("ours / baseline", "the inverse of baseline / ours; it should be within (≤) what is said behind it.")]
+                if any(row["limit"] is not None for row in self.rows)
+                else []
             ),
             *(
                 [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embpress.dlrm.bench.suites.robe import PAPER_BANDWIDTH
+from embpress.dlrm.bench.sharing_paper import BANDWIDTH
 from embpress.reports.bench import page
 
 
@@ -15,6 +15,6 @@ class Page(page.Page):
             return []
         return [
             "The paper is 10000x sharing (Desai and Shrivastava), Table 2 (b). It says of its hardware 'a single GPU'; "
-            f"its times are scaled by {PAPER_BANDWIDTH / 1e9:.0f} GB/s, the memory bandwidth of the Quadro RTX 8000 "
+            f"its times are scaled by {BANDWIDTH / 1e9:.0f} GB/s, the memory bandwidth of the Quadro RTX 8000 "
             "that it names elsewhere, over this GPU's, where that is known."
         ]
