@@ -78,8 +78,8 @@ class Arrays:
 
     def tensors(self) -> list[Tensor] | None:
         """The tensors now; None where one of them is not plain memory any more."""
-        found = [owner.get(name) for owner, name in self.places]
-        return found if all(type(each) in _WHOLE and each.is_contiguous() for each in found) else None
+        found: list[Tensor] = [owner[name] for owner, name in self.places if type(owner.get(name)) in _WHOLE]
+        return found if len(found) == len(self.places) and all(each.is_contiguous() for each in found) else None
 
 
 class ByRecipe:

@@ -65,7 +65,7 @@ class TableGroup(nn.Module):
     tables: Sequence[Compressor]
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
-    _served: ByRecipe | None
+    _recipe: ByRecipe | None
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class TableGroup(nn.Module):
                 table.constants.put(name, part)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_served"}
+        return {name: value for name, value in self.__dict__.items() if name != "_recipe"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -195,9 +195,9 @@ class TableGroup(nn.Module):
         """`forward` by recipe, where nothing asks for more than the answer and there is a recipe; else None."""
         if not serving():
             return None
-        if "_served" not in self.__dict__:
-            self.__dict__["_served"] = by_recipe([(self, t) for t in range(self.count)], range(self.count))
-        served: ByRecipe | None = self.__dict__["_served"]
+        if "_recipe" not in self.__dict__:
+            self.__dict__["_recipe"] = by_recipe([(self, t) for t in range(self.count)], range(self.count))
+        served: ByRecipe | None = self.__dict__["_recipe"]
         return None if served is None else served(ids, None if offsets is None else offsets.long(), weights)
 
     def _checked(self, ids: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ def recipe_lookup(
     if offsets is None:
         columns = [ids[:, table.column] for table in made]
         scales = [None if weights is None else weights[:, table.column] for table in made]
-        bounds = [None] * tables
+        bounds: list[Tensor | None] = [None] * tables
     else:
         offsets = check_offsets(offsets, ids.shape[0])
         bags = (offsets.shape[0] - 1) // tables

@@ -68,12 +68,14 @@ class PackedGroup(_Uncast, InCodesGroup):
         array = next((array for array in table.packed if array.name == name), None)
         if array is None or not store.by_bytes(array, table.bits):
             raise NoRecipe
-        starts, numbers = [], []
-        for own in (codes_name(array), ranges_name(array)):
-            owner = table.__dict__["_group"] if own in table._adopted else table
-            numbers.append(arrays.parameter(owner, own)[0])
-            starts.append(table.row_offset_in(own))
-        return Store(_FORMS[array.ranges], *numbers, table.bits, starts[1]), starts[0]
+        codes, ranges = (
+            arrays.parameter(table.__dict__["_group"] if own in table._adopted else table, own)[0]
+            for own in (codes_name(array), ranges_name(array))
+        )
+        first_range = table.row_offset_in(ranges_name(array))
+        return Store(_FORMS[array.ranges], codes, ranges, table.bits, first_range), table.row_offset_in(
+            codes_name(array)
+        )
 
     def take(self, tables: Tensor) -> Take:
         """Decoded rows."""
