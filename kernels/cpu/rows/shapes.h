@@ -7,13 +7,13 @@
 
 namespace embpress {
 
-// Rows cut from one array, see kernels/ops/robe.py.
+// Rows cut from one array, see kernels/ops/robe.py; coefficients below P.
 struct RobeShape {
   int64_t dim, z, chunks;
-  uint32_t slots;  // chunks start below it
-  uint64_t r1, r3;
+  Remainder31 slots;  // chunks start below their number
+  uint32_t r1, r3;
   const uint32_t* step;  // (chunks): j R2 mod P
-  uint64_t s1, s3;
+  uint32_t s1, s3;
   const uint32_t* sign_step;  // (dim), or null without signs
   bool far;                   // the array is larger than a core's cache
 };

@@ -15,17 +15,6 @@ EMBPRESS_INLINE double root_of(double x) { return __builtin_sqrt(x); }
 #include "../rows/decode.h"
 
 template <class T>
-struct BitsOf;
-template <>
-struct BitsOf<float> {
-  typedef uint32_t type;
-};
-template <>
-struct BitsOf<double> {
-  typedef uint64_t type;
-};
-
-template <class T>
 constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               gemm<T>,
                               transpose<T>,
@@ -35,7 +24,9 @@ constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               scale<T>,
                               add_scaled<T>,
                               dot<T>,
-                              robe_backward<T, typename BitsOf<T>::type>,
+                              robe_backward<T>,
+                              robe_pool<T>,
+                              robe_dots<T>,
                               combine_parts<T>,
                               scatter_parts<T>,
                               update_row<T>};
