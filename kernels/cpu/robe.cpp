@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kBlock = 256;          // rows whose starts a task computes at a time
 constexpr int64_t kStarts = 8192;        // about as many starts at most
-constexpr int64_t kFar = 512 << 10;      // bytes of an array that do not lie in a core's cache
+constexpr int64_t kFar = 16 << 20;       // bytes of an array that lies in no cache
 constexpr int64_t kAnyWidth = 64;        // chunks choose among vectors themselves: the widest there are
 constexpr int64_t kWorthThreads = 1 << 15;  // elements of rows
 
@@ -125,7 +125,7 @@ Tensor sum_up(const Tensor& grad, const IdLookups& l, const Robe& robe, int64_t 
     const int64_t begin = std::min(size, task * whole), end = task + 1 == tasks ? size : std::min(size, begin + whole);
     std::memset(sum + begin, 0, (end - begin) * sizeof(T));
     Scratch& scratch = Scratch::mine();
-    const int64_t of_list = 2 * block * s.chunks;
+    const int64_t of_list = 3 * block * s.chunks;
     scratch.reserve(Scratch::rounded<int64_t>(block) + Scratch::rounded<uint32_t>(robe.room() + of_list) +
                     Scratch::rounded<T>(s.z));
     int64_t* x = scratch.take<int64_t>(block);

@@ -59,9 +59,10 @@ struct RobeBytes {
   static constexpr int count = N;
 };
 
-// Calls f with the bytes of every chunk where they are one of a few numbers, else with 0.
+// Calls f with the bytes of every chunk where they are one of a few numbers, or 1 for one element; else with 0.
 template <class F>
 EMBPRESS_INLINE void by_chunk_bytes(const RobeShape& s, int64_t size_of, F f) {
+  if (s.z == 1) return f(RobeBytes<1>{});
   switch (s.chunks * s.z == s.dim ? s.z * size_of : 0) {
     case 16:
       return f(RobeBytes<16>{});
@@ -76,28 +77,18 @@ EMBPRESS_INLINE void by_chunk_bytes(const RobeShape& s, int64_t size_of, F f) {
   }
 }
 
-// Rows of the array of elements U one after another, without their signs.
+// One row of the array of elements U, the chunks of which start at every `stride`-th of `start`; without its signs.
 template <int BYTES, class U>
-EMBPRESS_INLINE void robe_copy(const RobeShape& s, int64_t count, const RobeStarts& at, const U* memory, U* out) {
-  constexpr int64_t line = 64 / sizeof(U), ahead = 4;
-  const int64_t chunks = s.chunks, z = BYTES ? BYTES / static_cast<int64_t>(sizeof(U)) : s.z;
-  const int64_t last = s.dim - (chunks - 1) * z;
-  for (int64_t i = 0; i < count; ++i, out += s.dim) {
-    const uint32_t* start = at.start + i * at.by_row;
-    if (s.far && i + ahead < count)
-      for (int64_t j = 0; j < chunks; ++j) {
-        const U* from = memory + start[ahead * at.by_row + j * at.by_chunk];
-        for (int64_t b = 0; b < z; b += line) __builtin_prefetch(from + b);
-        __builtin_prefetch(from + z - 1);
-      }
-    if constexpr (BYTES != 0) {
-      for (int64_t j = 0; j < chunks; ++j) __builtin_memcpy(out + j * z, memory + start[j * at.by_chunk], BYTES);
-    } else if (z == 1) {
-      for (int64_t j = 0; j < chunks; ++j) out[j] = memory[start[j * at.by_chunk]];
-    } else {
-      for (int64_t j = 0; j < chunks; ++j)
-        __builtin_memcpy(out + j * z, memory + start[j * at.by_chunk], (j + 1 < chunks ? z : last) * sizeof(U));
-    }
+EMBPRESS_INLINE void robe_copy(const RobeShape& s, const uint32_t* start, int64_t stride, const U* memory, U* out) {
+  if constexpr (BYTES == 1) {
+    for (int64_t j = 0; j < s.chunks; ++j) out[j] = memory[start[j * stride]];
+  } else if constexpr (BYTES != 0) {
+    constexpr int64_t z = BYTES / static_cast<int64_t>(sizeof(U));
+    for (int64_t j = 0; j < s.chunks; ++j) __builtin_memcpy(out + j * z, memory + start[j * stride], BYTES);
+  } else {
+    const int64_t last = s.chunks - 1;
+    for (int64_t j = 0; j < last; ++j) __builtin_memcpy(out + j * s.z, memory + start[j * stride], s.z * sizeof(U));
+    __builtin_memcpy(out + last * s.z, memory + start[last * stride], (s.dim - last * s.z) * sizeof(U));
   }
 }
 
@@ -106,15 +97,27 @@ template <class U>
 static void robe_forward(const RobeShape& s, int64_t count, const int64_t* x, const U* memory, U* out,
                          uint32_t* room) {
   const RobeStarts at = robe_starts(s, count, x, room);
-  by_chunk_bytes(s, sizeof(U), [&](auto bytes) { robe_copy<decltype(bytes)::count>(s, count, at, memory, out); });
-  if (s.sign_step)
-    for (int64_t i = 0; i < count; ++i) robe_signs(s, x[i], 0, s.dim, out + i * s.dim, out + i * s.dim);
+  by_chunk_bytes(s, sizeof(U), [&](auto bytes) {
+    constexpr int64_t line = 64 / sizeof(U), ahead = 8;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t* start = at.start + i * at.by_row;
+      if (s.far && i + ahead < count)
+        for (int64_t j = 0; j < s.chunks; ++j)
+          for (int64_t e = 0; e < s.z; e += line)
+            __builtin_prefetch(memory + start[ahead * at.by_row + j * at.by_chunk] + e);
+      U* row = out + i * s.dim;
+      robe_copy<decltype(bytes)::count>(s, start, at.by_chunk, memory, row);
+      if (s.sign_step) robe_signs(s, x[i], 0, s.dim, row, row);
+    }
+  });
 }
 
-// to += from, or scale * from where there is one, over chunks of BYTES, or `size` elements.
+// to += from, or *scale * from where there is a scale, over chunks of BYTES, or `size` elements.
 template <int BYTES, class T>
 EMBPRESS_INLINE void robe_add(const T* from, const T* scale, int64_t size, T* to) {
-  if constexpr (BYTES != 0) {
+  if constexpr (BYTES == 1) {
+    *to += scale ? *scale * *from : *from;
+  } else if constexpr (BYTES != 0) {
     constexpr int bytes = BYTES < EMBPRESS_VECTOR_BYTES ? BYTES : EMBPRESS_VECTOR_BYTES;
     constexpr int lanes = bytes / sizeof(T), vectors = BYTES / bytes;
     typedef typename VectorOf<T, bytes>::type V;
@@ -130,62 +133,76 @@ EMBPRESS_INLINE void robe_add(const T* from, const T* scale, int64_t size, T* to
   }
 }
 
-// The chunks that reach into a part of the array, in the order of the lookups: numbers of rows and of chunks.
-struct RobeList {
-  int64_t size;
-  const uint32_t *row, *chunk;
+// What flows back into an array of which one task sums the elements from `begin` to `end`.
+template <class T>
+struct RobeFlow {
+  const RobeShape& s;
+  const int64_t *x, *bag;
+  const T *grad, *scale;
+  int64_t begin, end;
+  T *sum, *signs;
+
+  // Where chunk j of row i begins in `grad`.
+  EMBPRESS_INLINE_MEMBER int64_t at(int64_t i, int64_t j) const { return (bag ? bag[i] : i) * s.dim + j * s.z; }
+
+  // Row i's chunk of BYTES, or of what is left of the row from `from` on, into the array from `start` on.
+  template <int BYTES>
+  EMBPRESS_INLINE_MEMBER void add(int64_t i, int64_t start, int64_t from) const {
+    const T *flow = grad + from, *by = scale ? scale + i : nullptr;
+    int64_t size = s.z;
+    if constexpr (BYTES == 0) {
+      const int64_t column = from - at(i, 0);
+      size = s.dim - column < s.z ? s.dim - column : s.z;
+    }
+    if (s.sign_step) {
+      const int64_t column = from - at(i, 0);
+      robe_signs(s, x[i], column, column + size, flow, signs);
+      flow = signs;
+    }
+    if (start >= begin && start + size <= end) return robe_add<BYTES>(flow, by, size, sum + start);
+    const int64_t low = begin > start ? begin - start : 0, high = end < start + size ? end - start : size;
+    robe_add<0>(flow + low, by, high - low, sum + start + low);  // nothing where `high` is less
+  }
 };
 
-// Those that reach between `begin` and `end`; without a branch, since every other chunk may be another task's.
-EMBPRESS_INLINE RobeList robe_owned(const RobeShape& s, int64_t count, const RobeStarts& at, int64_t begin, int64_t end,
-                                    uint32_t* room) {
-  constexpr int64_t beyond = int64_t{1} << 31;  // where no chunk starts
-  uint32_t *row = room, *chunk = room + count * s.chunks;
-  const int64_t low = begin - s.z + 1, first = low < 0 ? 0 : low < beyond ? low : beyond;
-  const int64_t length = end - first < 0 ? 0 : end - first < beyond ? end - first : beyond;
-  const uint32_t from = static_cast<uint32_t>(first), span = static_cast<uint32_t>(length);
-  int64_t size = 0;
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t j = 0; j < s.chunks; ++j) {
-      row[size] = static_cast<uint32_t>(i);
-      chunk[size] = static_cast<uint32_t>(j);
-      size += at.start[i * at.by_row + j * at.by_chunk] - from < span;
-    }
-  return {size, row, chunk};
-}
-
-// sum[h] += gradient of rows x (count), for elements h from `begin` to `end`. Row i's is row bag[i] of `grad`, scaled by
-// scale[i]; without `bag` row i, without `scale` as it is. `room` is for starts and, where `some` elements are left
-// out, for a list of chunks; `signs` for a chunk.
+// sum[h] += gradient of rows x (count), for elements h from `begin` to `end`; `some` of all, or all. Row i's is row
+// bag[i] of `grad`, scaled by scale[i]; without `bag` row i, without `scale` as it is. `room` is for starts and for the
+// list of three numbers a chunk, `signs` for a chunk.
 template <class T>
 static void robe_backward(const RobeShape& s, int64_t count, const int64_t* x, const T* grad, const int64_t* bag,
                           const T* scale, bool some, int64_t begin, int64_t end, T* sum, uint32_t* room, T* signs) {
   const RobeStarts at = robe_starts(s, count, x, room);
-  by_chunk_bytes(s, sizeof(T), [&](auto bytes) {
-    constexpr int BYTES = decltype(bytes)::count;
-    const int64_t z = BYTES ? BYTES / static_cast<int64_t>(sizeof(T)) : s.z;
-    const auto scatter = [&](int64_t i, int64_t j) {
-      const int64_t start = at.start[i * at.by_row + j * at.by_chunk];
-      const int64_t size = BYTES || j + 1 < s.chunks ? z : s.dim - j * z;
-      const T* flow = grad + (bag ? bag[i] : i) * s.dim + j * z;
-      const T* by = scale ? scale + i : nullptr;
-      if (s.sign_step) {
-        robe_signs(s, x[i], j * z, j * z + size, flow, signs);
-        flow = signs;
-      }
-      const int64_t low = begin > start ? begin - start : 0, high = end < start + size ? end - start : size;
-      if (low == 0 && high == size)
-        robe_add<BYTES>(flow, by, size, sum + start);
-      else
-        robe_add<0>(flow + low, by, high - low, sum + start + low);  // nothing where `high` is less
-    };
-    if (!some) {
+  const RobeFlow<T> flow{s, x, bag, grad, scale, begin, end, sum, signs};
+  if (!some) {
+    by_chunk_bytes(s, sizeof(T), [&](auto bytes) {
       for (int64_t i = 0; i < count; ++i)
-        for (int64_t j = 0; j < s.chunks; ++j) scatter(i, j);
-      return;
+        for (int64_t j = 0; j < s.chunks; ++j)
+          flow.template add<decltype(bytes)::count>(i, at.start[i * at.by_row + j * at.by_chunk], flow.at(i, j));
+    });
+    return;
+  }
+  // First a list of the chunks that reach between `begin` and `end`, in the order of the lookups: without a branch,
+  // since every other chunk may be another task's.
+  constexpr int64_t beyond = int64_t{1} << 31;  // where no chunk starts
+  uint32_t* __restrict row = room + count * (1 + s.chunks);
+  uint32_t* __restrict starts = row + count * s.chunks;
+  uint32_t* __restrict column = starts + count * s.chunks;
+  const int64_t reach = begin - s.z + 1, first = reach < 0 ? 0 : reach < beyond ? reach : beyond;
+  const int64_t length = end - first < 0 ? 0 : end - first < beyond ? end - first : beyond;
+  const uint32_t from = static_cast<uint32_t>(first), span = static_cast<uint32_t>(length);
+  int64_t size = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t* start = at.start + i * at.by_row;
+    for (int64_t j = 0; j < s.chunks; ++j, start += at.by_chunk) {
+      row[size] = static_cast<uint32_t>(i);
+      starts[size] = *start;
+      column[size] = static_cast<uint32_t>(j);
+      size += *start - from < span;
     }
-    const RobeList list = robe_owned(s, count, at, begin, end, room + count * (1 + s.chunks));
-    for (int64_t k = 0; k < list.size; ++k) scatter(list.row[k], list.chunk[k]);
+  }
+  by_chunk_bytes(s, sizeof(T), [&](auto bytes) {
+    for (int64_t k = 0; k < size; ++k)
+      flow.template add<decltype(bytes)::count>(row[k], starts[k], flow.at(row[k], column[k]));
   });
 }
 
@@ -196,18 +213,17 @@ static void robe_pool(const RobeShape& s, int64_t count, const int64_t* x, const
   const RobeStarts at = robe_starts(s, count, x, room);
   by_chunk_bytes(s, sizeof(T), [&](auto bytes) {
     constexpr int BYTES = decltype(bytes)::count;
-    const int64_t z = BYTES ? BYTES / static_cast<int64_t>(sizeof(T)) : s.z;
     for (int64_t i = 0; i < count; ++i) {
       const T* by = scale ? scale + i : nullptr;
+      const uint32_t* start = at.start + i * at.by_row;
       T* to = out + bag[i] * s.dim;
-      const RobeStarts own{at.start + i * at.by_row, 0, at.by_chunk};
-      if (s.sign_step || (BYTES == 0 && z < 8)) {
-        robe_copy<BYTES>(s, 1, own, memory, row);
+      if (BYTES <= 1 || s.sign_step) {
+        robe_copy<BYTES>(s, start, at.by_chunk, memory, row);
         if (s.sign_step) robe_signs(s, x[i], 0, s.dim, row, row);
         robe_add<0>(row, by, s.dim, to);
       } else {
         for (int64_t j = 0; j < s.chunks; ++j)
-          robe_add<BYTES>(memory + own.start[j * own.by_chunk], by, j + 1 < s.chunks ? z : s.dim - j * z, to + j * z);
+          robe_add<BYTES>(memory + start[j * at.by_chunk], by, s.z, to + j * s.z);
       }
     }
   });
