@@ -90,11 +90,11 @@ torch::stable::Tensor robe_gradient(const torch::stable::Tensor& like, const Rob
     std::memset(sum + begin, 0, (end - begin) * sizeof(T));
     Scratch& scratch = Scratch::mine();
     scratch.reserve(2 * Scratch::rounded<int64_t>(block) + Scratch::rounded<T>(block) +
-                    Scratch::rounded<uint32_t>(starts) + Scratch::rounded<T>(s.z));
+                    Scratch::rounded<uint32_t>(starts) + Scratch::rounded<T>(2 * s.z));
     int64_t *x = scratch.take<int64_t>(block), *bag = scratch.take<int64_t>(block);
     T* scale = scratch.take<T>(block);
     uint32_t* room = scratch.take<uint32_t>(starts);
-    T* signs = scratch.take<T>(s.z);
+    T* signs = scratch.take<T>(2 * s.z);
     for (int64_t i = 0; i < lookups; i += block) {
       const int64_t count = std::min(block, lookups - i);
       const RobeSource<T> from = read(i, count, x, bag, scale);

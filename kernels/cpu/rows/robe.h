@@ -140,7 +140,7 @@ struct RobeFlow {
   const int64_t *x, *bag;
   const T *grad, *scale;
   int64_t begin, end;
-  T *sum, *signs;
+  T *sum, *signs, *inside;
 
   // Where chunk j of row i begins in `grad`.
   EMBPRESS_INLINE_MEMBER int64_t at(int64_t i, int64_t j) const { return (bag ? bag[i] : i) * s.dim + j * s.z; }
@@ -160,19 +160,23 @@ struct RobeFlow {
       flow = signs;
     }
     if (start >= begin && start + size <= end) return robe_add<BYTES>(flow, by, size, sum + start);
+    // Of a chunk that reaches beyond, the part inside, by the same instructions: a product may be rounded before it is
+    // added, or not.
     const int64_t low = begin > start ? begin - start : 0, high = end < start + size ? end - start : size;
-    robe_add<0>(flow + low, by, high - low, sum + start + low);  // nothing where `high` is less
+    for (int64_t e = 0; e < size; ++e) inside[e] = e >= low && e < high ? sum[start + e] : T{0};
+    robe_add<BYTES>(flow, by, size, inside);
+    for (int64_t e = low; e < high; ++e) sum[start + e] = inside[e];  // nothing where `high` is less
   }
 };
 
 // sum[h] += gradient of rows x (count), for elements h from `begin` to `end`; `some` of all, or all. Row i's is row
 // bag[i] of `grad`, scaled by scale[i]; without `bag` row i, without `scale` as it is. `room` is for starts and for the
-// list of three numbers a chunk, `signs` for a chunk.
+// list of three numbers a chunk, `signs` for two chunks.
 template <class T>
 static void robe_backward(const RobeShape& s, int64_t count, const int64_t* x, const T* grad, const int64_t* bag,
                           const T* scale, bool some, int64_t begin, int64_t end, T* sum, uint32_t* room, T* signs) {
   const RobeStarts at = robe_starts(s, count, x, room);
-  const RobeFlow<T> flow{s, x, bag, grad, scale, begin, end, sum, signs};
+  const RobeFlow<T> flow{s, x, bag, grad, scale, begin, end, sum, signs, signs + s.z};
   if (!some) {
     by_chunk_bytes(s, sizeof(T), [&](auto bytes) {
       for (int64_t i = 0; i < count; ++i)
