@@ -1,7 +1,7 @@
 // embpress::robe_bags and its gradients on the CPU; schemas and meanings stand in kernels/ops/robe_bags.py.
 //
-// Bags are summed where they come to lie, a row at a time. Each task of the forward owns bags, each task of the backward
-// a part of the array: sums have the order of the lookups, whatever the threads.
+// Bags are summed where they come to lie, a row at a time. Each task of the forward owns bags, each of the backward a
+// part of the array: sums have the order of the lookups, whatever the threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/util/BFloat16.h>

@@ -1,5 +1,8 @@
 """Bags of ROBE's rows against a loop over ids and single lookups, and what the op refuses."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -156,3 +159,32 @@ def test_the_portable_form_answers_as_the_op_does(way):
     given = weights if way == "weights" else None
     own = (memory, IDS, OFFSETS, given, *TABLES.values(), coefficients, Z, DIM, way == "mean")
     torch.testing.assert_close(portable.robe_bags(*own), bags(memory, coefficients, given, mean=way == "mean"))
+
+
+GROWTH = """
+import resource, torch
+from embpress.kernels import ops
+
+ids, offsets = torch.arange(400_000), torch.arange(0, 400_001, 400)
+memory = torch.randn(4096, requires_grad=True)
+weights = torch.randn(400_000, requires_grad=True)
+known = {"coefficients": torch.tensor([5, 6, 7]), "row_offsets": torch.tensor([0]), "rows": torch.tensor([400_000])}
+
+def step(count):
+    out = ops.robe_bags(memory, ids[:count], offsets[: count // 400 + 1], weights[:count], **known, z=8, dim=128)
+    out.sum().backward()
+
+step(400)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+step(400_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.cpu_only
+@pytest.mark.skipif(ops.backend("robe_bags") != "native", reason="the native ops are not compiled here")
+def test_no_row_of_an_id_is_written_down():
+    """The rows of all ids would be 205 MB; their weights' gradients are 1.6 MB."""
+    done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 40_000  # kilobytes
