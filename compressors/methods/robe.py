@@ -63,6 +63,10 @@ class _RobeGroup(TableGroup):
         numbers = tuple(arrays.watch(table.constants["coefficients"]))
         return Chunks(store, table.z, table.size, table.row_offset, numbers), None
 
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        return self._by_bag(self.first.bags_of(ids, offsets, weights, row_offsets, rows))
+
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         table = self.first
         rows = ids + self.integers.on(ids.device, "row_offsets")[tables]
@@ -175,6 +179,24 @@ class Robe(Compressor):
             rows=rows,
             z=self.z,
             dim=self.embedding_dim,
+            atomics=self.atomics,
+        )
+
+    def bags_of(
+        self, ids: Tensor, offsets: Tensor, weights: Tensor | None, row_offsets: Tensor, rows: Tensor
+    ) -> Tensor:
+        """Bags of ids `(N,)` of `T` tables on this one's array, `(T * B, D)`; as in `ops.robe_bags`."""
+        return ops.robe_bags(
+            self.whole("memory"),
+            ids,
+            offsets,
+            weights,
+            coefficients=self.constants.on(ids.device, "coefficients"),
+            row_offsets=row_offsets,
+            rows=rows,
+            z=self.z,
+            dim=self.embedding_dim,
+            mean=self.mode == "mean",
             atomics=self.atomics,
         )
 

@@ -1,77 +1,36 @@
 // embpress::robe_lookup and its gradient on the CPU; schemas and meanings stand in kernels/ops/robe.py.
-//
-// Hashes are computed in both directions, so that no index is stored. Each task of the backward owns a part of the
-// array and goes through all lookups: elements are summed in the order of the lookups, whatever the threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <cstring>
-#include <vector>
+#include <atomic>
 
 #include "common/lookups.h"
 #include "common/parallel.h"
-#include "common/pool.h"
+#include "robe/call.h"
 #include "simd/kernels.h"
 
 namespace embpress {
 namespace {
 
-constexpr int64_t kBlock = 4096;         // starts of chunks that a task computes at a time
-constexpr int64_t kFar = 512 << 10;      // bytes of an array that do not lie in a core's cache
-constexpr int64_t kWorthThreads = 1 << 15;  // elements of rows
-
-// The shape of a call, with what it points to.
-struct Robe {
-  RobeShape shape{};
-  std::vector<uint32_t> steps;
-
-  Robe(const Tensor& coefficients, int64_t size, int64_t z, int64_t dim, int64_t itemsize) {
-    STD_TORCH_CHECK(dim >= 1 && z >= 1 && z <= dim, "robe_lookup: z = ", z, " must lie between 1 and the width ", dim);
-    STD_TORCH_CHECK(size >= z, "robe_lookup: ", size, " elements are fewer than the chunk size ", z);
-    const int64_t* r = list_of_longs(coefficients, "coefficients");
-    const int64_t known = coefficients.numel(), chunks = (dim + z - 1) / z;
-    STD_TORCH_CHECK(known == 3 || known == 6, "robe_lookup: coefficients must be 3 numbers or 6, got ", known);
-    const bool sign = known == 6;
-    steps.resize(chunks + (sign ? dim : 0));
-    for (int64_t j = 0; j < chunks; ++j) steps[j] = linear_hash(j, r[1], 0);
-    for (int64_t i = 0; sign && i < dim; ++i) steps[chunks + i] = linear_hash(i, r[4], 0);
-    shape.dim = dim;
-    shape.z = z;
-    shape.chunks = chunks;
-    shape.slots = static_cast<uint32_t>(std::min<int64_t>(size - z + 1, kPrime));
-    shape.r1 = r[0];
-    shape.r3 = r[2];
-    shape.step = steps.data();
-    if (sign) {
-      shape.s1 = r[3];
-      shape.s3 = r[5];
-      shape.sign_step = steps.data() + chunks;
-    }
-    shape.far = size * itemsize > kFar;
-  }
-
-  // Lookups of a block.
-  int64_t block() const { return std::max<int64_t>(1, kBlock / std::max<int64_t>(shape.chunks, 64)); }
-};
-
 template <class U>
 void look_up(const Robe& robe, const IdLookups& l, Copies::RobeForward<U> forward, const void* memory, void* out) {
-  const int64_t block = robe.block(), blocks = (l.count + block - 1) / block;
+  const int64_t dim = robe.shape.dim, block = robe.block(), blocks = (l.count + block - 1) / block;
   // several blocks to a task, so that tasks are worth a thread's time
-  const int64_t run = std::max<int64_t>(1, kWorthThreads / (2 * block * robe.shape.dim));
-  for_each_task((blocks + run - 1) / run, l.count * robe.shape.dim > kWorthThreads, [&](int64_t task) {
+  const int64_t run = std::max<int64_t>(1, kRobeWorthThreads / (2 * block * dim));
+  std::atomic<bool> wrong{false};
+  for_each_task((blocks + run - 1) / run, l.count * dim > kRobeWorthThreads, [&](int64_t task) {
     Scratch& scratch = Scratch::mine();
-    scratch.reserve(Scratch::rounded<int64_t>(block) + Scratch::rounded<uint32_t>(block * robe.shape.chunks));
+    scratch.reserve(Scratch::rounded<int64_t>(block) + Scratch::rounded<uint32_t>(robe.room()));
     int64_t* x = scratch.take<int64_t>(block);
-    uint32_t* starts = scratch.take<uint32_t>(block * robe.shape.chunks);
+    uint32_t* room = scratch.take<uint32_t>(robe.room());
     for (int64_t b = task * run; b < std::min(blocks, (task + 1) * run); ++b) {
       const int64_t begin = b * block, size = std::min(block, l.count - begin);
-      l.rows_at(begin, size, x);
-      forward(robe.shape, size, x, static_cast<const U*>(memory), static_cast<U*>(out) + begin * robe.shape.dim,
-              starts);
+      if (!l.rows_at(begin, size, x)) wrong.store(true, std::memory_order_relaxed);  // and yet a chunk of the array
+      forward(robe.shape, size, x, static_cast<const U*>(memory), static_cast<U*>(out) + begin * dim, room);
     }
   });
+  if (wrong) l.refuse();
 }
 
 Tensor robe_lookup(Tensor memory, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, int64_t z,
@@ -83,7 +42,7 @@ Tensor robe_lookup(Tensor memory, Tensor ids, Tensor row_offsets, Tensor rows, T
                   "robe_lookup: the memory must be float16, bfloat16, float32 or float64");
   const int64_t itemsize = half ? 2 : type == ScalarType::Float ? 4 : 8;
   const Robe robe(coefficients, memory.numel(), z, dim, itemsize);
-  const IdLookups l = read_id_lookups(ids, row_offsets, rows, "robe_lookup");
+  const IdLookups l = read_id_lookups(ids, row_offsets, rows, "robe_lookup", false);
   const Tensor array = in_one_piece(memory);
   Tensor out = torch::stable::new_empty(memory, {l.samples, l.tables, dim});
   if (l.count == 0) return out;
@@ -106,30 +65,11 @@ Tensor robe_lookup_train(Tensor memory, Tensor ids, Tensor row_offsets, Tensor r
 
 template <class T>
 Tensor sum_up(const Tensor& grad, const IdLookups& l, const Robe& robe, int64_t size) {
-  const RobeShape& s = robe.shape;
-  Tensor out = pooled_empty<T>(grad, {size});
-  T* sum = out.mutable_data_ptr<T>();
   const T* flow = grad.const_data_ptr<T>();
-  const Kernels<T>& kernels = best<T>(s.dim);
-  const bool worth_it = l.count * s.dim > kWorthThreads || size > 8 * kWorthThreads;
-  const int64_t tasks = worth_it ? std::min<int64_t>(torch::stable::get_num_threads(), size) : 1;
-  const int64_t block = robe.block(), whole = (size / tasks + 15) / 16 * 16;
-  for_each_task(tasks, worth_it, [&](int64_t task) {
-    const int64_t begin = std::min(size, task * whole), end = task + 1 == tasks ? size : std::min(size, begin + whole);
-    std::memset(sum + begin, 0, (end - begin) * sizeof(T));
-    Scratch& scratch = Scratch::mine();
-    scratch.reserve(Scratch::rounded<int64_t>(block) + Scratch::rounded<uint32_t>(s.chunks) +
-                    Scratch::rounded<T>(s.dim));
-    int64_t* x = scratch.take<int64_t>(block);
-    uint32_t* starts = scratch.take<uint32_t>(s.chunks);
-    T* row = scratch.take<T>(s.dim);
-    for (int64_t i = 0; i < l.count; i += block) {
-      const int64_t count = std::min(block, l.count - i);
-      l.rows_at(i, count, x);
-      kernels.robe_backward(s, count, x, flow + i * s.dim, begin, end, sum, starts, row);
-    }
+  return robe_gradient<T>(grad, robe, l.count, size, [&](int64_t begin, int64_t count, int64_t* x, int64_t*, T*) {
+    l.rows_at(begin, count, x);  // a chunk of the array, whatever the ids hold by now
+    return RobeSource<T>{nullptr, nullptr, flow + begin * robe.shape.dim};
   });
-  return out;
 }
 
 Tensor robe_lookup_backward(Tensor grad, Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, int64_t size,

@@ -89,6 +89,7 @@ def lookups() -> Iterator[Example]:
             lambda p, i, o: ops.robe_lookup(p[0], i, o["coefficients"], **_of(o, "row_offsets", "rows"), z=3, dim=8),
             {**known, "coefficients": coefficients},
         )
+    yield from _robe_bags(known, normal, g)
     digits = {"coefficients": [[[1, 4]]] * 2, "base": [[0, 4]] * 2, "sizes": [[4, 3], [4, 2]]}
     hashes = {"coefficients": torch.randint(1, PRIME, (2, 4, 2), generator=g), "base": [[0, 4]] * 2, "sizes": [[3]] * 2}
     for combine in reference.COMBINE:
@@ -114,6 +115,19 @@ def lookups() -> Iterator[Example]:
         known,
     )
     yield from _trains(ids, normal)
+
+
+def _robe_bags(known: dict[str, Tensor], normal: Callable[..., Tensor], g: Generator) -> Iterator[Example]:
+    flat, offsets = torch.tensor([3, 11, 3, 0, 6, 5]), torch.tensor([0, 2, 2, 4, 5, 6, 6])
+    for name, sign, mean in (("sums", True, False), ("means", False, True), ("weights", True, False)):
+
+        def call(p: tuple[Tensor, ...], i: Any, o: dict[str, Tensor], mean: bool = mean) -> Tensor:
+            return ops.robe_bags(p[0], i, weights=p[1] if len(p) > 1 else None, **o, z=3, dim=8, mean=mean)
+
+        coefficients = torch.randint(1, PRIME, (6 if sign else 3,), generator=g)
+        others = {**known, "coefficients": coefficients, "offsets": offsets}
+        own = (normal(40), normal(6)) if name == "weights" else (normal(40),)
+        yield Example("robe_bags", f"robe_bags, {name}", own, flat, call, others)
 
 
 def _trains(ids: Tensor, normal: Callable[..., Tensor]) -> Iterator[Example]:

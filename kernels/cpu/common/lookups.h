@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -32,14 +33,35 @@ struct IdLookups {
       f(static_cast<const int32_t*>(ids));
   }
 
-  // to[i] = the row of lookup `begin` + i among those of all tables.
-  void rows_at(int64_t begin, int64_t size, int64_t* to) const {
+  // to[i] = the row of lookup `begin` + i among those of all tables. Returns whether all ids are in range.
+  bool rows_at(int64_t begin, int64_t size, int64_t* to) const {
+    uint64_t wrong = 0;  // its sign: whether an id is negative, or no less than the number of rows
     by_width([&](const auto* id) {
-      int64_t t = begin % tables;
-      for (int64_t i = 0; i < size; ++i) {
-        to[i] = id[begin + i] + row_offsets[t];
-        if (++t == tables) t = 0;
+      const auto put = [&](int64_t i, int64_t rows_of, int64_t offset) {
+        const uint64_t each = static_cast<uint64_t>(static_cast<int64_t>(id[begin + i]));
+        wrong |= each | (static_cast<uint64_t>(rows_of) - 1 - each);
+        to[i] = static_cast<int64_t>(each + static_cast<uint64_t>(offset));
+      };
+      if (tables == 1) {
+        const int64_t rows_of = rows[0], offset = row_offsets[0];
+        for (int64_t i = 0; i < size; ++i) put(i, rows_of, offset);
+        return;
       }
+      int64_t t = begin % tables;
+      for (int64_t i = 0; i < size; t = 0) {
+        const int64_t run = std::min(size - i, tables - t);
+        for (int64_t k = 0; k < run; ++k) put(i + k, rows[t + k], row_offsets[t + k]);
+        i += run;
+      }
+    });
+    return static_cast<int64_t>(wrong) >= 0;
+  }
+
+  // Names the first id that is out of range.
+  void refuse() const {
+    by_width([&](const auto* id) {
+      for (int64_t i = 0; i < count; ++i)
+        if (id[i] < 0 || id[i] >= rows[i % tables]) refuse_id(id[i], i % tables, rows[i % tables]);
     });
   }
 };
@@ -51,9 +73,7 @@ void check_range(const IdLookups& l, const I* id) {
   for (int64_t i = 0; i < l.count; i += l.tables)
     for (int64_t t = 0; t < l.tables; ++t)
       wrong |= static_cast<uint64_t>(static_cast<int64_t>(id[i + t])) >= static_cast<uint64_t>(l.rows[t]);
-  if (!wrong) return;
-  for (int64_t i = 0; i < l.count; ++i)
-    if (id[i] < 0 || id[i] >= l.rows[i % l.tables]) refuse_id(id[i], i % l.tables, l.rows[i % l.tables]);
+  if (wrong) l.refuse();
 }
 
 // Reads the lookups of an op; `checked`: an id out of range is refused here.

@@ -7,15 +7,15 @@
 
 namespace embpress {
 
-// Rows cut from one array, see kernels/ops/robe.py.
+// Rows cut from one array, see kernels/ops/robe.py; coefficients below P.
 struct RobeShape {
   int64_t dim, z, chunks;
-  uint32_t slots;  // chunks start below it
-  uint64_t r1, r3;
+  Remainder31 slots;  // chunks start below their number
+  uint32_t r1, r3;
   const uint32_t* step;  // (chunks): j R2 mod P
-  uint64_t s1, s3;
+  uint32_t s1, s3;
   const uint32_t* sign_step;  // (dim), or null without signs
-  bool far;                   // the array is larger than a core's cache
+  bool far;                   // the array lies in no cache
 };
 
 // Rows put together from `parts` rows of width `width`, see kernels/ops/compositional.py.
@@ -24,7 +24,7 @@ enum class Combine : int64_t { concat = 0, add = 1, mult = 2 };
 struct PartsShape {
   Combine combine;
   int64_t parts, width;
-  bool far;  // see RobeShape
+  bool far;  // the weight is larger than a core's cache
 
   int64_t dim() const { return combine == Combine::concat ? parts * width : width; }
 };

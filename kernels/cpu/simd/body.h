@@ -5,6 +5,7 @@
 #include "gemm.h"
 #include "transpose.h"
 #include "../tt/last.h"
+#include "../rows/hash.h"
 #include "../rows/robe.h"
 #include "../rows/parts.h"
 
@@ -17,17 +18,6 @@ EMBPRESS_INLINE double root_of(double x) { return __builtin_sqrt(x); }
 #include "../rows/cores.h"
 
 template <class T>
-struct BitsOf;
-template <>
-struct BitsOf<float> {
-  typedef uint32_t type;
-};
-template <>
-struct BitsOf<double> {
-  typedef uint64_t type;
-};
-
-template <class T>
 constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               gemm<T>,
                               transpose<T>,
@@ -37,7 +27,9 @@ constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               scale<T>,
                               add_scaled<T>,
                               dot<T>,
-                              robe_backward<T, typename BitsOf<T>::type>,
+                              robe_backward<T>,
+                              robe_pool<T>,
+                              robe_dots<T>,
                               combine_parts<T>,
                               scatter_parts<T>,
                               update_row<T>};

@@ -28,8 +28,12 @@ struct Kernels {
   void (*scale)(int64_t n, T by, const T* x, T* y);
   void (*add_scaled)(int64_t n, T scale, const T* x, T* y);
   T (*dot)(int64_t n, const T* x, const T* y);
-  void (*robe_backward)(const RobeShape& s, int64_t count, const int64_t* x, const T* grad, int64_t begin, int64_t end,
-                        T* sum, uint32_t* starts, T* row);
+  void (*robe_backward)(const RobeShape& s, int64_t count, const int64_t* x, const T* grad, const int64_t* bag,
+                        const T* scale, bool some, int64_t begin, int64_t end, T* sum, uint32_t* room, T* signs);
+  void (*robe_pool)(const RobeShape& s, int64_t count, const int64_t* x, const int64_t* bag, const T* scale,
+                    const T* memory, T* out, uint32_t* room, T* row);
+  void (*robe_dots)(const RobeShape& s, int64_t count, const int64_t* x, const int64_t* bag, const T* grad,
+                    const T* memory, T* to, uint32_t* room, T* row);
   void (*combine_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* weight, T* out);
   void (*scatter_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* grad, const T* weight,
                         const Owned& owned, T* sum, T* room);
@@ -41,7 +45,7 @@ struct Kernels {
 struct Copies {
   template <class U>
   using RobeForward = void (*)(const RobeShape& s, int64_t count, const int64_t* x, const U* memory, U* out,
-                               uint32_t* starts);
+                               uint32_t* room);
   RobeForward<uint16_t> robe_forward16;
   RobeForward<uint32_t> robe_forward32;
   RobeForward<uint64_t> robe_forward64;

@@ -36,6 +36,14 @@ def ids_of(rows, samples, g):
     return torch.stack([torch.randint(0, int(n), (samples,), generator=g) for n in rows], 1)
 
 
+def bags_of(rows, bags, longest, g):
+    """Ids of as many bags of each table, up to so long, table after table; their offsets, and the table of each id."""
+    lengths = torch.randint(0, longest + 1, (len(rows), bags), generator=g)
+    of = torch.repeat_interleave(torch.arange(len(rows)), lengths.sum(1))
+    ids = (torch.rand(len(of), generator=g) * rows[of]).long()
+    return ids, torch.nn.functional.pad(lengths.flatten().cumsum(0), (1, 0)), of
+
+
 @settings(max_examples=60, deadline=None)
 @given(**drawn, dim=st.integers(1, 40), share=st.floats(0, 1), sign=st.booleans(), size=st.integers(0, 400))
 def test_robe(samples, tables, seed, dtype, dim, share, sign, size):
@@ -51,6 +59,72 @@ def test_robe(samples, tables, seed, dtype, dim, share, sign, size):
     made = torch.ops.embpress.robe_lookup_backward(*flow)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-4 if dtype == torch.float32 else 2**-6
     torch.testing.assert_close(made, reference.robe_lookup_backward(*flow), rtol=tolerance, atol=tolerance)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    **drawn,
+    dim=st.sampled_from([4, 8, 16, 24, 64, 128, 192]),
+    z=st.sampled_from([4, 8, 16, 32, 64]),
+    sign=st.booleans(),
+    size=st.integers(0, 3000),
+    last=st.integers(0, 3),
+)
+def test_robe_chunks_of_whole_vectors_and_the_highest_rows(samples, tables, seed, dtype, dim, z, sign, size, last):
+    dtype, (rows, g) = DTYPES[dtype], tables_of(tables, seed)
+    z = min(z, dim)
+    memory = torch.randn(z + size, generator=g, dtype=torch.float64).to(dtype)
+    ids, offsets = ids_of(rows, samples, g), PRIME - rows.flip(0).cumsum(0).flip(0)
+    coefficients = torch.randint(PRIME - 1 - last, PRIME, (6 if sign else 3,), generator=g)
+    known = (ids, offsets, rows, coefficients, z, dim)
+    got = torch.ops.embpress.robe_lookup(memory, *known)
+    assert torch.equal(got, reference.robe_lookup(memory, *known))
+    grad = torch.randn(got.shape, generator=g, dtype=torch.float64).to(dtype)
+    flow = (grad, *known[:4], len(memory), z, False)
+    made = torch.ops.embpress.robe_lookup_backward(*flow)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-4 if dtype == torch.float32 else 2**-6
+    torch.testing.assert_close(made, reference.robe_lookup_backward(*flow), rtol=tolerance, atol=tolerance)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    **{**drawn, "samples": st.sampled_from([0, 1, 5, 60, 300])},
+    dim=st.sampled_from([1, 5, 8, 16, 40, 128]),
+    share=st.sampled_from([0, 0.2, 0.25, 0.5, 1]),
+    sign=st.booleans(),
+    size=st.integers(0, 400),
+    way=st.sampled_from(["sum", "mean", "weights"]),
+    longest=st.sampled_from([0, 1, 3, 30]),
+    narrow=st.booleans(),
+)
+def test_robe_bags(samples, tables, seed, dtype, dim, share, sign, size, way, longest, narrow):
+    """Against the plain lookup of each id and the plain pooling, in float64 where the rows are narrow."""
+    dtype, (rows, g) = DTYPES[dtype], tables_of(tables, seed)
+    z = max(1, round(share * dim))
+    memory = torch.randn(z + size, generator=g, dtype=torch.float64).to(dtype)
+    ids, offsets, of = bags_of(rows, samples, longest, g)
+    weights = torch.randn(len(ids), generator=g, dtype=torch.float64).to(dtype) if way == "weights" else None
+    starts, hashes = rows.cumsum(0) - rows, torch.randint(0, PRIME, (6 if sign else 3,), generator=g)
+    own = (ids.int() if narrow else ids, offsets, weights, starts, rows, hashes)
+    got = torch.ops.embpress.robe_bags(memory, *own, z, dim, way == "mean")
+
+    leaves = [memory.double().requires_grad_(), None if weights is None else weights.double().requires_grad_()]
+    one = ((ids + starts[of]).unsqueeze(1), torch.tensor([0]), rows.sum(0, keepdim=True), hashes, z)
+    looked_up = reference.robe_lookup(leaves[0].detach(), *one, dim).squeeze(1).requires_grad_()
+    want = reference.pool(looked_up, offsets, leaves[1], way == "mean")
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if dtype == torch.float32 else 2**-7
+    torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=100 * tolerance)
+
+    grad = torch.randn(got.shape, generator=g, dtype=torch.float64).to(dtype)
+    made = torch.ops.embpress.robe_bags_backward(grad, memory, *own, len(memory), z, way == "mean", False)
+    want.backward(grad.double())
+    flow = (looked_up.grad.unsqueeze(1), *one[:4], len(memory), z, False)
+    plain = reference.robe_lookup_backward(*flow)
+    torch.testing.assert_close(made[0].double(), plain, rtol=20 * tolerance, atol=200 * tolerance)
+    if way == "weights":
+        torch.testing.assert_close(made[1].double(), leaves[1].grad, rtol=20 * tolerance, atol=200 * tolerance)
+    else:
+        assert made[1].shape == (0,)
 
 
 @settings(max_examples=80, deadline=None)
@@ -112,12 +186,19 @@ def test_sums_do_not_depend_on_the_number_of_threads():
     hashes = torch.randint(0, PRIME, (6,), generator=g)
     weight, coefficients = torch.randn(300, 24, generator=g), torch.randint(0, PRIME, (2, 4, 2), generator=g)
     base, sizes = torch.tensor([[0, 70]] * 2), torch.tensor([[70, 80]] * 2)
+    bags, bounds, _ = bags_of(rows, 800, 9, g)
+    of_bags, weights = torch.randn(1600, 24, generator=g), torch.randn(len(bags), generator=g)
+    memory = torch.randn(5000, generator=g)
     table, projections = torch.randn(940, 30, generator=g), torch.randn(2, 30, 24, generator=g)
 
     def everything():
         parts = (ids, torch.tensor([0, 150]), rows, coefficients, base, sizes, 2)
-        backward = torch.ops.embpress
+        backward, own = torch.ops.embpress, (bags, bounds, weights, offsets, rows, hashes)
         return [
+            backward.robe_bags(memory, *own, 5, 24, False),
+            *backward.robe_bags_backward(of_bags, memory, *own, 5000, 5, False, False),
+            *backward.robe_bags_backward(of_bags, None, *own[:2], None, *own[3:5], hashes[:3], 5000, 8, True, False),
+            backward.robe_lookup_backward(grad, ids, offsets, rows, hashes[:3], 5000, 8, False),
             backward.robe_lookup_backward(grad, ids, offsets, rows, hashes, 5000, 5, False),
             backward.compositional_lookup_backward(grad, weight, ids.flatten()[:0], *parts),
             *backward.mlet_lookup_backward(grad, table[:0, 0], table, projections, ids, offsets, rows),
