@@ -104,11 +104,11 @@ class ByRecipe:
         tables: list[recipes.Table] = []
         for (group, t), column in zip(self.members, self.columns):
             table = group.tables[t]
-            form = table.row_dtype, table.embedding_dim, table.mode
+            made, hot = recipe_of(group, t, stores_of(group, self.arrays), self.arrays)
+            form = table.row_dtype, table.embedding_dim, table.mode  # which one without parameters cannot say
             if form != (torch.float32, self.dim, self.mode) or self.mode not in ("sum", "mean"):
                 raise NoRecipe
             padding = -1 if table.padding_idx is None else table.padding_idx
-            made, hot = recipe_of(group, t, stores_of(group, self.arrays), self.arrays)
             tables.append(recipes.Table(column, table.num_embeddings, padding, made, hot))
         self.recipe = torch.tensor(recipes.encoded(tables), dtype=torch.int64)
         self.tables = len(tables)

@@ -23,7 +23,8 @@ constexpr int64_t kWorthThreads = 1 << 15;  // elements of all rows
 
 // What a task puts its lookups down in.
 struct Room {
-  int64_t *x, *index, *starts;
+  int64_t *x, *index;
+  uint32_t* numbers;  // hashes, and where chunks start
   float **to, *scale;
   // those that no hot row answers, and those that one does
   int64_t *cold, *hot;
@@ -41,12 +42,12 @@ struct Room {
 
   Room(const Recipe& r, int64_t dim) {
     Scratch& scratch = Scratch::mine();
-    scratch.reserve(5 * Scratch::rounded<int64_t>(kBlock) + Scratch::rounded<int64_t>(r.chunks * kBlock) +
+    scratch.reserve(5 * Scratch::rounded<int64_t>(kBlock) + Scratch::rounded<uint32_t>((r.chunks + 1) * kBlock) +
                     5 * Scratch::rounded<float*>(kBlock) + 3 * Scratch::rounded<float>(kBlock) +
                     Scratch::rounded<float>(kBlock * dim) + Scratch::rounded<int64_t>(r.cores * kBlock) +
                     Scratch::rounded<float>(2 * r.widest) + Scratch::rounded<float>(r.cores * r.largest));
     for (int64_t** piece : {&x, &index, &cold, &hot, &sorted}) *piece = scratch.take<int64_t>(kBlock);
-    starts = scratch.take<int64_t>(r.chunks * kBlock);
+    numbers = scratch.take<uint32_t>((r.chunks + 1) * kBlock);
     for (float*** piece : {&to, &cold_to, &hot_to, &row, &sorted_to}) *piece = scratch.take<float*>(kBlock);
     for (float** piece : {&scale, &cold_scale, &hot_scale}) *piece = scratch.take<float>(kBlock);
     rows = scratch.take<float>(kBlock * dim);
@@ -58,7 +59,7 @@ struct Room {
 };
 
 void index_rows(const Copies& kernels, const TableRecipe& t, const PartRecipe& part, int64_t count, const int64_t* x,
-                int64_t* index) {
+                int64_t* index, uint32_t* numbers) {
   switch (part.rule) {
     case Rule::digit:
       if (part.stride == 1 && part.size >= t.rows)
@@ -67,7 +68,7 @@ void index_rows(const Copies& kernels, const TableRecipe& t, const PartRecipe& p
         kernels.digit_rows(count, x, part.stride, part.size, part.first, index);
       return;
     case Rule::hash:
-      return kernels.hash_rows(count, x, part.coefficients, part.size, part.first, index);
+      return kernels.hash_rows(count, x, part.coefficients, part.slots, part.first, numbers, index);
     case Rule::first:
       for (int64_t i = 0; i < count; ++i) index[i] = part.first + std::min(x[i], part.size - 1);
       return;
@@ -108,12 +109,12 @@ void make(const Copies& kernels, const TableRecipe& t, int64_t dim, Room& room, 
     }
     kernels.take_cores(t.cores, count, x, into, room.digits, room.products, room.slices);
   } else if (t.kind == Kind::chunks) {
-    kernels.chunk_starts(t.robe, count, x, t.row_offset, room.starts);
-    kernels.take_chunks(t.parts[0].store, dim, t.robe.z, count, room.starts, into);
+    for (int64_t i = 0; i < count; ++i) room.index[i] = x[i] + t.row_offset;
+    kernels.take_chunks(t.parts[0].store, t.robe, count, room.index, into, room.numbers);
   } else {
     for (int64_t j = 0; j < parts; ++j) {
       const PartRecipe& part = t.parts[j];
-      index_rows(kernels, t, part, count, x, room.index);
+      index_rows(kernels, t, part, count, x, room.index, room.numbers);
       const bool chunk = t.combine == Combine::concat;
       const Into how = add && !whole                ? Into::add
                        : chunk || j == 0            ? Into::set

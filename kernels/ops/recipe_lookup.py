@@ -47,8 +47,8 @@ def recipe_lookup(
       behind it, its *store* and the first row there: a row is the product of slices as in `tt_embedding_bag`.
 
     A *store* is five numbers: a `Form`, the array that holds the rows, the array that holds their ranges or -1, bits of
-    an element, and for ranges of columns the first of them. Rows lie in it one after another, each in whole bytes, and
-    are `lo + step · code` where they are codes, as in `coded_rows`.
+    an element, and for ranges of columns the first of them. Rows lie in it one after another, codes without a gap from
+    the lowest bits of each byte on, and are `lo + step · code` then, as in `coded_rows`.
 
     Args:
         ids: `(B, F)` int32 or int64, one id a bag; or `(N,)`, table after table, with offsets.

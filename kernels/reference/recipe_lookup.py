@@ -89,8 +89,6 @@ def _held(store: Store, arrays: Sequence[Tensor], width: int) -> int:
         raise _unfit("the type of a store")
     if (store.form == Form.BLOCKS) != (store.form.codes and width == 0) or (not width and store.form == Form.BFLOAT16):
         raise _unfit("a flat store")
-    if width * store.bits % 8:
-        raise _unfit("rows that share bytes")
     held = array.nbytes * 8 // (max(1, width) * store.bits)
     if not store.form.codes:
         return held
@@ -170,7 +168,7 @@ def _check_rows(first: int, count: int, held: int) -> None:
 
 
 def _check_coefficients(numbers: Sequence[int]) -> None:
-    if not all(0 <= number < 2**31 for number in numbers):
+    if not all(0 <= number < ROBE_PRIME for number in numbers):
         raise _unfit("a coefficient")
 
 
@@ -299,12 +297,12 @@ def _taken(store: Store, arrays: Sequence[Tensor], index: Tensor, width: int) ->
         return array.reshape(-1, width)[index].float()
     flat = index.reshape(len(index), math.prod(index.shape[1:]))
     ranges = arrays[store.ranges]
-    row_bytes = _BLOCK * store.bits // 8 if store.form == Form.BLOCKS else width * store.bits // 8
     shape = (-1, 2, width) if store.form == Form.COLUMNS else (-1, 2)
     segments = None
     if store.form == Form.COLUMNS:
         segments = torch.full((flat.shape[1],), store.first_range, device=index.device)
     codes = array.reshape(-1)
-    codes = codes[: codes.shape[0] // row_bytes * row_bytes].view(-1, row_bytes)
+    if store.form == Form.BLOCKS:  # whose starts count in blocks
+        codes = codes[: codes.shape[0] // (_BLOCK * store.bits // 8) * (_BLOCK * store.bits // 8)]
     found = coded_rows(codes, ranges.reshape(shape), flat, segments, None, None, store.bits, width, _KINDS[store.form])
     return found.view(*index.shape, width)

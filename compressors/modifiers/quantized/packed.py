@@ -63,10 +63,10 @@ class PackedGroup(_Uncast, InCodesGroup):
         return recipe_of(self.inner, t, stores, arrays)
 
     def store(self, name: str, t: int, arrays: Arrays) -> tuple[Store, int]:
-        """The codes, unless all lookups read the array whole or rows share bytes."""
+        """The codes."""
         table = self.tables[t]
         array = next((array for array in table.packed if array.name == name), None)
-        if array is None or not store.by_bytes(array, table.bits):
+        if array is None:
             raise NoRecipe
         codes, ranges = (
             arrays.parameter(table.__dict__["_group"] if own in table._adopted else table, own)[0]

@@ -39,7 +39,8 @@ struct PartRecipe {
   Rule rule{};
   int64_t size = 0, first = 0;  // rows that it may take, and where they begin in the store
   int64_t stride = 1;
-  const int64_t* coefficients = nullptr;
+  uint32_t coefficients[4] = {};
+  Remainder31 slots;  // of `size`
   Known known;
   size_t widened = 0;  // where the ranges of its columns are among those that are widened
 };
@@ -123,10 +124,9 @@ class Recipe {
     s.width = width;
     s.memory = static_cast<const uint8_t*>(held.const_data_ptr());
     s.bytes = held.numel() * (codes ? 1 : bits / 8);
-    s.row_bytes = width * bits / 8;
-    check(width * bits % 8 == 0, "rows that share bytes");
+    s.row_bytes = width * bits % 8 ? 0 : width * bits / 8;
     s.far = s.bytes > kFar;
-    const int64_t rows = width ? s.bytes / s.row_bytes : s.bytes * 8 / bits;
+    const int64_t rows = s.bytes * 8 / (std::max<int64_t>(width, 1) * bits);
     if (!codes) return rows;
     const Tensor& own = array(ranges);
     check(own.scalar_type() == ScalarType::BFloat16 && range >= 0, "the ranges of codes");
@@ -198,9 +198,9 @@ class Recipe {
         part.stride = next();
         check(part.stride >= 1 && t.rows <= int64_t{1} << 52, "the stride of a part");
       } else if (part.rule == Rule::hash) {
-        check(end_ - at_ >= 4 && t.rows <= int64_t{1} << 31, "the hash of a part");
-        part.coefficients = at_;
-        for (int i = 0; i < 4; ++i) check_coefficient(next());
+        check(t.rows <= int64_t{1} << 31, "the hash of a part");
+        for (uint32_t& each : part.coefficients) each = coefficient();
+        part.slots = Remainder31(part.size);
       } else if (part.rule == Rule::among) {
         part.known = known(next());
         check(part.known.count < part.size, "the ids of a part");
@@ -214,13 +214,13 @@ class Recipe {
     check(z >= 1 && z <= dim_ && size >= z && size <= held, "chunks of an array");
     t.row_offset = next();
     check(t.row_offset >= 0 && t.row_offset <= kPrime && t.rows <= kPrime - t.row_offset, "the rows of an array");
-    int64_t r[3];
-    for (int64_t& each : r) check_coefficient(each = next());
+    uint32_t r[3];
+    for (uint32_t& each : r) each = coefficient();
     RobeShape& s = t.robe;
     s.dim = dim_;
     s.z = z;
     s.chunks = (dim_ + z - 1) / z;
-    s.slots = static_cast<uint32_t>(std::min<int64_t>(size - z + 1, kPrime));
+    s.slots = Remainder31(size - z + 1);
     s.r1 = r[0];
     s.r3 = r[2];
     t.steps.resize(s.chunks);
@@ -264,8 +264,11 @@ class Recipe {
     widest = std::max(widest, v.widest);
     largest = std::max(largest, v.largest);
   }
-  // products of two numbers below 2^31 stay below 2^62
-  static void check_coefficient(int64_t value) { check(value >= 0 && value < int64_t{1} << 31, "a coefficient"); }
+  uint32_t coefficient() {
+    const int64_t value = next();
+    check(value >= 0 && value < kPrime, "a coefficient");
+    return static_cast<uint32_t>(value);
+  }
 
   const int64_t *at_, *end_;
   const std::vector<Tensor>& arrays_;

@@ -1,4 +1,4 @@
-// Which rows ids take, for many ids at a time; included once for each instruction set, see simd/body.h.
+// Which rows digits and hashes of ids are, for many ids at a time; included once for each instruction set, see simd/body.h.
 //
 // Divisions are products with the inverse as doubles, whose quotient is at most one too large or too small: plain loops
 // that the compiler makes vectors of where there are conversions between 64-bit integers and doubles.
@@ -25,33 +25,10 @@ static void digit_rows(int64_t count, const int64_t* id, int64_t stride, int64_t
       to[i] = first + remainder_of(quotient_of(id[i], stride, by_stride), size, by_size);
 }
 
-// to[i] = first + part_hash(id[i]) mod size, see common/divide.h; ids below 2^31.
-static void hash_rows(int64_t count, const int64_t* id, const int64_t* coefficients, int64_t size, int64_t first,
-                      int64_t* to) {
-  constexpr int64_t prime = kPrime;
-  constexpr double inverse = 1.0 / prime;
-  const int64_t a = coefficients[0], b = coefficients[1], c = coefficients[2], d = coefficients[3];
-  const double by_size = 1.0 / static_cast<double>(size);
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t x = remainder_of(id[i] * a + b, prime, inverse);
-    x = remainder_of((x ^ (x >> 15)) * c + d, prime, inverse);
-    to[i] = first + remainder_of(x ^ (x >> 15), size, by_size);
-  }
-}
-
-// starts[j * count + i] = where chunk j of row id[i] + offset begins in ROBE's array.
-static void chunk_starts(const RobeShape& s, int64_t count, const int64_t* id, int64_t offset, int64_t* starts) {
-  constexpr int64_t prime = kPrime;
-  constexpr double inverse = 1.0 / prime;
-  const int64_t r1 = s.r1, r3 = s.r3, slots = s.slots;
-  const double by_slots = 1.0 / static_cast<double>(slots);
-  for (int64_t i = 0; i < count; ++i) starts[i] = remainder_of((id[i] + offset) * r3 + r1, prime, inverse);
-  for (int64_t j = s.chunks - 1; j >= 0; --j) {
-    const int64_t step = s.step[j];
-    for (int64_t i = 0; i < count; ++i) {
-      int64_t h = starts[i] + step;
-      h -= h >= prime ? prime : 0;
-      starts[j * count + i] = remainder_of(h, slots, by_slots);
-    }
-  }
+// to[i] = first + part_hash(id[i]) mod size, see hash.h; `room` is for count numbers.
+static void hash_rows(int64_t count, const int64_t* id, const uint32_t* coefficients, const Remainder31& size,
+                      int64_t first, uint32_t* room, int64_t* to) {
+  part_hashes(count, id, coefficients, room);
+  remainders(count, size, room);
+  for (int64_t i = 0; i < count; ++i) to[i] = first + room[i];
 }

@@ -44,7 +44,8 @@ struct StoreView {
   int64_t bits;   // of an element
   int64_t width;  // elements of a row
   const uint8_t* memory;
-  int64_t bytes, row_bytes;
+  int64_t bytes;
+  int64_t row_bytes;       // 0 where rows share bytes: each begins with the bit behind the one before
   const float *lo, *step;  // of columns
   const uint16_t* ranges;  // lo and step of rows or blocks, bfloat16
   bool far;                // larger than a core's cache

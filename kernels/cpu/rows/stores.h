@@ -87,33 +87,78 @@ struct OfBFloat16 {
   }
 };
 
-template <int BITS>
-struct OfColumns {
+// Ranges of columns, or of a row.
+struct ColumnRanges {
   const float *lo, *step;
-  EMBPRESS_INLINE_MEMBER OfColumns(const StoreView& s) : lo(s.lo), step(s.step) {}
-  EMBPRESS_INLINE_MEMBER void at_row(const StoreView&, int64_t, const uint8_t*) {}
-  template <int L>
-  EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t* row, int64_t c) const {
-    typedef typename Lanes<L>::floats V;
-    return load<V>(lo + c) + load<V>(step + c) * __builtin_convertvector((codes_at<BITS, L>(row, c)), V);
+  EMBPRESS_INLINE_MEMBER ColumnRanges(const StoreView& s) : lo(s.lo), step(s.step) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView&, int64_t) {}
+  template <class V>
+  EMBPRESS_INLINE_MEMBER V decoded(V code, int64_t c) const {
+    return load<V>(lo + c) + load<V>(step + c) * code;
   }
-  EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const { return lo[c] + step[c] * code_at<BITS>(row, c); }
+  EMBPRESS_INLINE_MEMBER float one(float code, int64_t c) const { return lo[c] + step[c] * code; }
 };
-
-template <int BITS>
-struct OfRows {
+struct RowRange {
   float lo = 0, step = 0;
-  EMBPRESS_INLINE_MEMBER OfRows(const StoreView&) {}
-  EMBPRESS_INLINE_MEMBER void at_row(const StoreView& s, int64_t index, const uint8_t*) {
+  EMBPRESS_INLINE_MEMBER RowRange(const StoreView&) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView& s, int64_t index) {
     lo = from_bfloat16(s.ranges[2 * index]);
     step = from_bfloat16(s.ranges[2 * index + 1]);
   }
+  template <class V>
+  EMBPRESS_INLINE_MEMBER V decoded(V code, int64_t) const {
+    return lo + step * code;
+  }
+  EMBPRESS_INLINE_MEMBER float one(float code, int64_t) const { return lo + step * code; }
+};
+
+template <int BITS, class Ranges>
+struct OfCodes {
+  Ranges ranges;
+  EMBPRESS_INLINE_MEMBER OfCodes(const StoreView& s) : ranges(s) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView& s, int64_t index, const uint8_t*) { ranges.at_row(s, index); }
   template <int L>
   EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t* row, int64_t c) const {
-    typedef typename Lanes<L>::floats V;
-    return lo + step * __builtin_convertvector((codes_at<BITS, L>(row, c)), V);
+    return ranges.decoded(__builtin_convertvector((codes_at<BITS, L>(row, c)), typename Lanes<L>::floats), c);
   }
-  EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const { return lo + step * code_at<BITS>(row, c); }
+  EMBPRESS_INLINE_MEMBER float one(const uint8_t* row, int64_t c) const { return ranges.one(code_at<BITS>(row, c), c); }
+};
+
+// Rows that share bytes, so that one may begin within a byte.
+template <int BITS, class Ranges>
+struct OfShared {
+  Ranges ranges;
+  const uint8_t* memory;
+  uint64_t bytes, first = 0;  // and the bit that the row begins with
+  EMBPRESS_INLINE_MEMBER OfShared(const StoreView& s) : ranges(s), memory(s.memory), bytes(s.bytes) {}
+  EMBPRESS_INLINE_MEMBER void at_row(const StoreView& s, int64_t index, const uint8_t*) {
+    ranges.at_row(s, index);
+    first = static_cast<uint64_t>(index * s.width) * BITS;
+  }
+  EMBPRESS_INLINE_MEMBER int32_t word_from(uint64_t bit) const {
+    const uint64_t byte = bit / 8;
+    uint64_t word = 0;
+    if (byte + 8 <= bytes)
+      __builtin_memcpy(&word, memory + byte, 8);
+    else
+      for (uint64_t b = byte; b < bytes; ++b) word |= static_cast<uint64_t>(memory[b]) << (8 * (b - byte));
+    return static_cast<int32_t>(static_cast<uint32_t>(word >> bit % 8));
+  }
+  template <int L>
+  EMBPRESS_INLINE_MEMBER typename Lanes<L>::floats get(const uint8_t*, int64_t c) const {
+    typedef typename Lanes<L>::integers I;
+    constexpr int each = 32 / BITS;
+    const I lane = numbered<I>(std::make_integer_sequence<int, L>{});
+    const uint64_t bit = first + static_cast<uint64_t>(c) * BITS;
+    I x = I{} + word_from(bit);
+    if constexpr (L > each) x = lane < each ? x : I{} + word_from(bit + 32);
+    x = (x >> (lane % each * BITS)) & ((1 << BITS) - 1);
+    return ranges.decoded(__builtin_convertvector(x, typename Lanes<L>::floats), c);
+  }
+  EMBPRESS_INLINE_MEMBER float one(const uint8_t*, int64_t c) const {
+    const uint64_t bit = first + static_cast<uint64_t>(c) * BITS;
+    return ranges.one(static_cast<float>(memory[bit / 8] >> bit % 8 & ((1 << BITS) - 1)), c);
+  }
 };
 
 struct Set {
@@ -178,22 +223,32 @@ EMBPRESS_INLINE void take_into(const StoreView& s, int64_t count, const int64_t*
     take_from<From, Add>(s, count, index, to, at, scale);
 }
 
+template <class Ranges>
+EMBPRESS_INLINE void take_codes(const StoreView& s, int64_t count, const int64_t* index, float* const* to, int64_t at,
+                                Into into, const float* scale) {
+  if (s.bits == 8) return take_into<OfCodes<8, Ranges>>(s, count, index, to, at, into, scale);
+  if (s.row_bytes) {
+    if (s.bits == 4) return take_into<OfCodes<4, Ranges>>(s, count, index, to, at, into, scale);
+    if (s.bits == 2) return take_into<OfCodes<2, Ranges>>(s, count, index, to, at, into, scale);
+    return take_into<OfCodes<1, Ranges>>(s, count, index, to, at, into, scale);
+  }
+  if (s.bits == 4) return take_into<OfShared<4, Ranges>>(s, count, index, to, at, into, scale);
+  if (s.bits == 2) return take_into<OfShared<2, Ranges>>(s, count, index, to, at, into, scale);
+  take_into<OfShared<1, Ranges>>(s, count, index, to, at, into, scale);
+}
+
 // Row index[i] of the store goes to to[i] + at: is set, added (times scale[i] where there are scales) or multiplied.
 static void take_rows(const StoreView& s, int64_t count, const int64_t* index, float* const* to, int64_t at, Into into,
                       const float* scale) {
   switch (s.form) {
-    case Form::floats: return take_into<OfFloats>(s, count, index, to, at, into, scale);
-    case Form::bfloat16: return take_into<OfBFloat16>(s, count, index, to, at, into, scale);
+    case Form::floats:
+      return take_into<OfFloats>(s, count, index, to, at, into, scale);
+    case Form::bfloat16:
+      return take_into<OfBFloat16>(s, count, index, to, at, into, scale);
     case Form::columns:
-      if (s.bits == 8) return take_into<OfColumns<8>>(s, count, index, to, at, into, scale);
-      if (s.bits == 4) return take_into<OfColumns<4>>(s, count, index, to, at, into, scale);
-      if (s.bits == 2) return take_into<OfColumns<2>>(s, count, index, to, at, into, scale);
-      return take_into<OfColumns<1>>(s, count, index, to, at, into, scale);
+      return take_codes<ColumnRanges>(s, count, index, to, at, into, scale);
     default:
-      if (s.bits == 8) return take_into<OfRows<8>>(s, count, index, to, at, into, scale);
-      if (s.bits == 4) return take_into<OfRows<4>>(s, count, index, to, at, into, scale);
-      if (s.bits == 2) return take_into<OfRows<2>>(s, count, index, to, at, into, scale);
-      return take_into<OfRows<1>>(s, count, index, to, at, into, scale);
+      return take_codes<RowRange>(s, count, index, to, at, into, scale);
   }
 }
 
@@ -222,35 +277,30 @@ EMBPRESS_INLINE void decode_chunk(const StoreView& s, int64_t start, int64_t siz
   }
 }
 
-// Rows made of chunks of a flat array: chunk j of row i begins at element starts[j * count + i] and goes to
-// to[i] + j * z.
-static void take_chunks(const StoreView& s, int64_t dim, int64_t z, int64_t count, const int64_t* starts,
-                        float* const* to) {
-  const int64_t chunks = (dim + z - 1) / z;
+// Rows x (count) of the table of a flat array, cut from it, go to `to`; `room` is for count * (chunks + 1) numbers.
+static void take_chunks(const StoreView& s, const RobeShape& robe, int64_t count, const int64_t* x, float* const* to,
+                        uint32_t* room) {
+  const RobeStarts starts = robe_starts(robe, count, x, room);
+  const int64_t dim = robe.dim, z = robe.z, chunks = robe.chunks;
   const float* floats = reinterpret_cast<const float*>(s.memory);
   for (int64_t i = 0; i < count; ++i) {
+    const uint32_t* start = starts.start + i * starts.by_row;
     float* out = to[i];
-    if (s.far && i + 4 < count)
-      for (int64_t j = 0; j < chunks; ++j) {
-        const uint8_t* next = s.memory + starts[j * count + i + 4] * s.bits / 8;
-        for (int64_t b = 0; b < z * s.bits / 8; b += 64) __builtin_prefetch(next + b);
-      }
-    for (int64_t j = 0; j < chunks; ++j) {
-      const int64_t start = starts[j * count + i], size = z < dim - j * z ? z : dim - j * z;
+    for (int64_t j = 0; j < chunks; ++j, start += starts.by_chunk, out += z) {
+      const int64_t size = z < dim - j * z ? z : dim - j * z;
       if (s.form == Form::floats) {
-        const float* from = floats + start;
-        float* at = out + j * z;
+        const float* from = floats + *start;
         int64_t c = 0;
-        for (; size - c >= 4; c += 4) store(at + c, load<Lanes<4>::floats>(from + c));
-        for (; c < size; ++c) at[c] = from[c];
+        for (; size - c >= 4; c += 4) store(out + c, load<Lanes<4>::floats>(from + c));
+        for (; c < size; ++c) out[c] = from[c];
       } else if (s.bits == 8) {
-        decode_chunk<8>(s, start, size, out + j * z);
+        decode_chunk<8>(s, *start, size, out);
       } else if (s.bits == 4) {
-        decode_chunk<4>(s, start, size, out + j * z);
+        decode_chunk<4>(s, *start, size, out);
       } else if (s.bits == 2) {
-        decode_chunk<2>(s, start, size, out + j * z);
+        decode_chunk<2>(s, *start, size, out);
       } else {
-        decode_chunk<1>(s, start, size, out + j * z);
+        decode_chunk<1>(s, *start, size, out);
       }
     }
   }

@@ -38,7 +38,6 @@ constexpr Copies copies_table = {robe_forward<uint16_t>, robe_forward<uint32_t>,
                                  decode_row,
                                  digit_rows,
                                  hash_rows,
-                                 chunk_starts,
                                  take_rows,
                                  take_chunks,
                                  take_cores};

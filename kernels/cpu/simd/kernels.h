@@ -52,13 +52,12 @@ struct Copies {
   void (*decode_row)(int bits, int64_t width, const uint8_t* codes, int64_t first, const float* lo, const float* step,
                      bool common, uint8_t* room, float* out);
   void (*digit_rows)(int64_t count, const int64_t* id, int64_t stride, int64_t size, int64_t first, int64_t* to);
-  void (*hash_rows)(int64_t count, const int64_t* id, const int64_t* coefficients, int64_t size, int64_t first,
-                    int64_t* to);
-  void (*chunk_starts)(const RobeShape& s, int64_t count, const int64_t* id, int64_t offset, int64_t* starts);
+  void (*hash_rows)(int64_t count, const int64_t* id, const uint32_t* coefficients, const Remainder31& size,
+                    int64_t first, uint32_t* room, int64_t* to);
   void (*take_rows)(const StoreView& s, int64_t count, const int64_t* index, float* const* to, int64_t at, Into into,
                     const float* scale);
-  void (*take_chunks)(const StoreView& s, int64_t dim, int64_t z, int64_t count, const int64_t* starts,
-                      float* const* to);
+  void (*take_chunks)(const StoreView& s, const RobeShape& robe, int64_t count, const int64_t* x, float* const* to,
+                      uint32_t* room);
   void (*take_cores)(const CoresView& v, int64_t count, const int64_t* x, float* const* to, int64_t* digits,
                      float* products, float* slices);
 };

@@ -32,9 +32,7 @@ class Drawn:
         return len(self.arrays) - 1
 
     def store(self, rows, width, form, bits):
-        """A store of at least so many rows of a width, flat where it is 0; bits are fewer where rows must be bytes."""
-        while form.codes and max(width, 64 * (form == Form.BLOCKS)) * bits % 8:
-            bits *= 2
+        """A store of at least so many rows of a width, flat where it is 0."""
         if not form.codes:
             dtype = torch.float32 if form == Form.FLOAT32 else torch.bfloat16
             shape = (rows, width) if width else (rows,)
@@ -42,10 +40,10 @@ class Drawn:
         if form == Form.BLOCKS:
             codes, ranges, first = (-(-rows // 64), 8 * bits), (-(-rows // 64), 2), 0
         elif form == Form.ROWS:
-            codes, ranges, first = (rows, width * bits // 8), (rows, 2), 0
+            codes, ranges, first = (-(-rows * width * bits // 8),), (rows, 2), 0
         else:
             segments = self.below(4, 1)
-            codes, ranges, first = (rows, width * bits // 8), (segments, 2, width), self.below(segments)
+            codes, ranges, first = (-(-rows * width * bits // 8),), (segments, 2, width), self.below(segments)
         held = self.array(torch.randint(0, 256, codes, generator=self.g, dtype=torch.uint8))
         return Store(form, held, self.array((torch.randn(ranges, generator=self.g) / 2**bits).bfloat16()), bits, first)
 
