@@ -63,7 +63,8 @@ class Store:
         array: number of the array that holds them.
         ranges: number of the array of their ranges, -1 for floats.
         bits: of an element.
-        first_range: for ranges of columns, which of them.
+        first_range: which range is that of the columns, or of the first row.
+        begin: bytes of the array before the first row.
     """
 
     form: Form
@@ -71,6 +72,7 @@ class Store:
     ranges: int = -1
     bits: int = 32
     first_range: int = 0
+    begin: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def encoded(tables: Sequence[Table]) -> list[int]:
     numbers: list[int] = []
 
     def put_store(store: Store) -> None:
-        numbers.extend((store.form, store.array, store.ranges, store.bits, store.first_range))
+        numbers.extend((store.form, store.array, store.ranges, store.bits, store.first_range, store.begin))
 
     for table in tables:
         numbers += (table.column, table.rows, table.padding)
@@ -210,7 +212,7 @@ def decoded_tables(numbers: Sequence[int], count: int) -> list[Table]:
 
 
 def _store(left: Iterator[int]) -> Store:
-    return Store(Form(next(left)), next(left), next(left), next(left), next(left))
+    return Store(Form(next(left)), *[next(left) for _ in range(5)])
 
 
 def _table(left: Iterator[int]) -> Table:

@@ -46,9 +46,10 @@ def recipe_lookup(
     - or `Kind.CORES`: how many there are, 2 to 4, and for each the rows of its store that make a slice, p, q, the rank
       behind it, its *store* and the first row there: a row is the product of slices as in `tt_embedding_bag`.
 
-    A *store* is five numbers: a `Form`, the array that holds the rows, the array that holds their ranges or -1, bits of
-    an element, and for ranges of columns the first of them. Rows lie in it one after another, codes without a gap from
-    the lowest bits of each byte on, and are `lo + step · code` then, as in `coded_rows`.
+    A *store* is six numbers: a `Form`, the array that holds the rows, the array that holds their ranges or -1, bits of
+    an element, which range is that of the columns or of the first row, and bytes of the array before the first row.
+    Rows lie one after another, codes without a gap from the lowest bits of each byte on, and are `lo + step · code`
+    then, as in `coded_rows`.
 
     Args:
         ids: `(B, F)` int32 or int64, one id a bag; or `(N,)`, table after table, with offsets.

@@ -89,7 +89,9 @@ def _held(store: Store, arrays: Sequence[Tensor], width: int) -> int:
         raise _unfit("the type of a store")
     if (store.form == Form.BLOCKS) != (store.form.codes and width == 0) or (not width and store.form == Form.BFLOAT16):
         raise _unfit("a flat store")
-    held = array.nbytes * 8 // (max(1, width) * store.bits)
+    if not 0 <= store.begin <= array.nbytes or (store.begin and not store.form.codes):
+        raise _unfit("where a store begins")
+    held = (array.nbytes - store.begin) * 8 // (max(1, width) * store.bits)
     if not store.form.codes:
         return held
     ranges = _array(arrays, store.ranges)
@@ -99,7 +101,10 @@ def _held(store: Store, arrays: Sequence[Tensor], width: int) -> int:
         if store.first_range >= ranges.numel() // (2 * width):
             raise _unfit("the ranges of columns")
         return held
-    return min(held, ranges.numel() // 2 * (_BLOCK if store.form == Form.BLOCKS else 1))
+    left = ranges.numel() // 2 - store.first_range
+    if left < 0:
+        raise _unfit("the ranges of rows")
+    return min(held, left * (_BLOCK if store.form == Form.BLOCKS else 1))
 
 
 def _check_table(table: Table, arrays: Sequence[Tensor], dim: int) -> None:
@@ -297,12 +302,14 @@ def _taken(store: Store, arrays: Sequence[Tensor], index: Tensor, width: int) ->
         return array.reshape(-1, width)[index].float()
     flat = index.reshape(len(index), math.prod(index.shape[1:]))
     ranges = arrays[store.ranges]
-    shape = (-1, 2, width) if store.form == Form.COLUMNS else (-1, 2)
     segments = None
     if store.form == Form.COLUMNS:
+        ranges = ranges.reshape(-1, 2, width)
         segments = torch.full((flat.shape[1],), store.first_range, device=index.device)
-    codes = array.reshape(-1)
+    else:
+        ranges = ranges.reshape(-1, 2)[store.first_range :]
+    codes = array.reshape(-1)[store.begin :]
     if store.form == Form.BLOCKS:  # whose starts count in blocks
         codes = codes[: codes.shape[0] // (_BLOCK * store.bits // 8) * (_BLOCK * store.bits // 8)]
-    found = coded_rows(codes, ranges.reshape(shape), flat, segments, None, None, store.bits, width, _KINDS[store.form])
+    found = coded_rows(codes, ranges, flat, segments, None, None, store.bits, width, _KINDS[store.form])
     return found.view(*index.shape, width)

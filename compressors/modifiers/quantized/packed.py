@@ -68,14 +68,13 @@ class PackedGroup(_Uncast, InCodesGroup):
         array = next((array for array in table.packed if array.name == name), None)
         if array is None:
             raise NoRecipe
-        codes, ranges = (
-            arrays.parameter(table.__dict__["_group"] if own in table._adopted else table, own)[0]
-            for own in (codes_name(array), ranges_name(array))
+        names = codes_name(array), ranges_name(array)
+        (number, codes), (ranges, _) = (
+            arrays.parameter(table.__dict__["_group"] if own in table._adopted else table, own) for own in names
         )
-        first_range = table.row_offset_in(ranges_name(array))
-        return Store(_FORMS[array.ranges], codes, ranges, table.bits, first_range), table.row_offset_in(
-            codes_name(array)
-        )
+        first, first_range = (table.row_offset_in(own) for own in names)
+        begin = first * (codes.shape[1] if codes.dim() == 2 else 1)
+        return Store(_FORMS[array.ranges], number, ranges, table.bits, first_range, begin), 0
 
     def take(self, tables: Tensor) -> Take:
         """Decoded rows."""

@@ -112,7 +112,7 @@ class Recipe {
     check(form >= 0 && form <= 4, "the form of a store");
     s.form = static_cast<Form>(form);
     const Tensor& held = array(next());
-    const int64_t ranges = next(), bits = next(), range = next();
+    const int64_t ranges = next(), bits = next(), range = next(), begin = next();
     const bool codes = s.form >= Form::columns;
     const ScalarType type = held.scalar_type();
     check(codes ? type == ScalarType::Byte && (bits == 1 || bits == 2 || bits == 4 || bits == 8)
@@ -122,8 +122,9 @@ class Recipe {
     check((s.form == Form::blocks) == (codes && width == 0) && (width || s.form != Form::bfloat16), "a flat store");
     s.bits = bits;
     s.width = width;
-    s.memory = static_cast<const uint8_t*>(held.const_data_ptr());
-    s.bytes = held.numel() * (codes ? 1 : bits / 8);
+    s.bytes = held.numel() * (codes ? 1 : bits / 8) - begin;
+    check(begin >= 0 && s.bytes >= 0 && (codes || begin == 0), "where a store begins");
+    s.memory = static_cast<const uint8_t*>(held.const_data_ptr()) + begin;
     s.row_bytes = width * bits % 8 ? 0 : width * bits / 8;
     s.far = s.bytes > kFar;
     const int64_t rows = s.bytes * 8 / (std::max<int64_t>(width, 1) * bits);
@@ -139,8 +140,10 @@ class Recipe {
         widened_.push_back(std::bit_cast<float>(static_cast<uint32_t>(s.ranges[i]) << 16));
       return rows;
     }
-    const int64_t each = s.form == Form::blocks ? 64 : 1;
-    return std::min(rows, own.numel() / 2 * each);
+    const int64_t each = s.form == Form::blocks ? 64 : 1, left = own.numel() / 2 - range;
+    check(left >= 0, "the ranges of rows");
+    s.ranges += 2 * range;
+    return std::min(rows, left * each);
   }
   void widen(PartRecipe& part) {
     if (!part.widened) return;

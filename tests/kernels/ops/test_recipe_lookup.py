@@ -37,15 +37,16 @@ class Drawn:
             dtype = torch.float32 if form == Form.FLOAT32 else torch.bfloat16
             shape = (rows, width) if width else (rows,)
             return Store(form, self.array(torch.randn(shape, generator=self.g).to(dtype)), bits=8 * dtype.itemsize)
+        begin, first = self.below(5), self.below(4)
         if form == Form.BLOCKS:
-            codes, ranges, first = (-(-rows // 64), 8 * bits), (-(-rows // 64), 2), 0
+            size, ranges = -(-rows // 64) * 8 * bits, (first + -(-rows // 64), 2)
         elif form == Form.ROWS:
-            codes, ranges, first = (-(-rows * width * bits // 8),), (rows, 2), 0
+            size, ranges = -(-rows * width * bits // 8), (first + rows, 2)
         else:
-            segments = self.below(4, 1)
-            codes, ranges, first = (-(-rows * width * bits // 8),), (segments, 2, width), self.below(segments)
-        held = self.array(torch.randint(0, 256, codes, generator=self.g, dtype=torch.uint8))
-        return Store(form, held, self.array((torch.randn(ranges, generator=self.g) / 2**bits).bfloat16()), bits, first)
+            size, ranges = -(-rows * width * bits // 8), (first + 1, 2, width)
+        held = self.array(torch.randint(0, 256, (begin + size,), generator=self.g, dtype=torch.uint8))
+        kept = (torch.randn(ranges, generator=self.g) / 2**bits).bfloat16()
+        return Store(form, held, self.array(kept), bits, first, begin)
 
     def among(self, rows, count):
         """Some ids in ascending order."""
