@@ -26,6 +26,27 @@ struct Divisor {
   }
 };
 
+// Remainders of numbers below 2^31, as vectors take them, see rows/hash.h: a quotient that is at most one too small.
+struct Remainder31 {
+  uint32_t magic = 0;  // ⌊2^shift / by⌋, or 0 where every number is below `by`
+  uint32_t by = UINT32_MAX;
+  int32_t shift = 63;
+
+  Remainder31() = default;
+  explicit Remainder31(int64_t by) {
+    if (by > INT32_MAX) return;
+    this->by = static_cast<uint32_t>(by);
+    shift = 31 + (31 - __builtin_clz(this->by));
+    magic = static_cast<uint32_t>((uint64_t{1} << shift) / this->by);
+  }
+};
+
+// A coefficient as hashes of blocks take it.
+inline uint32_t below_prime(int64_t coefficient) {
+  const int64_t rest = coefficient % int64_t{kPrime};
+  return static_cast<uint32_t>(rest < 0 ? rest + kPrime : rest);
+}
+
 // (x a + b) mod P; x and the coefficients below 2^31.
 inline uint32_t linear_hash(uint64_t x, uint64_t a, uint64_t b) { return static_cast<uint32_t>((x * a + b) % kPrime); }
 

@@ -5,6 +5,7 @@
 #include "gemm.h"
 #include "transpose.h"
 #include "../tt/last.h"
+#include "../rows/hash.h"
 #include "../rows/robe.h"
 #include "../rows/parts.h"
 
