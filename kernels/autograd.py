@@ -46,6 +46,19 @@ def backward_op(name: str) -> Callable[..., Any]:
     return lambda *arguments: once(*arguments) if torch.is_grad_enabled() else op(*arguments)
 
 
+def gradient_of_rows(rows: Tensor, values: Tensor, like: Tensor) -> Tensor:
+    """A gradient of rows as a sparse tensor, coalesced: all other rows have none.
+
+    Args:
+        rows: `(M,)` int64, ascending, each once.
+        values: `(M, D)`, their gradients.
+        like: `(n, D)`, what it is the gradient of.
+    """
+    return torch.sparse_coo_tensor(
+        rows.unsqueeze(0), values, like.shape, is_coalesced=True, check_invariants=False
+    )
+
+
 def wants_gradient(*groups: Sequence[Tensor]) -> bool:
     """Whether the op with a gradient is to be called; a trace takes it also where it checks itself without gradients.
 

@@ -124,8 +124,8 @@ class HashingTrick(Hashed):
 
     @property
     def gathers(self) -> bool:
-        """Always with signs, otherwise where gradients are sparse."""
-        return self.sign or super().gathers
+        """With signs."""
+        return self.sign
 
     def part_signs(self, ids: Tensor, constants: dict[str, Tensor]) -> Tensor | None:
         """±1 by the last bit of a hash."""

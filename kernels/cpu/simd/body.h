@@ -37,8 +37,11 @@ constexpr Kernels<T> table = {EMBPRESS_VECTOR_BYTES / sizeof(T),
                               dot<T>,
                               robe_backward<T, typename BitsOf<T>::type>,
                               combine_parts<T>,
+                              pool_parts<T>,
+                              dot_parts<T>,
                               scatter_parts<T>,
+                              gather_parts<T>,
                               update_row<T>};
 
 constexpr Copies copies_table = {robe_forward<uint16_t>, robe_forward<uint32_t>, robe_forward<uint64_t>,
-                                 decode_row};
+                                 decode_row, part_rows};

@@ -30,9 +30,16 @@ struct Kernels {
   T (*dot)(int64_t n, const T* x, const T* y);
   void (*robe_backward)(const RobeShape& s, int64_t count, const int64_t* x, const T* grad, int64_t begin, int64_t end,
                         T* sum, uint32_t* starts, T* row);
-  void (*combine_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* weight, T* out);
-  void (*scatter_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* grad, const T* weight,
-                        const Owned& owned, T* sum, T* room);
+  void (*combine_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart, const T* weight,
+                        T* out);
+  void (*pool_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart, const T* weight,
+                     const T* scale, T* out, T* room);
+  void (*dot_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart, const T* weight,
+                    const T* grad, T* out, T* room);
+  void (*scatter_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart,
+                        const PartsFlow<T>& flow, const T* weight, const Owned& owned, T* sum, T* room);
+  void (*gather_parts)(const PartsShape& s, int64_t count, const int32_t* order, const int64_t* index, int64_t apart,
+                       const PartsFlow<T>& flow, const T* weight, T* to, T* room);
   void (*update_row)(const UpdateShape& s, int64_t count, const int32_t* order, const T* grads, T* total, T* row,
                      T* sum);
 };
@@ -47,6 +54,7 @@ struct Copies {
   RobeForward<uint64_t> robe_forward64;
   void (*decode_row)(int bits, int64_t width, const uint8_t* codes, int64_t first, const float* lo, const float* step,
                      bool common, uint8_t* room, float* out);
+  void (*part_rows)(bool hashed, bool common, int64_t count, const uint32_t* x, const PartNumbers& n, int64_t* to);
 };
 
 // The widest instruction set that this processor has, or the one that EMBPRESS_ISA (plain, avx2, avx512) asks for.
