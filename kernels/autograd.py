@@ -54,9 +54,7 @@ def gradient_of_rows(rows: Tensor, values: Tensor, like: Tensor) -> Tensor:
         values: `(M, D)`, their gradients.
         like: `(n, D)`, what it is the gradient of.
     """
-    return torch.sparse_coo_tensor(
-        rows.unsqueeze(0), values, like.shape, is_coalesced=True, check_invariants=False
-    )
+    return torch.sparse_coo_tensor(rows.unsqueeze(0), values, like.shape, is_coalesced=True, check_invariants=False)
 
 
 def wants_gradient(*groups: Sequence[Tensor]) -> bool:

@@ -16,6 +16,7 @@ from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
 from embpress.compressors.options import TableOptions
+from embpress.compressors.own_dtype import own_dtype
 from embpress.compressors.tiles import tiles
 from embpress.kernels import ops
 
@@ -57,6 +58,12 @@ class FactoredGroup(TableGroup):
         if self.count == 1:
             return table.own("projection").unsqueeze(0)
         return table.whole("projection").view(self.count, table.k, table.embedding_dim)
+
+
+def projected(inner: Tensor, projections: Tensor) -> Tensor:
+    """Inner rows `(B, T, k)` times the projections `(T, k, D)` of their tables, `(B, T, D)`."""
+    with own_dtype(inner.device):
+        return torch.bmm(inner.transpose(0, 1), projections).transpose(0, 1)
 
 
 def assembled(inner: Tensor, tables: Tensor, take: Take, name: str, count: int) -> Tensor:
@@ -120,7 +127,9 @@ class Factored(Compressor):
         `projections` is `(T, k, D)`; `row_offsets` and `rows` `(T,)` say where
         the tables start and what they stand for.
         """
-        return ops.mlet_lookup(self.whole("table"), projections, ids, row_offsets=row_offsets, rows=rows, sparse=self.sparse)
+        return ops.mlet_lookup(
+            self.whole("table"), projections, ids, row_offsets=row_offsets, rows=rows, sparse=self.sparse
+        )
 
     def _activation_bytes(self, batch_size: int) -> int:
         return batch_size * (8 + (self._keeps_inner_rows() * self.k + self.embedding_dim) * self.itemsize)

@@ -50,8 +50,8 @@ def compositional_lookup(
         sparse: the gradient is a sparse tensor of the rows that were looked up, coalesced.
 
     Returns:
-        `(N, T, D)` of the weight's dtype, differentiable once in `weight`, on every device in a fixed order; where no gradient is wanted, no autograd is involved. Sums and products are made in float32 at
-        least.
+        `(N, T, D)` of the weight's dtype, differentiable once in `weight`, on every device in a fixed order; where
+        no gradient is wanted, no autograd is involved. Sums and products are made in float32 at least.
 
     Raises:
         IdOutOfRange: an IndexError with the id and the table's number. On CUDA ids are only looked at with the

@@ -33,8 +33,8 @@ def mlet_lookup(
         sparse: the table's gradient is a sparse tensor of the rows that were looked up, coalesced.
 
     Returns:
-        `(N, T, D)` of the table's dtype, differentiable once in `table` and `projections`, on every device in a fixed order; where no gradient is wanted, no autograd is involved. Products are summed in
-        float32 at least.
+        `(N, T, D)` of the table's dtype, differentiable once in `table` and `projections`, on every device in a fixed
+        order; where no gradient is wanted, no autograd is involved. Products are summed in float32 at least.
 
     Raises:
         IdOutOfRange: an IndexError with the id and the table's number. On CUDA ids are only looked at with the

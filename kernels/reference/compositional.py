@@ -154,7 +154,7 @@ def _flow(grad: Tensor, weight: Tensor, index: Tensor, combine: int) -> tuple[Te
 
 
 def parts_gradient(grad: Tensor, parts: Tensor | None, how: str, count: int | None = None) -> Tensor:
-    """What flows into the parts' rows `(..., l, width)`, of which products need the values, from that of rows `(..., D)`."""
+    """What flows into the parts' rows `(..., l, width)`, of which products need the values, from that of rows."""
     count = parts.shape[-2] if parts is not None else count or 1
     if how == "concat":
         return grad.reshape(*grad.shape[:-1], count, grad.shape[-1] // count)

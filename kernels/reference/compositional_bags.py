@@ -52,7 +52,7 @@ def compositional_bags_train(
 def compositional_bags_backward(
     grad: Tensor, weight: Tensor, ids: Tensor, offsets: Tensor, weights: Tensor | None, *known: Any
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `compositional_bags` in the weight, dense, and in the weights of the ids, none where there are none."""
+    """Gradients of `compositional_bags` in the weight, dense, and in the weights of the ids, where there are any."""
     index, flow, of_weights = _flows(grad, weight, ids, offsets, weights, *known)
     made = torch.ops.aten.embedding_dense_backward(flow, index, weight.shape[0], -1, False)
     return made.to(weight.dtype), of_weights

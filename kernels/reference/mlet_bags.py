@@ -70,7 +70,7 @@ def mlet_bags_backward(
     rows: Tensor,
     mean: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `mlet_bags` in the table, dense, in the projections, and in the weights (none where there are none)."""
+    """Gradients of `mlet_bags` in the table, dense, in the projections, and in the weights, where there are any."""
     index, flow, *others = _flows(grad, table, projections, ids, offsets, weights, row_offsets, rows, mean)
     made = torch.ops.aten.embedding_dense_backward(flow, index, table.shape[0], -1, False)
     return made.to(table.dtype), others[0], others[1]
