@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again, backward_op, differentiable, gradient_of_rows, wants_gradient
-from embpress.kernels.define import define, room
+from embpress.kernels.autograd import (
+    again,
+    backward_op,
+    differentiable,
+    direct,
+    gradient_of_rows,
+    is_direct,
+    wants_gradient,
+)
+from embpress.kernels.define import backend, define, room
 from embpress.kernels.errors import ArgumentError
 from embpress.kernels.reference.compositional import COMBINE, check_compositional
 
@@ -64,6 +72,8 @@ def compositional_lookup(
     arguments = (weight, ids, row_offsets, rows, coefficients, base, sizes, COMBINE.index(combine))
     try:
         if wants_gradient((weight,)):
+            if is_direct() and backend("compositional_lookup_train", weight.device.type) == "native":
+                return _DIRECT(*arguments, sparse)
             return torch.ops.embpress.compositional_lookup_train.default(*arguments, sparse)[0]
         return torch.ops.embpress.compositional_lookup.default(*arguments)
     except Exception as error:
@@ -118,7 +128,13 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
+def _setup_direct(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.combine, ctx.sparse = inputs
+    ctx.save_for_backward(tensors[1][:0], *tensors)  # compiled ops leave no index
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Any = None) -> Any:
     if grad is None:
         return (None,) * 9
     index, weight, *others = ctx.saved_tensors
@@ -131,4 +147,5 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
 
 _gradient = backward_op("compositional_lookup_backward")
 _gradient_rows = backward_op("compositional_lookup_rows_backward")
+_DIRECT = direct("compositional_lookup", _setup_direct, _backward)
 _TRAIN = differentiable("compositional_lookup_train", _setup, _backward)

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again, backward_op, differentiable, gradient_of_rows, wants_gradient
+from embpress.kernels.autograd import (
+    again,
+    backward_op,
+    differentiable,
+    direct,
+    gradient_of_rows,
+    is_direct,
+    wants_gradient,
+)
 from embpress.kernels.define import define, room
 from embpress.kernels.errors import ArgumentError
 from embpress.kernels.reference.compositional import COMBINE
@@ -64,6 +72,8 @@ def compositional_bags(
     arguments = (weight, ids, offsets, weights, *known)
     try:
         if wants_gradient((weight,), () if weights is None else (weights,)):
+            if is_direct():
+                return _DIRECT(*arguments, sparse)
             return torch.ops.embpress.compositional_bags_train.default(*arguments, sparse)
         return torch.ops.embpress.compositional_bags.default(*arguments)
     except Exception as error:
@@ -121,4 +131,5 @@ def _backward(ctx: Any, grad: Tensor | None) -> Any:
 
 _gradient = backward_op("compositional_bags_backward")
 _gradient_rows = backward_op("compositional_bags_rows_backward")
+_DIRECT = direct("compositional_bags", _setup, _backward)
 _TRAIN = differentiable("compositional_bags_train", _setup, _backward)

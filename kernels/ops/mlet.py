@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again, backward_op, differentiable, gradient_of_rows, wants_gradient
-from embpress.kernels.define import define, room
+from embpress.kernels.autograd import (
+    again,
+    backward_op,
+    differentiable,
+    direct,
+    gradient_of_rows,
+    is_direct,
+    wants_gradient,
+)
+from embpress.kernels.define import backend, define, room
 from embpress.kernels.reference.mlet import check_mlet
 
 _LOOKUP = "Tensor table, Tensor projections, Tensor ids, Tensor row_offsets, Tensor rows"
@@ -44,6 +52,8 @@ def mlet_lookup(
     arguments = (table, projections, ids, row_offsets, rows)
     try:
         if wants_gradient((table, projections)):
+            if is_direct() and backend("mlet_lookup_train", table.device.type) == "native":
+                return _DIRECT(*arguments, sparse)
             return torch.ops.embpress.mlet_lookup_train.default(*arguments, sparse)[0]
         return torch.ops.embpress.mlet_lookup.default(*arguments)
     except Exception as error:
@@ -90,7 +100,13 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
+def _setup_direct(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.sparse = inputs
+    ctx.save_for_backward(tensors[0][:0, 0], *tensors)  # compiled ops keep no inner rows
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Any = None) -> Any:
     if grad is None:
         return (None,) * 6
     if ctx.sparse:
@@ -104,4 +120,5 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
 
 _gradient = backward_op("mlet_lookup_backward")
 _gradient_rows = backward_op("mlet_lookup_rows_backward")
+_DIRECT = direct("mlet_lookup", _setup_direct, _backward)
 _TRAIN = differentiable("mlet_lookup_train", _setup, _backward)

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again, backward_op, differentiable, gradient_of_rows, wants_gradient
+from embpress.kernels.autograd import (
+    again,
+    backward_op,
+    differentiable,
+    direct,
+    gradient_of_rows,
+    is_direct,
+    wants_gradient,
+)
 from embpress.kernels.define import define, room
 from embpress.kernels.reference.mlet_bags import check_mlet_bags
 
@@ -56,6 +64,8 @@ def mlet_bags(
     arguments = (table, projections, ids, offsets, weights, row_offsets, rows, mean)
     try:
         if wants_gradient((table, projections), () if weights is None else (weights,)):
+            if is_direct():
+                return _DIRECT(*arguments, sparse)
             return torch.ops.embpress.mlet_bags_train.default(*arguments, sparse)
         return torch.ops.embpress.mlet_bags.default(*arguments)
     except Exception as error:
@@ -119,4 +129,5 @@ def _backward(ctx: Any, grad: Tensor | None) -> Any:
 
 _gradient = backward_op("mlet_bags_backward")
 _gradient_rows = backward_op("mlet_bags_rows_backward")
+_DIRECT = direct("mlet_bags", _setup, _backward)
 _TRAIN = differentiable("mlet_bags_train", _setup, _backward)
