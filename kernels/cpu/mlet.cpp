@@ -105,8 +105,7 @@ std::tuple<Tensor, Tensor, Tensor> mlet_lookup_rows_backward(Tensor grad, Tensor
                   [&](auto t, auto n, const ProductShape& s, const Lookups& source, const Tensor& flow,
                       const Tensor& whole, const Tensor& right) -> std::tuple<Tensor, Tensor, Tensor> {
                     using T = decltype(t);
-                    const Tensor inner = inner_gradient<T>(s, source, flow, right);
-                    const auto [found, values] = table_gradient_rows<T>(s, source, inner);
+                    const auto [found, values] = table_gradient_rows<T>(s, source, flow, right);
                     return {found, narrowed(values, type),
                             narrowed(projection_gradient<T, decltype(n)>(s, source, flow, whole), type)};
                   });

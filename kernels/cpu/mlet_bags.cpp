@@ -138,6 +138,13 @@ Tensor mlet_bags_train(Tensor table, Tensor projections, Tensor ids, Tensor offs
   return mlet_bags(table, projections, ids, offsets, weights, row_offsets, rows, mean);
 }
 
+// Without what flows into the inner rows where there are no weights that need it.
+template <class T, class N>
+Tensor weights_gradient(const Call& c, const Tensor& flow) {
+  if (!c.source.bags.weights) return torch::stable::new_empty(flow, {0});
+  return c.of_weights<T, N>(inner_gradient<T>(c.shape, c.source, flow, c.projections));
+}
+
 std::tuple<Tensor, Tensor, Tensor> mlet_bags_backward(Tensor grad, Tensor table, Tensor projections, Tensor ids,
                                                       Tensor offsets, std::optional<Tensor> weights,
                                                       Tensor row_offsets, Tensor rows, bool mean) {
@@ -162,10 +169,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mlet_bags_rows_backward(Tensor grad, 
   return by_types(c.type, [&](auto t, auto n) -> std::tuple<Tensor, Tensor, Tensor, Tensor> {
     using T = decltype(t);
     using N = decltype(n);
-    const Tensor inner = inner_gradient<T>(c.shape, c.source, flow, c.projections);
-    const auto [found, values] = table_gradient_rows<T>(c.shape, c.source, inner);
+    const auto [found, values] = table_gradient_rows<T>(c.shape, c.source, flow, c.projections);
     return {found, c.narrowed(values), c.narrowed(projection_gradient<T, N>(c.shape, c.source, flow, c.table)),
-            c.narrowed(c.of_weights<T, N>(inner))};
+            c.narrowed(weights_gradient<T, N>(c, flow))};
   });
 }
 

@@ -139,7 +139,8 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any = None) -> Any:
         return (None,) * 9
     index, weight, *others = ctx.saved_tensors
     if ctx.sparse:
-        made = gradient_of_rows(*_gradient_rows(grad, weight, index, *others, ctx.combine), weight)
+        rows, values = _gradient_rows(grad, weight, index, *others, ctx.combine)
+        made = gradient_of_rows(rows, values, weight)
     else:
         made = _gradient(grad, weight, index, *others, ctx.combine)
     return made, *(None,) * 8

@@ -32,10 +32,11 @@ constexpr double kWorthThreads = 1 << 18;  // multiplications
 // The sizes of a call, and whether its tables lie in what there is.
 struct ProductShape {
   int64_t tables, samples, k, dim, held;
+  const int64_t *rows, *row_offsets;
 
   ProductShape(const Tensor& table, const Tensor& projections, int64_t tables, int64_t samples, const int64_t* rows,
                const int64_t* row_offsets)
-      : tables(tables), samples(samples) {
+      : tables(tables), samples(samples), rows(rows), row_offsets(row_offsets) {
     STD_TORCH_CHECK(table.dim() == 2 && projections.dim() == 3 && projections.size(0) == tables &&
                         projections.size(1) == table.size(1) && projections.scalar_type() == table.scalar_type(),
                     "mlet_lookup: projections must be (T, k, D) of the table's type");
@@ -185,34 +186,64 @@ Tensor table_gradient(const ProductShape& s, const Source& source, const Tensor&
   return out;
 }
 
-// The same as the distinct rows that are looked up and theirs.
+// The same as the distinct rows that are looked up and theirs: what flows into lookups of a row is summed before it is
+// multiplied, so that there is a product for each of the rows.
 template <class T, class Source>
-std::tuple<Tensor, Tensor> table_gradient_rows(const ProductShape& s, const Source& source, const Tensor& inner_grad) {
+std::tuple<Tensor, Tensor> table_gradient_rows(const ProductShape& s, const Source& source, const Tensor& grad,
+                                               const Tensor& projections) {
+  for (int64_t t = 0; t + 1 < s.tables; ++t)
+    STD_TORCH_CHECK(s.row_offsets[t] + s.rows[t] <= s.row_offsets[t + 1],
+                    "mlet_lookup: the rows of table ", t + 1,
+                    " must lie behind those of the table before");
   const int64_t count = source.count;
-  const T* inner = inner_grad.const_data_ptr<T>();
+  const T* flow = grad.const_data_ptr<T>();
   Scratch& whole = Scratch::of_rows();
-  whole.reserve(Scratch::rounded<int64_t>(count) + Scratch::rounded<int32_t>(count) + Scratch::rounded<T>(count));
+  whole.reserve(Scratch::rounded<int64_t>(count) + Scratch::rounded<int32_t>(count) + Scratch::rounded<T>(count) +
+                Scratch::rounded<T>(count * s.dim));
   int64_t* row_of = whole.take<int64_t>(count);
   int32_t* answer_of = whole.take<int32_t>(count);
-  T* scale_of = whole.take<T>(count);
+  T *scale_of = whole.take<T>(count), *sums = whole.take<T>(count * s.dim);
   source.template for_each<T>([&](int64_t i, int64_t row, int64_t answer, T scale) {
     row_of[i] = row;
     answer_of[i] = static_cast<int32_t>(answer);
     scale_of[i] = scale;
   });
-  const RowGroups groups = grouped_by_row(count, s.held, inner_grad, [&](int64_t i) { return row_of[i]; });
-  Tensor values = pooled_empty<T>(inner_grad, {groups.groups, s.k}, true);
+  const RowGroups groups = grouped_by_row(count, s.held, grad, [&](int64_t i) { return row_of[i]; });
+  Tensor values = pooled_empty<T>(grad, {groups.groups, s.k}, true);
   T* to = values.mutable_data_ptr<T>();
-  const Kernels<T>& kernels = best<T>(s.k);
-  groups.for_each(s.worth_it(), [&](int64_t g, int64_t size, const int32_t* order) {
-    T* own = to + g * s.k;
-    if (Source::plain) {
-      kernels.sum_rows(s.k, size, order, inner, s.k, own);
-      return;
+  const Kernels<T>&narrow = best<T>(s.dim), &kernels = best<T>(s.k);
+  const int64_t wide = padded(s.k, kernels.lanes), *found = groups.rows.template const_data_ptr<int64_t>();
+  std::vector<T> transposed;
+  const T* right = laid_out(projections.const_data_ptr<T>(), s.tables, s.k, s.dim, kernels.lanes, true, transposed);
+  // blocks of rows, cut where a table ends
+  std::vector<int64_t> begins, table_of;
+  for (int64_t g = 0, t = 0; g < groups.groups;) {
+    while (found[g] >= s.row_offsets[t] + s.rows[t]) ++t;
+    const int64_t end = std::lower_bound(found + g, found + groups.groups, s.row_offsets[t] + s.rows[t]) - found;
+    for (; g < end; g = std::min(end, g + kSamples)) {
+      begins.push_back(g);
+      table_of.push_back(t);
     }
-    std::fill(own, own + s.k, T{0});
-    for (int64_t i = 0; i < size; ++i)
-      kernels.add_scaled(s.k, scale_of[order[i]], inner + answer_of[order[i]] * s.k, own);
+  }
+  begins.push_back(groups.groups);
+  for_each_task(static_cast<int64_t>(table_of.size()), s.worth_it(), [&](int64_t task) {
+    Scratch& scratch = Scratch::mine();
+    scratch.reserve(Scratch::rounded<T>(kSamples * wide));
+    const int64_t begin = begins[task], size = begins[task + 1] - begin;
+    for (int64_t g = begin; g < begin + size; ++g) {
+      T* own = sums + g * s.dim;
+      const int64_t lookups = groups.starts[g + 1] - groups.starts[g];
+      const int32_t* order = groups.order + groups.starts[g];
+      if (Source::plain) {
+        narrow.sum_rows(s.dim, lookups, order, flow, s.dim, own);
+        continue;
+      }
+      std::fill(own, own + s.dim, T{0});
+      for (int64_t i = 0; i < lookups; ++i)
+        narrow.add_scaled(s.dim, scale_of[order[i]], flow + answer_of[order[i]] * s.dim, own);
+    }
+    multiply(kernels, size, s.k, s.dim, sums + begin * s.dim, s.dim, right + table_of[task] * s.dim * wide,
+             to + begin * s.k, s.k, scratch.take<T>(kSamples * wide));
   });
   return {groups.rows, values};
 }
