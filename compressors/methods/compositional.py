@@ -34,6 +34,14 @@ class CompositionalGroup(TableGroup):
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         return self.first.rows_of(ids, row_offsets, rows, self._constants(ids.device))
 
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """See `TableGroup.bags`."""
+        if self.first.gathers:
+            return super().bags(ids, offsets, weights)
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        constants = self._constants(ids.device)
+        return self._by_bag(self.first.bags_of(ids, offsets, weights, row_offsets, rows, constants))
+
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """See `TableGroup.lookups`."""
         row_offsets = self.integers.on(ids.device, "row_offsets")[tables]
@@ -126,8 +134,8 @@ class Compositional(Compressor):
 
     @property
     def gathers(self) -> bool:
-        """Whether lookups in the part tables are gathers by torch: the op knows no signs and no sparse gradients."""
-        return self.sparse and torch.is_grad_enabled() and self.whole("part_tables").requires_grad
+        """Whether lookups in the part tables are gathers by torch: the op knows no signs."""
+        return False
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """Rows of ids `(N, T)` in `T` tables on this one's part tables, `(N, T, D)`; IndexError for one out of range.
@@ -146,6 +154,33 @@ class Compositional(Compressor):
             base=base,
             sizes=sizes,
             combine=self.op,
+            sparse=self.sparse,
+        )
+
+    def bags_of(
+        self,
+        ids: Tensor,
+        offsets: Tensor,
+        weights: Tensor | None,
+        row_offsets: Tensor,
+        rows: Tensor,
+        constants: dict[str, Tensor],
+    ) -> Tensor:
+        """Bags `(T * B, D)` of ids `(N,)` in `T` tables on this one's part tables, see `TableGroup.forward`."""
+        coefficients, base, sizes = self.op_constants(constants)
+        return ops.compositional_bags(
+            self.whole("part_tables"),
+            ids,
+            offsets,
+            weights,
+            row_offsets=row_offsets,
+            rows=rows,
+            coefficients=coefficients,
+            base=base,
+            sizes=sizes,
+            combine=self.op,
+            mean=self.mode == "mean",
+            sparse=self.sparse,
         )
 
     def gathered(self, ids: Tensor, row_offsets: Tensor, constants: dict[str, Tensor]) -> Tensor:
@@ -165,11 +200,7 @@ class Compositional(Compressor):
 
     def _activation_bytes(self, batch_size: int) -> int:
         kept = 8 + self.embedding_dim * self.itemsize  # ids and rows
-        if self.sparse:
-            # row numbers, the parts' rows, and the products of the first parts on the way
-            kept += self.parts * (8 + self.part_tables.shape[1] * self.itemsize)
-            kept += max(0, self.parts - 2) * self.embedding_dim * self.itemsize if self.op == "mult" else 0
-        elif ops.backend("compositional_lookup_train", self.device.type) == "reference":
+        if ops.backend("compositional_lookup_train", self.device.type) == "reference":
             kept += 8 * self.parts  # row numbers
         return batch_size * kept
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
@@ -22,7 +21,6 @@ from embpress.compressors.own_dtype import own_dtype
 from embpress.compressors.tiles import tiles
 from embpress.kernels import ops
 from embpress.kernels.recipes import Core, Cores, Made
-from embpress.kernels.reference import pool
 
 
 class FactoredGroup(TableGroup):
@@ -39,8 +37,19 @@ class FactoredGroup(TableGroup):
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Inner rows are pooled before they are projected, which is the same and less work."""
         table = self.first
-        rows = F.embedding(self._in_stack(ids, offsets), table.whole("table"), sparse=table.sparse)
-        return projected(self._by_bag(pool(rows, offsets, weights, table.mode == "mean")), self._projections())
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        pooled = ops.mlet_bags(
+            table.whole("table"),
+            self._projections(),
+            ids,
+            offsets,
+            weights,
+            row_offsets=row_offsets,
+            rows=rows,
+            mean=table.mode == "mean",
+            sparse=table.sparse,
+        )
+        return self._by_bag(pooled)
 
     def assemble(self, ids: Tensor, tables: Tensor, take: Take) -> Tensor:
         """See `TableGroup.assemble`."""
@@ -127,21 +136,16 @@ class Factored(Compressor):
         `projections` is `(T, k, D)`; `row_offsets` and `rows` `(T,)` say where
         the tables start and what they stand for.
         """
-        if self.sparse and torch.is_grad_enabled() and self.whole("table").requires_grad:
-            in_stack = ops.check_ids(ids, rows, row_offsets=row_offsets)
-            inner = F.embedding(in_stack, self.whole("table"), sparse=True).transpose(0, 1)
-            return torch.bmm(inner, projections).transpose(0, 1)
-        return ops.mlet_lookup(self.whole("table"), projections, ids, row_offsets=row_offsets, rows=rows)
+        return ops.mlet_lookup(
+            self.whole("table"), projections, ids, row_offsets=row_offsets, rows=rows, sparse=self.sparse
+        )
 
     def _activation_bytes(self, batch_size: int) -> int:
         return batch_size * (8 + (self._keeps_inner_rows() * self.k + self.embedding_dim) * self.itemsize)
 
-    def _activation_bytes_of_bags(self, batch_size: int) -> int:
-        return batch_size * (8 + (self.k + self.embedding_dim) * self.itemsize)
-
     def _keeps_inner_rows(self) -> bool:
         # the native op gathers them again
-        return self.sparse or ops.backend("mlet_lookup_train", self.device.type) == "reference"
+        return ops.backend("mlet_lookup_train", self.device.type) == "reference"
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one inner width."""

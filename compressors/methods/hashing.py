@@ -132,8 +132,8 @@ class HashingTrick(Hashed):
 
     @property
     def gathers(self) -> bool:
-        """Always with signs, otherwise where gradients are sparse."""
-        return self.sign or super().gathers
+        """With signs."""
+        return self.sign
 
     def part_rules(self, arrays: Arrays) -> list[tuple[Rule, int, int, tuple[int, ...]]] | None:
         """A hash each; signs are not said."""

@@ -106,8 +106,19 @@ class Unified(Hashed):
 
     def rows_of(self, ids: Tensor, row_offsets: Tensor, rows: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """See `Compositional.rows_of`."""
-        found = super().rows_of(ids, row_offsets, rows, constants)
-        return found if self.gathers else self._cut(found)
+        return self._cut(super().rows_of(ids, row_offsets, rows, constants))
+
+    def bags_of(
+        self,
+        ids: Tensor,
+        offsets: Tensor,
+        weights: Tensor | None,
+        row_offsets: Tensor,
+        rows: Tensor,
+        constants: dict[str, Tensor],
+    ) -> Tensor:
+        """See `Compositional.bags_of`."""
+        return self._cut(super().bags_of(ids, offsets, weights, row_offsets, rows, constants))
 
     def put_together(self, rows: Tensor, ids: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """See `Compositional.put_together`."""

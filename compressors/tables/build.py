@@ -69,7 +69,8 @@ def sparse_tables(plan: Plan, sparse: bool | Literal["auto"] | None) -> list[boo
             continue
         many = sparse
         if not isinstance(sparse, bool):
-            shapes = [shape for t in members for shape in _row_shapes(plan.tables[t])]
+            holders = members[:1] if method.tags.shared_memory else members  # what tables share is there once
+            shapes = [shape for t in holders for shape in _row_shapes(plan.tables[t])]
             rows, elements = (sum(numbers) for numbers in zip(*((n, n * width) for n, width in shapes)))
             many = rows > SPARSE_ROWS
             if sparse == "auto":  # torch's own dense gradient of a gather takes longer than the sparse one in any size

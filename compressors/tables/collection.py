@@ -24,12 +24,10 @@ from embpress.compressors.tables.planning.proportional import plan
 from embpress.compressors.tables.serving import folded_group
 from embpress.compressors.tables.sharing import divided
 from embpress.kernels import ops
+from embpress.kernels.autograd import is_direct
 from embpress.kernels.errors import IdOutOfRange, OffsetsError
 
 BagInput = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
-
-
-_SMALL = 256  # samples of a small batch
 
 
 class TableCollection(nn.Module):
@@ -66,7 +64,6 @@ class TableCollection(nn.Module):
             **{f"group {g}": part for g, part in enumerate(parts)},
         )
         self._in_order = len(parts) == 1 and parts[0] == sorted(parts[0])
-        self._runs = [_runs_of(part) for part in parts]
         self._maintained = [table for table in self.tables if table.tags.maintain]
 
     @classmethod
@@ -200,10 +197,13 @@ class TableCollection(nn.Module):
             return own_output(parts[0], *parts[0].shape)
         if serving():
             return ops.join_columns(parts, self.integers.on(parts[0].device, "places"))
-        # one more pass over little memory, instead of a call for each run of tables; a program's batch has any size
-        if torch.compiler.is_exporting() or len(parts[0]) <= _SMALL:
-            return torch.cat(parts, dim=1).index_select(1, self.integers.on(parts[0].device, "order"))
-        return _Join.apply(self._runs, *parts)
+        device = parts[0].device
+        order = self.integers.on(device, "order")
+        if not is_direct():
+            return torch.cat(parts, dim=1).index_select(1, order)
+        places = self.integers.on(device, "places") if ops.backend("join_columns", device.type) == "native" else None
+        columns = [self.integers.on(device, f"group {g}") for g in range(len(parts))]
+        return cast(Tensor, _Join.apply(places, order, columns, *parts))
 
     def begin_training(self, steps: int, epochs: int) -> None:
         """Tells every table how long training will be: see `Compressor.begin_training`."""
@@ -313,29 +313,15 @@ def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Te
 
 
 class _Join(torch.autograd.Function):
-    """The groups' outputs `(B, T_g, D)` in the order of the tables, `(B, F, D)`, in one pass over the memory."""
+    """The groups' outputs `(B, T_g, D)` in the order of the tables, `(B, F, D)`; its gradient in one pass."""
 
     @staticmethod
-    def forward(ctx: Any, runs: list[list[tuple[int, int, int]]], *parts: Tensor) -> Tensor:
-        ctx.runs = runs
-        joined = parts[0].new_empty(len(parts[0]), sum(part.shape[1] for part in parts), parts[0].shape[2])
-        for part, own in zip(parts, runs):
-            for first, start, count in own:
-                joined[:, first : first + count] = part[:, start : start + count]
-        return joined
+    def forward(ctx: Any, places: Tensor | None, order: Tensor, columns: list[Tensor], *parts: Tensor) -> Tensor:
+        ctx.columns = columns
+        if places is None:
+            return torch.cat(parts, dim=1).index_select(1, order)
+        return ops.join_columns(list(parts), places)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return None, *(torch.cat([grad[:, first : first + n] for first, _, n in own], dim=1) for own in ctx.runs)
-
-
-def _runs_of(tables: list[int]) -> list[tuple[int, int, int]]:
-    """Runs of tables that follow each other, ascending ones: (first table, where it stands in the list, length)."""
-    runs: list[tuple[int, int, int]] = []
-    for place, t in enumerate(tables):
-        if runs and t == sum(runs[-1][::2]):
-            first, start, count = runs.pop()
-            runs.append((first, start, count + 1))
-        else:
-            runs.append((t, place, 1))
-    return runs
+        return None, None, None, *(grad.index_select(1, own) for own in ctx.columns)

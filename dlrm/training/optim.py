@@ -15,9 +15,10 @@ from embpress.kernels import ops
 
 
 class _OfRows(Optimizer):
-    """A step on tables `(n, D)`; of a sparse gradient only the rows that were looked up are read or changed.
+    """A step on tables; of a sparse gradient only the rows that were looked up are read or changed.
 
-    torch's optimizers take sparse gradients too, but go through sparse tensors for every elementwise step.
+    torch's optimizers take sparse gradients too, but go through sparse tensors for every elementwise step; and of a
+    dense gradient they make a pass over the memory for each of the step's operations, where this makes one.
     """
 
     @torch.no_grad()
@@ -28,25 +29,25 @@ class _OfRows(Optimizer):
                 grad = parameter.grad
                 if grad is None:
                     continue
-                total = self._total(parameter, group)
+                total, rows, table = self._total(parameter, group), None, parameter
                 if grad.is_sparse:
-                    rows, values = grad._indices()[0], grad._values()
-                    ops.update_rows(parameter, total, rows, values, learning_rate=group["lr"], eps=group["eps"])
-                else:
-                    self._dense(parameter, grad, total, group)
+                    rows, grad = grad._indices()[0], grad._values()
+                elif parameter.dim() != 2:  # one row, or as many as have a number of their own
+                    by_row = group.get("rowwise", False)
+                    table = parameter.view(len(parameter) if by_row else 1, -1)
+                    grad = grad.reshape(table.shape)
+                    total = total if by_row or total is None else total.view(table.shape)
+                ops.update_rows(table, total, rows, grad, learning_rate=group["lr"], eps=group["eps"])
 
     def _total(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor | None:
         return None
-
-    def _dense(self, parameter: Tensor, grad: Tensor, total: Tensor | None, group: dict[str, Any]) -> None:
-        parameter.add_(grad, alpha=-group["lr"])
 
 
 class TableSGD(_OfRows):
     """SGD for tables with dense or sparse gradients.
 
     Args:
-        params: 2-D parameters.
+        params: parameters; sparse gradients are those of rows of 2-D ones.
         lr: learning rate.
     """
 
@@ -58,7 +59,7 @@ class TableAdagrad(_OfRows):
     """Adagrad for tables with dense or sparse gradients.
 
     Args:
-        params: 2-D parameters.
+        params: parameters; sparse gradients are those of rows of 2-D ones.
         lr: learning rate.
         rowwise: one accumulator a row, the mean of its squared gradients (row-wise Adagrad, as in FBGEMM), instead of
             one an element.
@@ -74,13 +75,6 @@ class TableAdagrad(_OfRows):
             self.state[parameter]["sum"] = parameter.new_zeros(size)
         total: Tensor = self.state[parameter]["sum"]
         return total
-
-    def _dense(self, parameter: Tensor, grad: Tensor, total: Tensor | None, group: dict[str, Any]) -> None:
-        assert total is not None
-        square = grad.square()
-        total.add_(square.mean(1) if group["rowwise"] else square)
-        root = total.sqrt().add_(group["eps"])
-        parameter.addcdiv_(grad, root.unsqueeze(1) if group["rowwise"] else root, value=-group["lr"])
 
 
 def sparse_gradients(name: str) -> Literal["auto"] | None:
@@ -98,13 +92,15 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     Row-wise Adagrad is for tables of rows; other parameters get Adagrad. Fused tables update themselves.
     """
     groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
-    sparse, rows = groups.get("sparse", []), groups.get("rows", [])
-    other = groups.get("tables", []) + groups.get("dense", [])
-    rowwise = name == "rowwise_adagrad"
-    by_row, rest = (sparse + rows, other) if rowwise else (sparse, rows + other)
-    kinds: dict[str, tuple[Any, Any]] = {
-        "sgd": (TableSGD, partial(SGD, foreach=True)),
-        "adam": (SparseAdam, partial(Adam, foreach=True)),
-    }
-    own, common = kinds.get(name, (partial(TableAdagrad, rowwise=rowwise), partial(Adagrad, foreach=True)))
-    return [make(params, lr=learning_rate) for make, params in ((own, by_row), (common, rest)) if params]
+    sparse, rows, tables, dense = (groups.get(each, []) for each in ("sparse", "rows", "tables", "dense"))
+    made: list[tuple[Any, list[nn.Parameter]]]
+    if name == "adam":
+        made = [(SparseAdam, sparse), (partial(Adam, foreach=True), rows + tables + dense)]
+    elif name == "sgd":
+        made = [(TableSGD, sparse + rows + tables), (partial(SGD, foreach=True), dense)]
+    elif name == "rowwise_adagrad":
+        by_row = partial(TableAdagrad, rowwise=True)
+        made = [(by_row, sparse + rows), (TableAdagrad, tables), (partial(Adagrad, foreach=True), dense)]
+    else:
+        made = [(TableAdagrad, sparse + rows + tables), (partial(Adagrad, foreach=True), dense)]
+    return [make(params, lr=learning_rate) for make, params in made if params]

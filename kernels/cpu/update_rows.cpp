@@ -25,7 +25,8 @@ constexpr int64_t kWorthThreads = 1 << 14;  // numbers of gradients
 struct Update {
   UpdateShape shape;
   int64_t count;
-  const int64_t* rows;
+  const int64_t* rows;  // null: all of them
+  bool ascending;       // each row comes once, the lower ones first
   Owned owned;
 };
 
@@ -81,10 +82,62 @@ void update_owned(const Update& u, const T* grads, T* total, T* parameter) {
   }
 }
 
+// Rows of which each comes once: shared out as they are, without a search for the others of a row.
+template <class T>
+void update_ascending(const Update& u, const T* grads, T* total, T* parameter) {
+  constexpr int64_t run = 128, ahead = 8;
+  const Kernels<T>& kernels = best<T>(u.shape.width);
+  const int64_t width = u.shape.width, apart = u.shape.rowwise ? 1 : width;
+  for_each_task((u.count + run - 1) / run, u.count * width > kWorthThreads, [&](int64_t task) {
+    const int64_t end = std::min(u.count, (task + 1) * run);
+    for (int64_t i = task * run; i < end; ++i) {
+      if (i + ahead < end)
+        for (int64_t c = 0; c < width; c += 64 / static_cast<int64_t>(sizeof(T))) {
+          __builtin_prefetch(parameter + u.rows[i + ahead] * width + c, 1);
+          if (total && !u.shape.rowwise) __builtin_prefetch(total + u.rows[i + ahead] * width + c, 1);
+        }
+      const int32_t own = 0;
+      kernels.update_row(u.shape, 1, &own, grads + i * width, total ? total + u.rows[i] * apart : nullptr,
+                         parameter + u.rows[i] * width, nullptr);
+    }
+  });
+}
+
+// All `n` rows, each with its gradient. Where no number is a whole row's, rows do not matter: pieces of any length.
+template <class T>
+void update_all(UpdateShape shape, int64_t n, const T* grads, T* total, T* parameter) {
+  constexpr int64_t piece = 4096;
+  const int64_t size = n * shape.width;
+  const Kernels<T>& kernels = best<T>(std::max<int64_t>(64, shape.width));
+  const int32_t own = 0;
+  if (shape.rowwise) {
+    const int64_t run = std::max<int64_t>(1, piece / shape.width);
+    for_each_task((n + run - 1) / run, size > kWorthThreads, [&](int64_t task) {
+      for (int64_t i = task * run; i < std::min(n, (task + 1) * run); ++i)
+        kernels.update_row(shape, 1, &own, grads + i * shape.width, total + i, parameter + i * shape.width, nullptr);
+    });
+    return;
+  }
+  for_each_task((size + piece - 1) / piece, size > kWorthThreads, [&](int64_t task) {
+    UpdateShape part = shape;
+    const int64_t begin = task * piece;
+    part.width = std::min(piece, size - begin);
+    kernels.update_row(part, 1, &own, grads + begin, total ? total + begin : nullptr, parameter + begin, nullptr);
+  });
+}
+
 template <class T>
 void update(Update u, int64_t held, const Tensor& grads, const std::optional<Tensor>& total, const Tensor& parameter) {
   const T* from = grads.const_data_ptr<T>();
   T *sums = total ? total->mutable_data_ptr<T>() : nullptr, *to = parameter.mutable_data_ptr<T>();
+  if (!u.rows) {
+    update_all(u.shape, held, from, sums, to);
+    return;
+  }
+  if (u.ascending) {
+    update_ascending(u, from, sums, to);
+    return;
+  }
   const bool worth_it = u.count * u.shape.width > kWorthThreads;
   const int64_t tasks = worth_it ? torch::stable::get_num_threads() : 1;
   u.owned = shared_out(held, u.shape.width * sizeof(T), tasks);
@@ -95,26 +148,33 @@ void update(Update u, int64_t held, const Tensor& grads, const std::optional<Ten
   });
 }
 
-void update_rows(Tensor parameter, std::optional<Tensor> total, Tensor rows, Tensor grads, double learning_rate,
-                 double eps) {
+void update_rows(Tensor parameter, std::optional<Tensor> total, std::optional<Tensor> rows, Tensor grads,
+                 double learning_rate, double eps) {
   const ScalarType type = parameter.scalar_type();
   STD_TORCH_CHECK(parameter.dim() == 2 && grads.dim() == 2 && grads.size(1) == parameter.size(1) &&
-                      grads.scalar_type() == type && grads.size(0) == rows.numel(),
+                      grads.scalar_type() == type && grads.size(0) == (rows ? rows->numel() : parameter.size(0)),
                   "update_rows: grads must be (M, ", parameter.dim() == 2 ? parameter.size(1) : 0,
-                  ") of the parameter's type, one for each of ", rows.numel(), " rows");
-  const int64_t n = parameter.size(0), width = parameter.size(1), count = rows.numel();
+                  ") of the parameter's type, one for each row");
+  const int64_t n = parameter.size(0), width = parameter.size(1), count = grads.size(0);
   STD_TORCH_CHECK(!total || (total->scalar_type() == type && total->size(0) == n &&
                              (total->dim() == 1 || (total->dim() == 2 && total->size(1) == width))),
                   "update_rows: total must be (n, D) or (n,) of the parameter's type");
-  STD_TORCH_CHECK(count < INT32_MAX, "update_rows: more than 2^31 rows in one call");
-  STD_TORCH_CHECK(rows.scalar_type() == ScalarType::Long || rows.scalar_type() == ScalarType::Int,
-                  "update_rows: rows must be int32 or int64");
-  const Tensor flat = in_one_piece(rows.scalar_type() == ScalarType::Int ? torch::stable::to(rows, ScalarType::Long) : rows);
-  const int64_t* row = list_of_longs(flat, "rows");
-  for (int64_t i = 0; i < count; ++i)
-    if (static_cast<uint64_t>(row[i]) >= static_cast<uint64_t>(n)) refuse_id(row[i], 0, n);
+  std::optional<Tensor> flat;
+  const int64_t* row = nullptr;
+  bool ascending = true;
+  if (rows) {
+    STD_TORCH_CHECK(count < INT32_MAX, "update_rows: more than 2^31 rows in one call");
+    STD_TORCH_CHECK(rows->scalar_type() == ScalarType::Long || rows->scalar_type() == ScalarType::Int,
+                    "update_rows: rows must be int32 or int64");
+    flat = in_one_piece(rows->scalar_type() == ScalarType::Int ? torch::stable::to(*rows, ScalarType::Long) : *rows);
+    row = list_of_longs(*flat, "rows");
+    for (int64_t i = 0; i < count; ++i) {
+      if (static_cast<uint64_t>(row[i]) >= static_cast<uint64_t>(n)) refuse_id(row[i], 0, n);
+      ascending &= i == 0 || row[i] > row[i - 1];
+    }
+  }
   if (count == 0 || width == 0) return;
-  const Update u{{width, learning_rate, eps, total && total->dim() == 1}, count, row, {}};
+  const Update u{{width, learning_rate, eps, total && total->dim() == 1}, count, row, ascending, {}};
   // what is not float32 or float64 in one piece is changed by way of a copy that is
   const auto whole = [&](const Tensor& t, ScalarType wide) {
     return in_one_piece(t.scalar_type() == wide ? t : torch::stable::to(t, wide));

@@ -66,7 +66,8 @@ Tensor compositional_lookup(Tensor weight, Tensor ids, Tensor row_offsets, Tenso
 
 // The backward computes the part rows anew: nothing is left for it.
 std::tuple<Tensor, Tensor> compositional_lookup_train(Tensor weight, Tensor ids, Tensor row_offsets, Tensor rows,
-                                                      Tensor coefficients, Tensor base, Tensor sizes, int64_t combine) {
+                                                      Tensor coefficients, Tensor base, Tensor sizes, int64_t combine,
+                                                      bool) {
   Tensor nothing = torch::stable::new_empty(base, {0}, ScalarType::Long);
   return {compositional_lookup(weight, ids, row_offsets, rows, coefficients, base, sizes, combine), nothing};
 }

@@ -112,7 +112,7 @@ Tensor mlet_lookup(Tensor table, Tensor projections, Tensor ids, Tensor row_offs
 
 // The backward gathers the inner rows anew, each distinct one once: nothing is left for it.
 std::tuple<Tensor, Tensor> mlet_lookup_train(Tensor table, Tensor projections, Tensor ids, Tensor row_offsets,
-                                             Tensor rows) {
+                                             Tensor rows, bool) {
   Tensor nothing = torch::stable::new_empty(table, {0}, table.scalar_type());
   return {mlet_lookup(table, projections, ids, row_offsets, rows), nothing};
 }

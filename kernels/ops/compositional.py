@@ -8,15 +8,24 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
-from embpress.kernels.define import define, room
+from embpress.kernels.autograd import (
+    again,
+    backward_op,
+    differentiable,
+    direct,
+    gradient_of_rows,
+    is_direct,
+    wants_gradient,
+)
+from embpress.kernels.define import backend, define, room
 from embpress.kernels.errors import ArgumentError
 from embpress.kernels.reference.compositional import COMBINE, check_compositional
 
 _LOOKUP = "Tensor ids, Tensor row_offsets, Tensor rows, Tensor coefficients, Tensor base, Tensor sizes, int combine"
 define(f"compositional_lookup(Tensor weight, {_LOOKUP}) -> Tensor")
-define(f"compositional_lookup_train(Tensor weight, {_LOOKUP}) -> (Tensor, Tensor)")
+define(f"compositional_lookup_train(Tensor weight, {_LOOKUP}, bool sparse=False) -> (Tensor, Tensor)")
 define(f"compositional_lookup_backward(Tensor grad, Tensor weight, Tensor index, {_LOOKUP}) -> Tensor")
+define(f"compositional_lookup_rows_backward(Tensor grad, Tensor weight, Tensor index, {_LOOKUP}) -> (Tensor, Tensor)")
 
 
 def compositional_lookup(
@@ -29,6 +38,7 @@ def compositional_lookup(
     base: Tensor,
     sizes: Tensor,
     combine: str,
+    sparse: bool = False,
 ) -> Tensor:
     """Rows of `T` tables, each put together from one row of each of its `l` part tables.
 
@@ -45,11 +55,11 @@ def compositional_lookup(
         base: `(T, l)` int64, where a part starts among its table's rows.
         sizes: `(T, l)` or `(T, 1)` int64, the rows of each part.
         combine: `mult`, `add` (then `D = width`) or `concat` (`D = l width`).
+        sparse: the gradient is a sparse tensor of the rows that were looked up, coalesced.
 
     Returns:
-        `(N, T, D)` of the weight's dtype, differentiable once in `weight` with a dense gradient, on every device in a
-        fixed order; where no gradient is wanted, no autograd is involved. Sums and products are made in float32 at
-        least.
+        `(N, T, D)` of the weight's dtype, differentiable once in `weight`, on every device in a fixed order; where
+        no gradient is wanted, no autograd is involved. Sums and products are made in float32 at least.
 
     Raises:
         IdOutOfRange: an IndexError with the id and the table's number. On CUDA ids are only looked at with the
@@ -62,10 +72,12 @@ def compositional_lookup(
     arguments = (weight, ids, row_offsets, rows, coefficients, base, sizes, COMBINE.index(combine))
     try:
         if wants_gradient((weight,)):
-            return torch.ops.embpress.compositional_lookup_train.default(*arguments)[0]
+            if is_direct() and backend("compositional_lookup_train", weight.device.type) == "native":
+                return _DIRECT(*arguments, sparse)
+            return torch.ops.embpress.compositional_lookup_train.default(*arguments, sparse)[0]
         return torch.ops.embpress.compositional_lookup.default(*arguments)
     except Exception as error:
-        return again(error, _TRAIN, arguments, check_compositional, arguments)[0]
+        return again(error, _TRAIN, (*arguments, sparse), check_compositional, arguments)[0]
 
 
 def _out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
@@ -83,7 +95,15 @@ def _(
 
 @register_fake("embpress::compositional_lookup_train")
 def _(
-    weight: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, base: Any, sizes: Any, combine: int
+    weight: Any,
+    ids: Any,
+    row_offsets: Any,
+    rows: Any,
+    coefficients: Any,
+    base: Any,
+    sizes: Any,
+    combine: int,
+    sparse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     check_compositional(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
     return _out(weight, ids, base, combine), base.new_empty(room(base))
@@ -94,20 +114,39 @@ def _(grad: Any, weight: Any, *others: Any) -> Tensor:
     return torch.empty_like(weight, memory_format=torch.contiguous_format)
 
 
+@register_fake("embpress::compositional_lookup_rows_backward")
+def _(grad: Any, weight: Any, index: Any, ids: Any, *others: Any) -> tuple[Tensor, Tensor]:
+    found = room(weight)
+    return ids.new_empty(found, dtype=torch.int64), weight.new_empty(found, weight.shape[1])
+
+
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    *tensors, ctx.combine = inputs
+    *tensors, ctx.combine, ctx.sparse = inputs
     _, index = output
     ctx.save_for_backward(index, *tensors)
     ctx.mark_non_differentiable(index)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor | None, _: Any) -> Any:
+def _setup_direct(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.combine, ctx.sparse = inputs
+    ctx.save_for_backward(tensors[1][:0], *tensors)  # compiled ops leave no index
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Any = None) -> Any:
     if grad is None:
-        return (None,) * 8
+        return (None,) * 9
     index, weight, *others = ctx.saved_tensors
-    return _gradient(grad, weight, index, *others, ctx.combine), *(None,) * 7
+    if ctx.sparse:
+        rows, values = _gradient_rows(grad, weight, index, *others, ctx.combine)
+        made = gradient_of_rows(rows, values, weight)
+    else:
+        made = _gradient(grad, weight, index, *others, ctx.combine)
+    return made, *(None,) * 8
 
 
 _gradient = backward_op("compositional_lookup_backward")
+_gradient_rows = backward_op("compositional_lookup_rows_backward")
+_DIRECT = direct("compositional_lookup", _setup_direct, _backward)
 _TRAIN = differentiable("compositional_lookup_train", _setup, _backward)

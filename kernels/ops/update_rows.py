@@ -13,13 +13,19 @@ from embpress.kernels.define import define
 from embpress.kernels.reference.update_rows import check_update_rows
 
 define(
-    "update_rows(Tensor(a!) parameter, Tensor(b!)? total, Tensor rows, Tensor grads, float learning_rate, float eps) "
+    "update_rows(Tensor(a!) parameter, Tensor(b!)? total, Tensor? rows, Tensor grads, float learning_rate, float eps) "
     "-> ()"
 )
 
 
 def update_rows(
-    parameter: Tensor, total: Tensor | None, rows: Tensor, grads: Tensor, *, learning_rate: float, eps: float = 1e-10
+    parameter: Tensor,
+    total: Tensor | None,
+    rows: Tensor | None,
+    grads: Tensor,
+    *,
+    learning_rate: float,
+    eps: float = 1e-10,
 ) -> None:
     """A step of SGD or Adagrad on the rows that have a gradient, in place; no other row is touched.
 
@@ -31,7 +37,8 @@ def update_rows(
     Args:
         parameter: `(n, D)`, changed.
         total: the accumulator, `(n, D)` or `(n,)` of the parameter's dtype, changed; None for SGD.
-        rows: `(M,)` int32 or int64, which row each gradient is for, in any order and several times.
+        rows: `(M,)` int32 or int64, which row each gradient is for, in any order and several times; None: the
+            gradients are `(n, D)`, those of all rows.
         grads: `(M, D)` of the parameter's dtype.
         learning_rate: at least 0.
         eps: added to the root.

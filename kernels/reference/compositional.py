@@ -14,6 +14,7 @@ from embpress.kernels.errors import ArgumentError
 from embpress.kernels.reference.checks import checked
 from embpress.kernels.reference.hashing import part_hash
 from embpress.kernels.reference.pooling import no_view
+from embpress.kernels.reference.row_sums import row_sums
 
 # ways to put a row together from parts, in the numbering of the op
 COMBINE = ("concat", "add", "mult")
@@ -102,6 +103,7 @@ def compositional_lookup_train(
     base: Tensor,
     sizes: Tensor,
     combine: int,
+    sparse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`compositional_lookup` and the rows `(N, T, l)` that it took, flat: on a CPU they are dear to find twice."""
     index = _index(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
@@ -121,16 +123,44 @@ def compositional_lookup_backward(
     combine: int,
 ) -> Tensor:
     """Dense gradient of `compositional_lookup` in the weight."""
-    width, how = weight.shape[1], COMBINE[combine]
-    grad = grad.to(compute_dtype(weight.dtype))
-    index = index.view(*ids.shape, base.shape[1])
-    if how == "concat":
-        flow = grad.reshape(*index.shape, width)
-    elif how == "add":
-        flow = grad.unsqueeze(-2).expand(*index.shape, width)
-    else:
-        flow = _product_backward(grad, torch.nn.functional.embedding(index, weight).to(grad.dtype))
+    index, flow = _flow(grad, weight, index.view(*ids.shape, base.shape[1]), combine)
     return torch.ops.aten.embedding_dense_backward(flow, index, weight.shape[0], -1, False).to(weight.dtype)
+
+
+def compositional_lookup_rows_backward(
+    grad: Tensor,
+    weight: Tensor,
+    index: Tensor,
+    ids: Tensor,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: int,
+) -> tuple[Tensor, Tensor]:
+    """The same gradient as the rows `(M,)` that were looked up, ascending, and theirs `(M, width)`."""
+    if index.numel() != ids.numel() * base.shape[1]:  # whoever answered kept nothing
+        index = _index(weight, ids, row_offsets, rows, coefficients, base, sizes, combine)
+    index, flow = _flow(grad, weight, index.view(*ids.shape, base.shape[1]), combine)
+    return row_sums(index, flow, weight.dtype)
+
+
+def _flow(grad: Tensor, weight: Tensor, index: Tensor, combine: int) -> tuple[Tensor, Tensor]:
+    """Rows `(N, T, l)` of the weight, and what flows into each of them `(N, T, l, width)`."""
+    grad, how = grad.to(compute_dtype(weight.dtype)), COMBINE[combine]
+    parts = torch.nn.functional.embedding(index, weight).to(grad.dtype) if how == "mult" else None
+    return index, parts_gradient(grad, parts, how, index.shape[-1])
+
+
+def parts_gradient(grad: Tensor, parts: Tensor | None, how: str, count: int | None = None) -> Tensor:
+    """What flows into the parts' rows `(..., l, width)`, of which products need the values, from that of rows."""
+    count = parts.shape[-2] if parts is not None else count or 1
+    if how == "concat":
+        return grad.reshape(*grad.shape[:-1], count, grad.shape[-1] // count)
+    if how == "add" or parts is None:
+        return grad.unsqueeze(-2).expand(*grad.shape[:-1], count, grad.shape[-1])
+    return _product_backward(grad, parts)
 
 
 def _product_backward(grad: Tensor, rows: Tensor) -> Tensor:

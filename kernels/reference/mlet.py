@@ -7,6 +7,7 @@ from torch import Tensor
 
 from embpress.kernels.arguments import compute_dtype, floats, lookups, shaped
 from embpress.kernels.reference.checks import checked
+from embpress.kernels.reference.row_sums import row_sums
 
 
 def check_mlet(table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor) -> None:
@@ -23,7 +24,7 @@ def mlet_lookup(table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Te
 
 
 def mlet_lookup_train(
-    table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor
+    table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor, sparse: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`mlet_lookup` and the inner rows `(N, T, k)`, flat: its backward takes them instead of gathering them again."""
     wide = compute_dtype(table.dtype)
@@ -40,9 +41,26 @@ def mlet_lookup_backward(
     grad: Tensor, inner: Tensor, table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Dense gradients of `mlet_lookup` in the table and the projections."""
+    flow, of_projections = _flows(grad, inner, table, projections, ids, row_offsets)
+    made = torch.ops.aten.embedding_dense_backward(flow, (ids + row_offsets).t(), table.shape[0], -1, False)
+    return made.to(table.dtype), of_projections
+
+
+def mlet_lookup_rows_backward(
+    grad: Tensor, inner: Tensor, table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, the table's as the rows `(M,)` that were looked up, ascending, and theirs `(M, k)`."""
+    flow, of_projections = _flows(grad, inner, table, projections, ids, row_offsets)
+    return *row_sums((ids + row_offsets).t(), flow, table.dtype), of_projections
+
+
+def _flows(
+    grad: Tensor, inner: Tensor, table: Tensor, projections: Tensor, ids: Tensor, row_offsets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What flows into the inner rows `(T, N, k)`, and the projections' gradient."""
     wide = compute_dtype(table.dtype)
+    if inner.numel() != ids.numel() * table.shape[1]:  # whoever answered kept nothing
+        inner = torch.nn.functional.embedding(ids + row_offsets, table)
     flow = grad.transpose(0, 1).to(wide)
-    inner_grad = torch.bmm(flow, projections.transpose(1, 2).to(wide))
-    table_grad = torch.ops.aten.embedding_dense_backward(inner_grad, (ids + row_offsets).t(), table.shape[0], -1, False)
-    projection_grad = torch.bmm(inner.view(*ids.shape, table.shape[1]).permute(1, 2, 0).to(wide), flow)
-    return table_grad.to(table.dtype), projection_grad.to(table.dtype)
+    of_projections = torch.bmm(inner.view(*ids.shape, table.shape[1]).permute(1, 2, 0).to(wide), flow)
+    return torch.bmm(flow, projections.transpose(1, 2).to(wide)), of_projections.to(table.dtype)

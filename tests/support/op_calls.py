@@ -158,6 +158,7 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
     def updated(device: str) -> list[Tensor]:
         parameter = torch.arange(200.0).view(50, 4).to(device)
         ops.update_rows(parameter, None, low.to(device), whole.to(device), learning_rate=0.25)
+        ops.update_rows(parameter, None, None, parameter.clone(), learning_rate=0.25)
         return [parameter.cpu()]
 
     def decoded(device: str) -> list[Tensor]:

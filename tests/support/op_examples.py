@@ -114,6 +114,7 @@ def lookups() -> Iterator[Example]:
         lambda p, i, o: ops.mlet_lookup(p[0], p[1], i, **o),
         known,
     )
+    yield from _bags(known, {name: torch.as_tensor(value) for name, value in digits.items()}, normal)
     yield from _trains(ids, normal)
 
 
@@ -128,6 +129,38 @@ def _robe_bags(known: dict[str, Tensor], normal: Callable[..., Tensor], g: Gener
         others = {**known, "coefficients": coefficients, "offsets": offsets}
         own = (normal(40), normal(6)) if name == "weights" else (normal(40),)
         yield Example("robe_bags", f"robe_bags, {name}", own, flat, call, others)
+
+
+def _bags(known: dict[str, Tensor], digits: dict[str, Tensor], normal: Callable[..., Tensor]) -> Iterator[Example]:
+    """Bags of both tables, an empty one, one of several ids, ids that come twice; the last id is the second table's."""
+    flat, offsets = torch.tensor([3, 11, 3, 0, 6, 5]), torch.tensor([0, 2, 2, 4, 5, 6, 6])
+    parts = {**digits, "row_offsets": torch.tensor([0, 7]), "rows": known["rows"], "offsets": offsets}
+    for name, combine, mean, weighted in (
+        ("sums of products", "mult", False, False),
+        ("means of sums", "add", True, False),
+        ("weighted chunks", "concat", False, True),
+    ):
+        yield Example(
+            "compositional_bags",
+            f"compositional_bags, {name}",
+            (normal(14, 4), *([normal(6)] if weighted else [])),
+            flat,
+            lambda p, i, o, combine=combine, mean=mean: ops.compositional_bags(
+                p[0], i, weights=p[1] if len(p) > 1 else None, **o, combine=combine, mean=mean
+            ),
+            parts,
+        )
+    for name, mean, weighted in (("sums", False, False), ("means", True, False), ("weighted sums", False, True)):
+        yield Example(
+            "mlet_bags",
+            f"mlet_bags, {name}",
+            (normal(19, 5), normal(2, 5, 3), *([normal(6)] if weighted else [])),
+            flat,
+            lambda p, i, o, mean=mean: ops.mlet_bags(
+                p[0], p[1], i, weights=p[2] if len(p) > 2 else None, **o, mean=mean
+            ),
+            {**known, "offsets": offsets},
+        )
 
 
 def _trains(ids: Tensor, normal: Callable[..., Tensor]) -> Iterator[Example]:

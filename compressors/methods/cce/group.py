@@ -14,6 +14,7 @@ from embpress.compressors.arrays import Take
 from embpress.compressors.integers import Constants
 from embpress.compressors.methods.cce.pointers import pointed
 from embpress.compressors.methods.compositional import CompositionalGroup
+from embpress.kernels.reference import pool
 
 if TYPE_CHECKING:
     from embpress.compressors.base import Compressor
@@ -54,6 +55,12 @@ class CCEGroup(CompositionalGroup):
     def rows(self, ids: Tensor) -> Tensor:
         """See `TableGroup.rows`."""
         return super().rows(ids) + self._centres(ids.long(), slice(None))
+
+    def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
+        """See `TableGroup.bags`."""
+        centres = self._centres(ids.long(), self._tables_of(offsets, ids.shape[0]))
+        pooled = pool(centres, offsets, weights, self.first.mode == "mean")
+        return super().bags(ids, offsets, weights) + self._by_bag(pooled)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         """See `TableGroup.lookups`."""

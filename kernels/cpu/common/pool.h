@@ -83,16 +83,25 @@ class Pool {
   int64_t held_ = 0, unused_ = 0;
 };
 
-// A contiguous tensor of these sizes, with the dtype and device of a CPU tensor of T, its elements undefined.
+// Bytes rounded up by an eighth at most, so that blocks whose sizes differ little from step to step are found again.
+inline int64_t rounded_up(int64_t bytes) {
+  int64_t grain = 1;
+  while (16 * grain <= bytes) grain *= 2;
+  return (bytes + grain - 1) / grain * grain;
+}
+
+// A contiguous tensor of these sizes, with the dtype and device of a CPU tensor of T, its elements undefined. `varies`:
+// its sizes are others in each step.
 template <class T>
-torch::stable::Tensor pooled_empty(const torch::stable::Tensor& like, const std::vector<int64_t>& sizes) {
+torch::stable::Tensor pooled_empty(const torch::stable::Tensor& like, const std::vector<int64_t>& sizes,
+                                   bool varies = false) {
   int64_t bytes = sizeof(T);
   std::vector<int64_t> strides(sizes.size(), 1);
   for (size_t i = sizes.size(); i-- > 0; bytes *= sizes[i])
     if (i + 1 < sizes.size()) strides[i] = strides[i + 1] * sizes[i + 1];
   if (bytes < Pool::kLeast) return torch::stable::new_empty(like, sizes);
   return torch::stable::from_blob(
-      Pool::one().take(bytes), sizes, strides, like.device(), like.scalar_type(),
+      Pool::one().take(varies ? rounded_up(bytes) : bytes), sizes, strides, like.device(), like.scalar_type(),
       +[](void* block) { Pool::one().give(block); });
 }
 

@@ -29,6 +29,24 @@ struct PartsShape {
   int64_t dim() const { return combine == Combine::concat ? parts * width : width; }
 };
 
+// What says which row a part takes, for one lookup or for each of several: a hash's four coefficients, or the three
+// numbers of a Remainder31 that divides; then those of one that takes the remainder; and where the part's rows start.
+constexpr int64_t kPartFields = 7;
+struct PartNumbers {
+  const uint32_t* field[kPartFields];
+  const int64_t* base;
+};
+
+// Gradients of lookups: rows that lie `step` apart, what each counts for (or null), and which row is whose (or null
+// where they are in the order of the lookups).
+template <class T>
+struct PartsFlow {
+  const T* grad;
+  int64_t step;
+  const T* scale = nullptr;
+  const int32_t* row = nullptr;
+};
+
 // One step on rows of width `width`, see kernels/ops/update_rows.py.
 struct UpdateShape {
   int64_t width;

@@ -34,9 +34,16 @@ struct Kernels {
                     const T* memory, T* out, uint32_t* room, T* row);
   void (*robe_dots)(const RobeShape& s, int64_t count, const int64_t* x, const int64_t* bag, const T* grad,
                     const T* memory, T* to, uint32_t* room, T* row);
-  void (*combine_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* weight, T* out);
-  void (*scatter_parts)(const PartsShape& s, int64_t count, const int64_t* index, const T* grad, const T* weight,
-                        const Owned& owned, T* sum, T* room);
+  void (*combine_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart, const T* weight,
+                        T* out);
+  void (*pool_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart, const T* weight,
+                     const T* scale, T* out, T* room);
+  void (*dot_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart, const T* weight,
+                    const T* grad, T* out, T* room);
+  void (*scatter_parts)(const PartsShape& s, int64_t count, const int64_t* index, int64_t apart,
+                        const PartsFlow<T>& flow, const T* weight, const Owned& owned, T* sum, T* room);
+  void (*gather_parts)(const PartsShape& s, int64_t count, const int32_t* order, const int64_t* index, int64_t apart,
+                       const PartsFlow<T>& flow, const T* weight, T* to, T* room);
   void (*update_row)(const UpdateShape& s, int64_t count, const int32_t* order, const T* grads, T* total, T* row,
                      T* sum);
 };
@@ -51,6 +58,7 @@ struct Copies {
   RobeForward<uint64_t> robe_forward64;
   void (*decode_row)(int bits, int64_t width, const uint8_t* codes, int64_t first, const float* lo, const float* step,
                      bool common, uint8_t* room, float* out);
+  void (*part_rows)(bool hashed, bool common, int64_t count, const uint32_t* x, const PartNumbers& n, int64_t* to);
   void (*digit_rows)(int64_t count, const int64_t* id, int64_t stride, int64_t size, int64_t first, int64_t* to);
   void (*hash_rows)(int64_t count, const int64_t* id, const uint32_t* coefficients, const Remainder31& size,
                     int64_t first, uint32_t* room, int64_t* to);

@@ -40,3 +40,12 @@ def test_weight_decay_and_clipping_take_a_hashed_table_over_many_rows():
     tables(torch.tensor([[1, 7]])).sum().backward()
     torch.nn.utils.clip_grad_norm_(tables.parameters(), 1.0)
     optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"), [("unified:k=20000", False), ("unified:k=90000", True), ("hash:k=9000", True)]
+)
+def test_memory_that_tables_share_counts_once(spec, want):
+    """Ten tables: 20,000 and 90,000 rows of 8 numbers that they share, or 9,000 rows of 16 numbers each."""
+    tables = TableCollection.build([TableConfig(20_000, 16)] * 10, spec, sparse="auto", device="meta")
+    assert {table.sparse for table in tables.tables} == {want}

@@ -57,6 +57,34 @@ def test_sgd_is_torchs_with_the_dense_gradient():
     torch.testing.assert_close(parameter, want, rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3000),
+    st.integers(1, 40),
+    st.sampled_from(["sgd", "adagrad", "rowwise"]),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    st.sampled_from(["all", "ascending"]),
+)
+def test_all_rows_and_ascending_ones_change_as_any_others_do(n, width, kind, dtype, which):
+    """Against the same rows in another order, which take the way of rows that may come several times."""
+    g = torch.Generator().manual_seed(n)
+    parameter = torch.randn(n, width, generator=g).to(dtype)
+    total = {"sgd": None, "adagrad": torch.rand(n, width, generator=g), "rowwise": torch.rand(n, generator=g)}[kind]
+    total = None if total is None else total.to(dtype)
+    rows = torch.arange(n) if which == "all" else torch.arange(n)[torch.rand(n, generator=g) < 0.3]
+    grads = torch.randn(len(rows), width, generator=g).to(dtype)
+    made = []
+    for order in (None, rows.flip(0)):
+        changed = parameter.clone(), None if total is None else total.clone()
+        given_rows = (None if which == "all" else rows) if order is None else order
+        ops.update_rows(*changed, given_rows, grads if order is None else grads.flip(0), learning_rate=RATE)
+        made.append(changed)
+    tolerance = {torch.float32: 1e-6, torch.float64: 1e-12, torch.bfloat16: 2**-7}[dtype]
+    for one, other in zip(*made):
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
 def test_row_wise_adagrad_has_one_number_a_row():
     parameter, ((rows, grads),) = batches(5, 4, 3, 1, 2)
     rows = torch.tensor([3, 0, 3])
@@ -118,6 +146,8 @@ def test_what_does_not_fit_is_named():
         ops.update_rows(parameter, torch.zeros(4, dtype=torch.float64), rows, grads, learning_rate=RATE)
     with pytest.raises(ArgumentError, match="grads must be of shape"):
         ops.update_rows(parameter, None, rows, grads[:2], learning_rate=RATE)
+    with pytest.raises(ArgumentError, match=r"grads must be of shape \(5, 4\)"):
+        ops.update_rows(parameter, None, None, grads, learning_rate=RATE)
     with pytest.raises(DtypeError, match="grads must be float64"):
         ops.update_rows(parameter, None, rows, grads.float(), learning_rate=RATE)
 
@@ -126,3 +156,4 @@ def test_opcheck():
     parameter, ((rows, grads),) = batches(5, 4, 3, 1, 7)
     for total in (None, torch.zeros(5, 4, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)):
         opcheck(torch.ops.embpress.update_rows.default, (parameter, total, rows, grads, RATE, 1e-10))
+        opcheck(torch.ops.embpress.update_rows.default, (parameter, total, None, parameter.cos(), RATE, 1e-10))

@@ -1,5 +1,7 @@
 """The portable form of each op that answers lookups, against the op, and traced for batches of any size."""
 
+from unittest import mock
+
 import pytest
 import torch
 from op_calls import METHODS, table_calls
@@ -7,6 +9,7 @@ from torch import nn
 from torch.export import Dim, export
 from torch.overrides import TorchFunctionMode
 
+from embpress.compressors import group
 from embpress.kernels import ops, portable
 
 SPECS = (
@@ -32,8 +35,8 @@ class Recorded(TorchFunctionMode):
 
 
 def recorded(spec, seed):
-    """Calls by which tables answer one id a bag, alone and together."""
-    with Recorded() as mode, torch.no_grad():
+    """Calls by which tables answer one id a bag, alone and together, where they are traced."""
+    with Recorded() as mode, torch.no_grad(), mock.patch.object(group, "serving", lambda: False):
         for call in table_calls(seed, (spec,)):
             if call.fixed:
                 call.forward()
