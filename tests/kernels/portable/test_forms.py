@@ -10,6 +10,7 @@ from torch.export import Dim, export
 from torch.overrides import TorchFunctionMode
 
 from embpress.compressors import group
+from embpress.compressors.tables import collection
 from embpress.kernels import ops, portable
 
 SPECS = (
@@ -36,7 +37,13 @@ class Recorded(TorchFunctionMode):
 
 def recorded(spec, seed):
     """Calls by which tables answer one id a bag, alone and together, where they are traced."""
-    with Recorded() as mode, torch.no_grad(), mock.patch.object(group, "serving", lambda: False):
+    traced = {"serving": mock.Mock(return_value=False)}
+    with (
+        Recorded() as mode,
+        torch.no_grad(),
+        mock.patch.multiple(group, **traced),
+        mock.patch.multiple(collection, **traced),
+    ):
         for call in table_calls(seed, (spec,)):
             if call.fixed:
                 call.forward()
