@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from embpress.kernels import ops, recipes
+from embpress.kernels.autograd import is_direct
 
 if TYPE_CHECKING:
     from embpress.compressors.group import TableGroup
@@ -144,9 +145,7 @@ def by_recipe(tables: Sequence[tuple[TableGroup, int]], columns: Sequence[int]) 
 
 def serving() -> bool:
     """Whether nothing asks how an answer came about: no gradient, no trace, no transform."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return False
-    return not (torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
+    return not torch.is_grad_enabled() and is_direct() and not torch._C._len_torch_dispatch_stack()
 
 
 def recipe_of(group: TableGroup, t: int, stores: Stores, arrays: Arrays) -> tuple[recipes.Made, recipes.HotRows | None]:

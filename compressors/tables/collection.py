@@ -181,7 +181,7 @@ class TableCollection(nn.Module):
     def _columns(self, ids: Tensor, group: int) -> Tensor:
         """The columns of one group."""
         columns = self.integers.on(ids.device, f"group {group}")
-        return ops.take_columns(ids, columns) if serving() else ids.index_select(1, columns)
+        return ops.take_columns(ids, columns) if is_direct() else ids.index_select(1, columns)
 
     @staticmethod
     def _bags(group: TableGroup, inputs: Sequence[BagInput]) -> Tensor:
@@ -317,11 +317,17 @@ class _Join(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, places: Tensor | None, order: Tensor, columns: list[Tensor], *parts: Tensor) -> Tensor:
-        ctx.columns = columns
+        ctx.columns, ctx.native = columns, places is not None
         if places is None:
             return torch.cat(parts, dim=1).index_select(1, order)
         return ops.join_columns(list(parts), places)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return None, None, None, *(grad.index_select(1, own) for own in ctx.columns)
+        native = ctx.native and not torch.is_grad_enabled()
+        return (
+            None,
+            None,
+            None,
+            *(ops.take_columns(grad, own) if native else grad.index_select(1, own) for own in ctx.columns),
+        )

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../common/id_arguments.h"
@@ -15,7 +16,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t kWorthThreads = 1 << 18;  // bytes
+constexpr int64_t kWorthThreads = 1 << 21;  // bytes: below, to wake a thread takes longer
 
 int64_t bytes_of(const Tensor& t) { return t.element_size(); }
 
@@ -28,32 +29,46 @@ void for_rows(int64_t rows, int64_t bytes, F f) {
   });
 }
 
-template <class U>
-void take(const Tensor& x, const int64_t* columns, int64_t count, Tensor& out) {
-  const int64_t width = x.size(1);
-  const U* from = static_cast<const U*>(x.const_data_ptr());
-  U* to = static_cast<U*>(out.mutable_data_ptr());
-  for_rows(x.size(0), count * sizeof(U), [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i)
-      for (int64_t j = 0; j < count; ++j) to[i * count + j] = from[i * width + columns[j]];
-  });
+// f(copy), where copy(to, from) copies so many bytes: by whole vectors where they are a width that is common.
+template <class F>
+void by_bytes(int64_t bytes, F f) {
+  const auto fixed = [&](auto size) {
+    f([](char* to, const char* from) { std::memcpy(to, from, decltype(size)::value); });
+  };
+  switch (bytes) {
+    case 4: return fixed(std::integral_constant<int, 4>{});
+    case 8: return fixed(std::integral_constant<int, 8>{});
+    case 32: return fixed(std::integral_constant<int, 32>{});
+    case 64: return fixed(std::integral_constant<int, 64>{});
+    case 128: return fixed(std::integral_constant<int, 128>{});
+    case 256: return fixed(std::integral_constant<int, 256>{});
+    default: return f([bytes](char* to, const char* from) { std::memcpy(to, from, bytes); });
+  }
 }
 
-Tensor take_columns(Tensor ids, Tensor columns) {
-  STD_TORCH_CHECK(ids.dim() == 2, "take_columns: ids must be (B, F), got ", ids.dim(), " dimensions");
+Tensor take_columns(Tensor x, Tensor columns) {
+  STD_TORCH_CHECK(x.dim() == 2 || x.dim() == 3, "take_columns: ids must be (B, F) or rows (B, F, D), got ", x.dim(),
+                  " dimensions");
   const int64_t* column = list_of_longs(columns, "columns");
-  const int64_t count = columns.numel();
+  const int64_t count = columns.numel(), width = x.size(1);
   for (int64_t j = 0; j < count; ++j)
-    STD_TORCH_CHECK(column[j] >= 0 && column[j] < ids.size(1), "take_columns: there is no column ", column[j], " of ",
-                    ids.size(1));
-  const ScalarType type = ids.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Int || type == ScalarType::Long, "take_columns: ids must be int32 or int64");
-  const Tensor whole = in_one_piece(ids);
-  Tensor out = torch::stable::new_empty(ids, {ids.size(0), count});
-  if (type == ScalarType::Int)
-    take<int32_t>(whole, column, count, out);
-  else
-    take<int64_t>(whole, column, count, out);
+    STD_TORCH_CHECK(column[j] >= 0 && column[j] < width, "take_columns: there is no column ", column[j], " of ", width);
+  const ScalarType type = x.scalar_type();
+  STD_TORCH_CHECK(x.dim() == 3 || type == ScalarType::Int || type == ScalarType::Long,
+                  "take_columns: ids must be int32 or int64");
+  const Tensor whole = in_one_piece(x);
+  std::vector<int64_t> sizes{x.size(0), count};
+  if (x.dim() == 3) sizes.push_back(x.size(2));
+  Tensor out = torch::stable::new_empty(x, sizes);
+  const int64_t bytes = bytes_of(x) * (x.dim() == 3 ? x.size(2) : 1);
+  const char* from = static_cast<const char*>(whole.const_data_ptr());
+  char* to = static_cast<char*>(out.mutable_data_ptr());
+  by_bytes(bytes, [&](auto copy) {
+    for_rows(x.size(0), count * bytes, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i)
+        for (int64_t j = 0; j < count; ++j) copy(to + (i * count + j) * bytes, from + (i * width + column[j]) * bytes);
+    });
+  });
   return out;
 }
 
@@ -75,16 +90,17 @@ Tensor join_columns(std::vector<Tensor> parts, Tensor places) {
   Tensor out = torch::stable::new_empty(parts[0], {rows, width, dim});
   const int64_t bytes = dim * bytes_of(parts[0]);
   char* to = static_cast<char*>(out.mutable_data_ptr());
-  for_rows(rows, width * bytes, [&](int64_t first, int64_t last) {
-    const int64_t* own = place;
-    for (const Tensor& part : parts) {
-      const int64_t count = part.size(1);
-      const char* from = static_cast<const char*>(part.const_data_ptr()) + first * count * bytes;
-      for (int64_t i = first; i < last; ++i)
-        for (int64_t j = 0; j < count; ++j, from += bytes)
-          std::memcpy(to + (i * width + own[j]) * bytes, from, bytes);
-      own += count;
-    }
+  by_bytes(bytes, [&](auto copy) {
+    for_rows(rows, width * bytes, [&](int64_t first, int64_t last) {
+      const int64_t* own = place;
+      for (const Tensor& part : parts) {
+        const int64_t count = part.size(1);
+        const char* from = static_cast<const char*>(part.const_data_ptr()) + first * count * bytes;
+        for (int64_t i = first; i < last; ++i)
+          for (int64_t j = 0; j < count; ++j, from += bytes) copy(to + (i * width + own[j]) * bytes, from);
+        own += count;
+      }
+    });
   });
   return out;
 }

@@ -18,7 +18,9 @@ define("join_columns(Tensor[] parts, Tensor places) -> Tensor")
 
 
 def take_columns(ids: Tensor, columns: Tensor) -> Tensor:
-    """Columns `(T,)` int64 of ids `(B, F)` int32 or int64, `(B, T)`.
+    """Columns `(T,)` int64 of ids `(B, F)` int32 or int64, `(B, T)`; or of rows `(B, F, D)` of any dtype, `(B, T, D)`.
+
+    Nothing is differentiated.
 
     Raises:
         DtypeError, ArgumentError: types and shapes; a column that is not there.
@@ -49,7 +51,7 @@ def join_columns(parts: Sequence[Tensor], places: Tensor) -> Tensor:
 @register_fake("embpress::take_columns")
 def _(ids: Any, columns: Any) -> Tensor:
     check_take_columns(ids, columns)
-    return ids.new_empty(ids.shape[0], columns.shape[0])
+    return ids.new_empty(ids.shape[0], columns.shape[0], *ids.shape[2:])
 
 
 @register_fake("embpress::join_columns")

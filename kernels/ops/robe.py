@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
+from embpress.kernels.autograd import again, backward_op, differentiable, direct, is_direct, wants_gradient
 from embpress.kernels.define import define
 from embpress.kernels.reference.robe import check_robe
 
@@ -61,6 +61,8 @@ def robe_lookup(
     arguments = (memory, ids, row_offsets, rows, coefficients, z, dim)
     try:
         if wants_gradient((memory,)):
+            if is_direct():
+                return _DIRECT(*arguments, atomics)
             return torch.ops.embpress.robe_lookup_train.default(*arguments, atomics)
         return torch.ops.embpress.robe_lookup.default(*arguments)
     except Exception as error:
@@ -96,3 +98,4 @@ def _backward(ctx: Any, grad: Tensor) -> Any:
 
 _gradient = backward_op("robe_lookup_backward")
 _TRAIN = differentiable("robe_lookup_train", _setup, _backward)
+_DIRECT = direct("robe_lookup", _setup, _backward)

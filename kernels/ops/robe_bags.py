@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
+from embpress.kernels.autograd import again, backward_op, differentiable, direct, is_direct, wants_gradient
 from embpress.kernels.define import define
 from embpress.kernels.reference.robe_bags import check_robe_bags
 
@@ -56,6 +56,8 @@ def robe_bags(
     arguments = (memory, ids, offsets, weights, row_offsets, rows, coefficients, z, dim, mean)
     try:
         if wants_gradient((memory,), () if weights is None else (weights,)):
+            if is_direct():
+                return _DIRECT(*arguments, atomics)
             return torch.ops.embpress.robe_bags_train.default(*arguments, atomics)
         return torch.ops.embpress.robe_bags.default(*arguments)
     except Exception as error:
@@ -106,3 +108,4 @@ def _backward(ctx: Any, grad: Tensor) -> Any:
 
 _gradient = backward_op("robe_bags_backward")
 _TRAIN = differentiable("robe_bags_train", _setup, _backward)
+_DIRECT = direct("robe_bags", _setup, _backward)

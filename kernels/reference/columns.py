@@ -13,7 +13,10 @@ from embpress.kernels.errors import ArgumentError
 
 def check_take_columns(ids: Tensor, columns: Tensor) -> None:
     """Raises for types and shapes that `ops.take_columns` does not take."""
-    shaped("ids", integers("ids", ids), "B", "F")
+    if tensor("ids", ids).dim() == 3:
+        shaped("rows", ids, "B", "F", "D")
+    else:
+        shaped("ids", integers("ids", ids), "B", "F")
     shaped("columns", longs("columns", columns, ...), "T")
 
 
