@@ -15,6 +15,7 @@ from embpress.kernels.errors import ArgumentError, DtypeError, IdOutOfRange, Off
 from embpress.kernels.recipes import Chunks, Core, Cores, Form, HotRows, Part, Parts, Rule, Store, Table
 
 PRIME = 2038074743
+pytestmark = pytest.mark.skipif(hasattr(torch.ops.embpress, "emulates_cuda"), reason="about the CPU's own kernels")
 native = pytest.mark.skipif(ops.backend("recipe_lookup") != "native", reason="the native ops are not compiled here")
 
 
