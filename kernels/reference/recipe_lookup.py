@@ -87,7 +87,7 @@ def _held(store: Store, arrays: Sequence[Tensor], width: int) -> int:
     wanted = _TYPES.get(store.form, (torch.uint8, store.bits))
     if (array.dtype, store.bits) != wanted or store.bits not in (1, 2, 4, 8, 16, 32):
         raise _unfit("the type of a store")
-    if (store.form == Form.BLOCKS) != (store.form.codes and width == 0) or (not width and store.form == Form.BFLOAT16):
+    if (store.form == Form.BLOCKS) != (store.form.codes and width == 0):
         raise _unfit("a flat store")
     if not 0 <= store.begin <= array.nbytes or (store.begin and not store.form.codes):
         raise _unfit("where a store begins")

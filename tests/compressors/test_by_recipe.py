@@ -22,7 +22,7 @@ ROWS = (50, 300, 7, 1200)
 SAID = (
     "full", "narrow", "top", "hash", "hash:parts=4", "hash:parts=2:op=add", "qr", "qr:op=concat",
     "qr:op=add:parts=3:c=3", "robe:z=4", "robe:z=5", "unified", "tt:rank=4", "tt:rank=3:num_cores=4", "lowrank:k=4",
-    "mlet", "full+bf16", "hash+bf16", "full+int8", "full+int4", "full+int2", "narrow+int4", "top+int4", "qr+int4",
+    "mlet", "full+bf16", "robe:z=4+bf16", "full+int8", "full+int4", "full+int2", "narrow+int4", "top+int4", "qr+int4",
     "hash+int8:by=row", "robe:z=4+int4", "robe:z=3+int8", "unified+int4", "tt:rank=4+int4", "tt:rank=5+int8",
     "lowrank:k=3+int4",
     "hash+hot:rows=5", "robe:z=4+hot:rows=5", "qr+hot:rows=5+int4", "tt:rank=4+hot:rows=3",

@@ -119,7 +119,7 @@ class Recipe {
                 : s.form == Form::floats ? type == ScalarType::Float && bits == 32
                                          : type == ScalarType::BFloat16 && bits == 16,
           "the type of a store");
-    check((s.form == Form::blocks) == (codes && width == 0) && (width || s.form != Form::bfloat16), "a flat store");
+    check((s.form == Form::blocks) == (codes && width == 0), "a flat store");
     s.bits = bits;
     s.width = width;
     s.bytes = held.numel() * (codes ? 1 : bits / 8) - begin;

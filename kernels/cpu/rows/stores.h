@@ -293,6 +293,9 @@ static void take_chunks(const StoreView& s, const RobeShape& robe, int64_t count
         int64_t c = 0;
         for (; size - c >= 4; c += 4) store(out + c, load<Lanes<4>::floats>(from + c));
         for (; c < size; ++c) out[c] = from[c];
+      } else if (s.form == Form::bfloat16) {
+        const uint16_t* from = reinterpret_cast<const uint16_t*>(s.memory) + *start;
+        for (int64_t c = 0; c < size; ++c) out[c] = from_bfloat16(from[c]);
       } else if (s.bits == 8) {
         decode_chunk<8>(s, *start, size, out);
       } else if (s.bits == 4) {

@@ -84,7 +84,7 @@ class Drawn:
 
     def table(self, column, kind, combine, parts, dim, rule, form, bits, hot):
         rows = self.below(60, 2)
-        flat = {Form.BFLOAT16: Form.FLOAT32, Form.COLUMNS: Form.BLOCKS, Form.ROWS: Form.BLOCKS}.get(form, form)
+        flat = {Form.COLUMNS: Form.BLOCKS, Form.ROWS: Form.BLOCKS}.get(form, form)
         rowwise = Form.ROWS if form == Form.BLOCKS else form
         if kind == "chunks":
             z, size = self.below(dim + 1, 1), self.below(300) + dim
