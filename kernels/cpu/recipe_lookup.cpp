@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -171,10 +172,11 @@ struct Call {
   const float* weights;
   float* out;
   bool mean;
+  std::atomic<bool> wrong{false};  // an id out of range: no error may leave a thread, so it is named behind all tasks
 
   // One id a bag: ids (samples, columns).
   template <class I>
-  void single(const I* ids, int64_t columns) const {
+  void single(const I* ids, int64_t columns) {
     const int64_t each = std::clamp<int64_t>(kTask / std::max<int64_t>(1, tables * dim), 1, kBlock);
     for_each_task((samples + each - 1) / each, samples * tables * dim > kWorthThreads, [&](int64_t task) {
       Room room(recipe, dim);
@@ -192,15 +194,17 @@ struct Call {
             room.scale[i] = weights[(begin + i) * columns + table.column];
             std::memset(room.to[i], 0, dim * sizeof(float));
           }
-        check_ids(t, count, room.x);
+        if (!in_range(t, count, room.x)) return;
         put(kernels, table, dim, room, count, weights != nullptr, weights != nullptr);
       }
     });
+    for (int64_t i = 0; wrong && i < samples; ++i)
+      for (int64_t t = 0; t < tables; ++t) check_id(t, ids[i * columns + recipe.tables[t].column]);
   }
 
   // Bags, table after table: bag b of table t is ids[offsets[t * samples + b]] and so on.
   template <class I>
-  void bags(const I* ids, const int64_t* offsets, int64_t size) const {
+  void bags(const I* ids, const int64_t* offsets, int64_t size) {
     const int64_t count = tables * samples;
     const int64_t lookups = std::max<int64_t>(1, count ? size / count : 1);
     const int64_t each = std::clamp<int64_t>(kTask / (lookups * dim), 1, 1024);
@@ -212,8 +216,7 @@ struct Call {
         const TableRecipe& table = recipe.tables[t];
         int64_t filled = 0;
         const auto flush = [&] {
-          check_ids(t, filled, room.x);
-          put(kernels, table, dim, room, filled, true, weights != nullptr);
+          if (in_range(t, filled, room.x)) put(kernels, table, dim, room, filled, true, weights != nullptr);
           filled = 0;
         };
         const int64_t first = bag;
@@ -228,9 +231,12 @@ struct Call {
           }
         }
         flush();
-        for (int64_t b = first; mean && b < end; ++b) divide(table, ids + offsets[b], offsets[b + 1] - offsets[b], row_of(b));
+        for (int64_t b = first; mean && b < end; ++b)
+          divide(table, ids + offsets[b], offsets[b + 1] - offsets[b], row_of(b));
       }
     });
+    for (int64_t bag = 0; wrong && bag < count; ++bag)
+      for (int64_t l = offsets[bag]; l < offsets[bag + 1]; ++l) check_id(bag / samples, ids[l]);
   }
 
  private:
@@ -244,13 +250,17 @@ struct Call {
     for (int64_t c = 0; c < dim; ++c) row[c] /= static_cast<float>(kept);
   }
 
-  void check_ids(int64_t t, int64_t count, const int64_t* x) const {
+  bool in_range(int64_t t, int64_t count, const int64_t* x) {
     const uint64_t rows = recipe.tables[t].rows;
-    uint64_t wrong = 0;
-    for (int64_t i = 0; i < count; ++i) wrong |= static_cast<uint64_t>(x[i]) >= rows;
-    if (!wrong) return;
-    for (int64_t i = 0; i < count; ++i)
-      if (static_cast<uint64_t>(x[i]) >= rows) refuse_id(x[i], t, rows);
+    uint64_t outside = 0;
+    for (int64_t i = 0; i < count; ++i) outside |= static_cast<uint64_t>(x[i]) >= rows;
+    if (outside) wrong = true;
+    return !outside;
+  }
+
+  void check_id(int64_t t, int64_t id) const {
+    const int64_t rows = recipe.tables[t].rows;
+    if (static_cast<uint64_t>(id) >= static_cast<uint64_t>(rows)) refuse_id(id, t, rows);
   }
 };
 
@@ -291,7 +301,7 @@ Tensor recipe_lookup(Tensor ids, std::optional<Tensor> offsets, std::optional<Te
   const Tensor whole = in_one_piece(ids);
   Tensor out = torch::stable::new_empty(whole, {samples, tables, dim}, ScalarType::Float);
   if (samples == 0) return out;
-  const Call call{recipe, copies(), dim, tables, samples, weights ? weights->const_data_ptr<float>() : nullptr,
+  Call call{recipe, copies(), dim, tables, samples, weights ? weights->const_data_ptr<float>() : nullptr,
                   out.mutable_data_ptr<float>(), mean};
   const auto answer = [&](const auto* id) {
     if (bounds)

@@ -150,6 +150,24 @@ def test_padding_and_ids_out_of_range_are_as_in_training():
             tables(ids)
 
 
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("spec", ["full", "hash", "qr", "robe", "mlet", "tt", "top", "full+int4"])
+def test_an_id_out_of_range_is_named_whichever_thread_meets_it(spec, trained):
+    """No error leaves a thread of its own."""
+    tables = TableCollection.build([TableConfig(1000, 32, f"t{i}") for i in range(3)], spec, ratio=None)
+    tables = tables if trained else tables.fold()
+    ids = torch.randint(0, 1000, (6000, 3), generator=Generator().manual_seed(0))
+    ids[5990, 1] = 1000
+    bounds, before = torch.arange(0, 6000, 2), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for inputs in (ids, [(column.contiguous(), bounds) for column in ids.unbind(1)]):
+            with torch.set_grad_enabled(trained), pytest.raises(IndexError, match="t1 has 1000 rows"):
+                tables(inputs)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_hooks_of_torch_see_single_ops():
     """A mode that looks at every op sees those that are traced, not a call of many tables."""
     from torch.utils._python_dispatch import TorchDispatchMode
