@@ -42,7 +42,7 @@ sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBS
 	$(BIN)/python kernels/build.py --sanitize --to build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  EMBPRESS_LIBRARY=build/sanitize/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix tests/kernels/ops/test_,tt_embedding_bag.py row_cache.py hostile_caches.py checks.py narrow_cores.py robe.py compositional.py mlet.py update_rows.py coded_rows.py columns.py rows_on_cpu.py recipe_lookup.py robe_bags.py bags_on_cpu.py)
+	  $(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix tests/kernels/ops/test_,tt_embedding_bag.py row_cache.py hostile_caches.py checks.py narrow_cores.py robe.py compositional.py mlet.py update_rows.py update_dense.py coded_rows.py columns.py rows_on_cpu.py recipe_lookup.py robe_bags.py bags_on_cpu.py)
 
 # twice: threads in ascending order and tensor trains of small batches by themselves, then threads in descending order and
 # tensor trains through the grouped route in small tiles; what an op promises besides its values is asked once

@@ -25,19 +25,24 @@ class _OfRows(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override] # torch's takes closures too
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
+            how = {"learning_rate": group["lr"], "eps": group["eps"]}
+            parameters: list[Tensor] = []
+            totals: list[Tensor] = []
+            grads: list[Tensor] = []
             for parameter in group["params"]:
                 grad = parameter.grad
                 if grad is None:
                     continue
-                total, rows, table = self._total(parameter, group), None, parameter
+                total = self._total(parameter, group)
                 if grad.is_sparse:
-                    rows, grad = grad._indices()[0], grad._values()
-                elif parameter.dim() != 2:  # one row, or as many as have a number of their own
-                    by_row = group.get("rowwise", False)
-                    table = parameter.view(len(parameter) if by_row else 1, -1)
-                    grad = grad.reshape(table.shape)
-                    total = total if by_row or total is None else total.view(table.shape)
-                ops.update_rows(table, total, rows, grad, learning_rate=group["lr"], eps=group["eps"])
+                    ops.update_rows(parameter, total, grad._indices()[0], grad._values(), **how)
+                    continue
+                parameters.append(parameter)
+                grads.append(grad)
+                if total is not None:
+                    totals.append(total)
+            if parameters:
+                ops.update_dense(parameters, totals, grads, **how)
 
     def _total(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor | None:
         return None

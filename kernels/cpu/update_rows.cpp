@@ -12,6 +12,7 @@
 #include "../common/id_arguments.h"
 #include "common/owned.h"
 #include "common/parallel.h"
+#include "common/update_all.h"
 #include "simd/kernels.h"
 
 namespace embpress {
@@ -19,8 +20,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-constexpr int64_t kWorthThreads = 1 << 14;  // numbers of gradients
 
 struct Update {
   UpdateShape shape;
@@ -88,7 +87,7 @@ void update_ascending(const Update& u, const T* grads, T* total, T* parameter) {
   constexpr int64_t run = 128, ahead = 8;
   const Kernels<T>& kernels = best<T>(u.shape.width);
   const int64_t width = u.shape.width, apart = u.shape.rowwise ? 1 : width;
-  for_each_task((u.count + run - 1) / run, u.count * width > kWorthThreads, [&](int64_t task) {
+  for_each_task((u.count + run - 1) / run, u.count * width > kNumbersWorthThreads, [&](int64_t task) {
     const int64_t end = std::min(u.count, (task + 1) * run);
     for (int64_t i = task * run; i < end; ++i) {
       if (i + ahead < end)
@@ -103,42 +102,19 @@ void update_ascending(const Update& u, const T* grads, T* total, T* parameter) {
   });
 }
 
-// All `n` rows, each with its gradient. Where no number is a whole row's, rows do not matter: pieces of any length.
-template <class T>
-void update_all(UpdateShape shape, int64_t n, const T* grads, T* total, T* parameter) {
-  constexpr int64_t piece = 4096;
-  const int64_t size = n * shape.width;
-  const Kernels<T>& kernels = best<T>(std::max<int64_t>(64, shape.width));
-  const int32_t own = 0;
-  if (shape.rowwise) {
-    const int64_t run = std::max<int64_t>(1, piece / shape.width);
-    for_each_task((n + run - 1) / run, size > kWorthThreads, [&](int64_t task) {
-      for (int64_t i = task * run; i < std::min(n, (task + 1) * run); ++i)
-        kernels.update_row(shape, 1, &own, grads + i * shape.width, total + i, parameter + i * shape.width, nullptr);
-    });
-    return;
-  }
-  for_each_task((size + piece - 1) / piece, size > kWorthThreads, [&](int64_t task) {
-    UpdateShape part = shape;
-    const int64_t begin = task * piece;
-    part.width = std::min(piece, size - begin);
-    kernels.update_row(part, 1, &own, grads + begin, total ? total + begin : nullptr, parameter + begin, nullptr);
-  });
-}
-
 template <class T>
 void update(Update u, int64_t held, const Tensor& grads, const std::optional<Tensor>& total, const Tensor& parameter) {
   const T* from = grads.const_data_ptr<T>();
   T *sums = total ? total->mutable_data_ptr<T>() : nullptr, *to = parameter.mutable_data_ptr<T>();
   if (!u.rows) {
-    update_all(u.shape, held, from, sums, to);
+    update_all<T>({{u.shape, held, from, sums, to}});
     return;
   }
   if (u.ascending) {
     update_ascending(u, from, sums, to);
     return;
   }
-  const bool worth_it = u.count * u.shape.width > kWorthThreads;
+  const bool worth_it = u.count * u.shape.width > kNumbersWorthThreads;
   const int64_t tasks = worth_it ? torch::stable::get_num_threads() : 1;
   u.owned = shared_out(held, u.shape.width * sizeof(T), tasks);
   for_each_task(tasks, worth_it, [&](int64_t task) {
@@ -175,14 +151,10 @@ void update_rows(Tensor parameter, std::optional<Tensor> total, std::optional<Te
   }
   if (count == 0 || width == 0) return;
   const Update u{{width, learning_rate, eps, total && total->dim() == 1}, count, row, ascending, {}};
-  // what is not float32 or float64 in one piece is changed by way of a copy that is
-  const auto whole = [&](const Tensor& t, ScalarType wide) {
-    return in_one_piece(t.scalar_type() == wide ? t : torch::stable::to(t, wide));
-  };
   const ScalarType wide = type == ScalarType::Double ? type : ScalarType::Float;
-  const Tensor values = whole(parameter, wide), from = whole(grads, wide);
+  const Tensor values = widened(parameter, wide), from = widened(grads, wide);
   std::optional<Tensor> sums;
-  if (total) sums = whole(*total, wide);
+  if (total) sums = widened(*total, wide);
   if (wide == ScalarType::Double)
     update<double>(u, n, from, sums, values);
   else

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.library import register_fake
 
 from embpress.kernels.arguments import compute_dtype
-from embpress.kernels.autograd import again, backward_op, differentiable, wants_gradient
+from embpress.kernels.autograd import again, backward_op, differentiable, is_direct, wants_gradient
 from embpress.kernels.define import define, room
 from embpress.kernels.errors import ArgumentError
 from embpress.kernels.reference.tt_embedding_bag import check_tt
@@ -101,6 +101,9 @@ def tt_embedding_bag(
     how = MATH.index(math)
     try:
         if wants_gradient(cores, caches, () if per_sample_weights is None else (per_sample_weights,)):
+            if is_direct():
+                tensors = (indices, offsets, per_sample_weights, *cores, *caches)
+                return _Direct.apply(len(cores), arguments[5:], store, how, *tensors)
             return torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, how)[0]
         return torch.ops.embpress.tt_embedding_bag.default(*arguments, how)
     except Exception as error:
@@ -188,6 +191,35 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> Any:
         grad, cores, caches, indices, offsets, weights, plan, partials, *ctx.others, ctx.math
     )
     return core_grads, cache_grads, None, None, None if weights is None else weight_grad, None, no_padding, *(None,) * 5
+
+
+class _Direct(torch.autograd.Function):
+    """The op with its gradient, where `is_direct()`: cores and caches one by one, as autograd itself takes them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        num_cores: int,
+        others: tuple[Any, ...],
+        store: bool,
+        math: int,
+        indices: Tensor,
+        offsets: Tensor | None,
+        weights: Tensor | None,
+        *tensors: Tensor,
+    ) -> Any:
+        arguments = (tensors[:num_cores], tensors[num_cores:], indices, offsets, weights, *others)
+        with torch._C._AutoDispatchBelowAutograd():
+            out, plan, partials = torch.ops.embpress.tt_embedding_bag_train.default(*arguments, store, math)
+        ctx.others, ctx.math, ctx.num_tensors = others, math, num_cores
+        ctx.save_for_backward(indices, offsets, weights, plan, partials, *tensors)
+        ctx.set_materialize_grads(False)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Any:
+        core_grads, cache_grads, _, _, weight_grad, *_ = _backward(ctx, grad)
+        return None, None, None, None, None, None, weight_grad, *core_grads, *cache_grads
 
 
 _gradient = backward_op("tt_embedding_bag_backward")

@@ -161,6 +161,13 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
         ops.update_rows(parameter, None, None, parameter.clone(), learning_rate=0.25)
         return [parameter.cpu()]
 
+    def all_updated(device: str) -> list[Tensor]:
+        parameters = [torch.arange(200.0).view(50, 4).to(device), torch.arange(6.0).view(3, 1, 2).to(device)]
+        totals = [torch.ones(50, 4, device=device), torch.ones(3, device=device)]
+        ops.update_dense(parameters, totals, [each.clone() for each in parameters], learning_rate=0.25)
+        ops.update_dense(parameters, [], [each.clone() for each in parameters], learning_rate=0.25)
+        return [each.cpu() for each in (*parameters, *totals)]
+
     def decoded(device: str) -> list[Tensor]:
         codes = torch.arange(150, dtype=torch.uint8).view(50, 3).to(device)
         ranges = torch.tensor([[[-1.0] * 6, [0.5] * 6]], device=device).bfloat16()
@@ -176,6 +183,7 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
     yield PlainCall("check_ids and check_offsets", checked)
     yield PlainCall("take_columns and join_columns", in_columns)
     yield PlainCall("update_rows", updated)
+    yield PlainCall("update_dense", all_updated)
     yield PlainCall("coded_rows", decoded)
     yield PlainCall("cache_index and cache_find", indexed)
     yield PlainCall("count_ids", counted)

@@ -285,6 +285,17 @@ def integer_ops() -> Iterator[Example]:
     others = {"parameter": made, "total": made.square(), "grads": made[:4] * 2}
     yield Example("update_rows", "update_rows", (), torch.tensor([5, 1, 5, 0]), update, others)
 
+    def update_each(p: Any, ids: Any, others: dict[str, Tensor]) -> Tensor:
+        changed = {name: tensor.clone() for name, tensor in others.items()}
+        parameters, totals, grads = ([changed[f"{kind} {i}"] for i in (0, 1)] for kind in ("one", "total", "grad"))
+        ops.update_dense(parameters, totals, grads, learning_rate=0.1)
+        return torch.cat([each.flatten() for each in (*parameters, *totals)])
+
+    cube = made.view(2, 3, 4)
+    ones = {"one 0": made, "total 0": made.square(), "grad 0": made * 2}
+    others = {"one 1": cube, "total 1": made[:2, 0] + 2, "grad 1": -cube}
+    yield Example("update_dense", "update_dense", (), torch.tensor([]), update_each, {**ones, **others})
+
     counts = {"keys": torch.full((8,), -1), "counts": torch.zeros(8, dtype=torch.int64), "used": torch.tensor(0)}
     yield Example("count_ids", "count_ids", (), torch.tensor([5, 1, 5]), count, counts)
 
