@@ -21,6 +21,8 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+constexpr int64_t kWorthThreads = 1 << 14;  // numbers of gradients
+
 struct Update {
   UpdateShape shape;
   int64_t count;
@@ -87,7 +89,7 @@ void update_ascending(const Update& u, const T* grads, T* total, T* parameter) {
   constexpr int64_t run = 128, ahead = 8;
   const Kernels<T>& kernels = best<T>(u.shape.width);
   const int64_t width = u.shape.width, apart = u.shape.rowwise ? 1 : width;
-  for_each_task((u.count + run - 1) / run, u.count * width > kNumbersWorthThreads, [&](int64_t task) {
+  for_each_task((u.count + run - 1) / run, u.count * width > kWorthThreads, [&](int64_t task) {
     const int64_t end = std::min(u.count, (task + 1) * run);
     for (int64_t i = task * run; i < end; ++i) {
       if (i + ahead < end)
@@ -114,7 +116,7 @@ void update(Update u, int64_t held, const Tensor& grads, const std::optional<Ten
     update_ascending(u, from, sums, to);
     return;
   }
-  const bool worth_it = u.count * u.shape.width > kNumbersWorthThreads;
+  const bool worth_it = u.count * u.shape.width > kWorthThreads;
   const int64_t tasks = worth_it ? torch::stable::get_num_threads() : 1;
   u.owned = shared_out(held, u.shape.width * sizeof(T), tasks);
   for_each_task(tasks, worth_it, [&](int64_t task) {

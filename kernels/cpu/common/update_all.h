@@ -11,7 +11,7 @@
 
 namespace embpress {
 
-constexpr int64_t kNumbersWorthThreads = 1 << 14;  // numbers of gradients
+constexpr int64_t kNumbersWorthThreads = 1 << 16;  // below, threads that sleep take as long to wake
 
 // One parameter of `n` rows.
 template <class T>

@@ -48,16 +48,18 @@ std::vector<Tensor> transpose_last_cores(Call<T>& call, const Tensor& like) {
   constexpr int64_t kSlices = 16;
   std::vector<Tensor> turned;
   std::vector<Task> tasks;
+  int64_t numbers = 0;
   for (size_t t = 0; t < call.tables.size(); ++t) {
     const Table<T>& table = call.tables[t];
     const int64_t slices = table.p[table.num_cores - 1];
     if (!table.has_last || call.plans[t].size < 2 * slices) continue;
     turned.push_back(torch::stable::new_empty(like, {slices * table.last_size()}));
+    numbers += slices * table.last_size();
     call.memory[t].last_t = turned.back().template const_data_ptr<T>();
     for (int64_t first = 0; first < slices; first += kSlices)
       tasks.push_back({static_cast<int32_t>(t), static_cast<int32_t>(first)});
   }
-  for_each_task(tasks.size(), call.worth_threads, [&](int64_t i) {
+  for_each_task(tasks.size(), call.worth_threads && numbers > kMany, [&](int64_t i) {
     const Table<T>& table = call.tables[tasks[i].table];
     const int64_t end = std::min<int64_t>(table.p[table.num_cores - 1], tasks[i].group + kSlices);
     for (int64_t digit = tasks[i].group; digit < end; ++digit)
@@ -189,7 +191,7 @@ void backward(const Arguments& a, const Tensor& grad_out, const Tensor& plan, co
   const int64_t ends = has_last ? 2 : 1;
   std::vector<ByDigit> sorted(tables * ends);
   const auto end_core = [&](int64_t i) { return i % ends ? static_cast<int>(a.num_cores) - 1 : 0; };
-  for_each_task(tables * ends, call.worth_threads, [&](int64_t i) {
+  for_each_task(tables * ends, call.many, [&](int64_t i) {
     const int64_t t = i / ends;
     sorted[i].sort(call.plans[t], call.plans[t].digit[end_core(i)], call.groups_of(t), call.tables[t].p[end_core(i)]);
   });

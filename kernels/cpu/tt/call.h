@@ -11,6 +11,7 @@ namespace embpress {
 
 constexpr int64_t kMaxScratch = int64_t{64} << 20;  // bytes that a thread keeps from call to call
 constexpr double kWorthThreads = 1 << 19;           // floating-point operations; waking the threads takes about 5 µs
+constexpr int64_t kMany = 1 << 14;                  // numbers to sort or copy; to wake threads that sleep takes longer
 
 template <class I>
 void copy_offsets(const Tensor& offsets, bool include_last, int64_t total, std::vector<int64_t>& bounds) {
@@ -96,7 +97,7 @@ struct Call {
   std::vector<RowMemory<T>> memory;
   std::vector<Task> groups;  // those with lookups
   const T* weights = nullptr;
-  bool mean, worth_threads;
+  bool mean, worth_threads, many;  // `many`: lookups enough to be sorted on threads
   double operations = 0;
 
   explicit Call(const Arguments& a) : mean(a.mean) {
@@ -113,6 +114,7 @@ struct Call {
       operations += 2 * row * static_cast<double>(lookups.count(t));
     }
     worth_threads = operations > kWorthThreads;
+    many = worth_threads && lookups.total > kMany;
     memory.resize(tables.size());
   }
 
@@ -137,7 +139,7 @@ struct Call {
   // Sorts the lookups; the rows of each group are told apart when the group's turn comes.
   void make_plan() {
     std::vector<int64_t> wrong(tables.size(), -1);
-    for_each_task(tables.size(), worth_threads && tables.size() > 1,
+    for_each_task(tables.size(), many,
                   [&](int64_t t) { wrong[t] = sort_by_group(tables[t], lookups, t, plans[t]); });
     for (size_t t = 0; t < tables.size(); ++t) {
       if (wrong[t] < 0) continue;
@@ -185,7 +187,7 @@ struct Call {
 
   void sort_by_second() {
     by_second.resize(tables.size());
-    for_each_task(tables.size(), worth_threads,
+    for_each_task(tables.size(), many,
                   [&](int64_t t) { by_second[t].sort(plans[t], plans[t].digit[1], groups_of(t), tables[t].p[1]); });
   }
 

@@ -85,6 +85,9 @@ Tensor forward(const Arguments& a, bool store, Kept* kept) {
   constexpr int64_t kBags = 64;
   const int64_t blocks = (bags + kBags - 1) / kBags;
   if (direct) {
+    bool cached = false;
+    for (const Table<T>& table : call.tables) cached |= table.cached > 0;
+    if (!cached) return result;
     for_each_task(call.lookups.tables * blocks, call.worth_threads, [&](int64_t task) {
       const int64_t t = task / blocks;
       if (!call.plans[t].hit) return;
