@@ -148,7 +148,7 @@ def runs():
 
 @pytest.mark.parametrize("case", RUNS)
 def test_a_run_keeps_to_its_device_and_gives_what_the_cpu_gives(runs, case):
-    """Training, evaluation, folding and serving; the same kernels compute on both sides, so all numbers are equal."""
+    """Training, evaluation, folding and serving; all but the tables' optimizer, an op, is computed by the same kernels."""
     run = runs[case]
     assert "failed" not in run, run["failed"]
     assert run["devices"] == ["pretend"]
@@ -156,7 +156,7 @@ def test_a_run_keeps_to_its_device_and_gives_what_the_cpu_gives(runs, case):
     assert run["end"] < 1e-5  # an MLP of another kernel rounds differently
     assert run["learned"] > 0.01
     here, pretended = run["loss"]
-    assert pretended == here
+    assert pretended == pytest.approx(here, rel=1e-6)
     assert here[-1] < here[0]
     assert run["hit_rate"][0] == run["hit_rate"][1]
     assert (run["hit_rate"][0] is not None) == ("cache" in case or case.startswith("top"))
