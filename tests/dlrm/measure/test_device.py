@@ -148,7 +148,7 @@ def runs():
 
 @pytest.mark.parametrize("case", RUNS)
 def test_a_run_keeps_to_its_device_and_gives_what_the_cpu_gives(runs, case):
-    """Training, evaluation, folding and serving; all but the tables' optimizer, an op, is computed by the same kernels."""
+    """Training, evaluation, folding and serving; the same kernels compute all but the tables' optimizer, an op."""
     run = runs[case]
     assert "failed" not in run, run["failed"]
     assert run["devices"] == ["pretend"]
