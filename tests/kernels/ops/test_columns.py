@@ -29,12 +29,22 @@ def test_parts_come_to_their_places(rows, dtype):
     assert torch.equal(ops.join_columns(spread, places), want)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dim", [1, 4, 5, 16, 64])
+def test_columns_of_rows(dtype, dim):
+    rows, columns = torch.randn(300, 7, dim).to(dtype), torch.tensor([6, 0, 0, 3])
+    assert torch.equal(ops.take_columns(rows, columns), rows[:, columns])
+    assert torch.equal(ops.take_columns(rows[:0], columns), rows[:0, columns])
+    split = [ops.take_columns(rows, torch.tensor(own)) for own in ([1, 3], [0, 2, 4, 5, 6])]
+    assert torch.equal(ops.join_columns(split, torch.tensor([1, 3, 0, 2, 4, 5, 6])), rows)
+
+
 def test_what_does_not_fit_is_named():
     x, part = torch.zeros(3, 4, dtype=torch.int64), torch.zeros(3, 2, 5)
     with pytest.raises(ArgumentError, match="ids must be of shape"):
-        ops.take_columns(part.long(), torch.tensor([0]))
+        ops.take_columns(part.long().unsqueeze(0), torch.tensor([0]))
     with pytest.raises(DtypeError, match="ids must be int32 or int64"):
-        ops.take_columns(part, torch.tensor([0]))
+        ops.take_columns(part[0], torch.tensor([0]))
     with pytest.raises(DtypeError, match="columns must be int64"):
         ops.take_columns(x, torch.tensor([0.0]))
     with pytest.raises((ArgumentError, IndexError, RuntimeError), match=r"no column 4|out of (range|DATA bounds)"):
