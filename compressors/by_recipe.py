@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from embpress.kernels import ops, recipes
+from embpress.kernels import ops, recipes, reference
 from embpress.kernels.autograd import is_direct
+from embpress.kernels.errors import ArgumentError
 
 if TYPE_CHECKING:
     from embpress.compressors.group import TableGroup
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 _WHOLE = (Tensor, nn.Parameter)
 # what answers lookups in a group, which a recipe stands for
 _ANSWERS = ("forward", "answer", "rows", "lookups", "bags", "assemble", "take", "_checked_bags")
+# and in a table, which its group stands for where it is named in the same class or in a subclass
+_TABLE_ANSWERS = ("forward", "lookup", "_lookup", "rows_of", "bags_of")
 
 
 class NoRecipe(Exception):
@@ -39,7 +43,7 @@ class Arrays:
     """
 
     def __init__(self) -> None:
-        self.places: list[tuple[dict[str, Any], str]] = []
+        self.places: list[tuple[dict[str, Any], str, torch.dtype]] = []
         self.constants: list[tuple[Tensor, int]] = []
         self._numbers: dict[tuple[int, str], int] = {}
 
@@ -48,28 +52,30 @@ class Arrays:
         found = owner._parameters.get(name)
         if type(found) not in _WHOLE or found is None or found.device.type != "cpu" or not found.is_contiguous():
             raise NoRecipe
-        return self._number(owner._parameters, name), found
+        return self._number(owner._parameters, name, found.dtype), found
 
     def constant(self, value: Tensor) -> int:
         """The number of a tensor that nobody learns."""
         key = id(value), ""
         if key not in self._numbers:
             self._numbers[key] = len(self.places)
-            self.places.append(({"": value}, ""))  # which keeps it, and with it its id
+            self.places.append(({"": value}, "", value.dtype))  # which keeps it, and with it its id
         return self._numbers[key]
 
     def watch(self, values: Tensor) -> list[int]:
         """Numbers that go into the recipe itself: it is written anew when they change."""
+        if values.is_inference():  # nobody would see it change
+            raise NoRecipe
         whole = values if values._base is None else values._base  # views have its version
         if all(whole is not known for known, _ in self.constants):
             self.constants.append((whole, whole._version))
         return [int(value) for value in values.flatten().tolist()]
 
-    def _number(self, owner: dict[str, Any], name: str) -> int:
+    def _number(self, owner: dict[str, Any], name: str, dtype: torch.dtype) -> int:
         key = id(owner), name
         if key not in self._numbers:
             self._numbers[key] = len(self.places)
-            self.places.append((owner, name))
+            self.places.append((owner, name, dtype))
         return self._numbers[key]
 
     @property
@@ -78,9 +84,14 @@ class Arrays:
         return all(value._version == version for value, version in self.constants)
 
     def tensors(self) -> list[Tensor] | None:
-        """The tensors now; None where one of them is not plain memory any more."""
-        found: list[Tensor] = [owner[name] for owner, name in self.places if type(owner.get(name)) in _WHOLE]
-        return found if len(found) == len(self.places) and all(each.is_contiguous() for each in found) else None
+        """The tensors now; None where one of them is no longer what it was: plain memory of its dtype, on the CPU."""
+        found: list[Tensor] = []
+        for owner, name, dtype in self.places:
+            each: Any = owner.get(name)
+            if type(each) not in _WHOLE or each.dtype != dtype or each.is_cuda or not each.is_contiguous():
+                return None
+            found.append(each)
+        return found
 
 
 class ByRecipe:
@@ -95,32 +106,47 @@ class ByRecipe:
     """
 
     def __init__(self, tables: Sequence[tuple[TableGroup, int]], columns: Sequence[int]) -> None:
-        self.members, self.columns = tables, columns
+        self._members, self._columns = [(weakref.ref(group), t) for group, t in tables], columns  # groups hold it
         first = tables[0][0].first
         self.dim, self.mode = first.embedding_dim, first.mode
         self._write()
 
     def _write(self) -> None:
-        self.arrays = Arrays()
+        arrays = Arrays()
         tables: list[recipes.Table] = []
-        for (group, t), column in zip(self.members, self.columns):
+        for (of_group, t), column in zip(self._members, self._columns):
+            group = of_group()
+            if group is None:
+                raise NoRecipe
             table = group.tables[t]
-            made, hot = recipe_of(group, t, stores_of(group, self.arrays), self.arrays)
+            made, hot = recipe_of(group, t, stores_of(group, arrays), arrays)
             form = table.row_dtype, table.embedding_dim, table.mode  # which one without parameters cannot say
             if form != (torch.float32, self.dim, self.mode) or self.mode not in ("sum", "mean"):
                 raise NoRecipe
             padding = -1 if table.padding_idx is None else table.padding_idx
             tables.append(recipes.Table(column, table.num_embeddings, padding, made, hot))
-        self.recipe = torch.tensor(recipes.encoded(tables), dtype=torch.int64)
-        self.tables = len(tables)
+        held = arrays.tensors()
+        try:
+            for one in tables:  # what the op has limits for is answered without it
+                reference.check_recipe_table(one, held or (), self.dim)
+        except ArgumentError:
+            raise NoRecipe from None
+        self.arrays, self.tables = arrays, len(tables)
+        self.recipe = torch.tensor(recipes.encoded(tables), dtype=torch.int64, device="cpu")
 
     def __call__(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor | None:
         """Bags `(B, T, D)` in the order of its tables, as `TableGroup.forward`; None where it cannot say."""
-        if not self.arrays.current:
-            self._write()
-        arrays = self.arrays.tensors()
-        if arrays is None or ids.device.type != "cpu":
+        if ids.device.type != "cpu":
             return None
+        arrays = self.arrays.tensors() if self.arrays.current else None
+        if arrays is None:
+            try:
+                self._write()
+            except NoRecipe:
+                return None
+            arrays = self.arrays.tensors()
+            if arrays is None:
+                return None
         return ops.recipe_lookup(
             ids,
             offsets,
@@ -154,7 +180,7 @@ def recipe_of(group: TableGroup, t: int, stores: Stores, arrays: Arrays) -> tupl
     Raises:
         NoRecipe: it says none, or a subclass answers lookups in another way.
     """
-    if not says(type(group), "recipe", _ANSWERS):
+    if not (says(type(group), "recipe", _ANSWERS) and says(type(group.tables[t]), "group", _TABLE_ANSWERS)):
         raise NoRecipe
     return group.recipe(t, stores, arrays)
 

@@ -90,6 +90,11 @@ def gradient_of_rows(rows: Tensor, values: Tensor, like: Tensor) -> Tensor:
     return torch.sparse_coo_tensor(rows.unsqueeze(0), values, like.shape, is_coalesced=True, check_invariants=False)
 
 
+def changed(*tensors: Tensor) -> None:
+    """Tells autograd that an op has changed these in place: a graph that kept one of them must not be used any more."""
+    torch.autograd.graph.increment_version([each for each in tensors if not each.is_inference()])
+
+
 def wants_gradient(*groups: Sequence[Tensor]) -> bool:
     """Whether the op with a gradient is to be called; a trace takes it also where it checks itself without gradients.
 

@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
-from embpress.compressors.by_recipe import Arrays, Stores
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import normal_, uniform_
@@ -59,6 +59,8 @@ class FactoredGroup(TableGroup):
         """See `TableGroup.recipe`: a train of two cores, of which all rows share the second."""
         table = self.tables[t]
         (inner, first), (projection, row) = stores("table", t), stores("projection", t)
+        if not inner.form.codes:  # the op makes one product of many rows
+            raise NoRecipe
         shared = Core(projection, row, table.k, 1, table.embedding_dim, 1)
         return Cores((Core(inner, first, 1, table.num_embeddings, 1, table.k), shared)), None
 

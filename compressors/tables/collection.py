@@ -156,7 +156,10 @@ class TableCollection(nn.Module):
         if len(inputs) != len(self.configs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
         if (one := self._one_call()) is not None and one.whole:
-            served = one.bags(*jagged(inputs, self.names))
+            ids, offsets, weights = jagged(inputs, self.names)
+            if weights is not None:
+                self.groups[0]._check_weights(weights)
+            served = one.bags(ids, offsets, weights)
             if served is not None:
                 return served
         parts = [self._bags(group, [inputs[t] for t in part]) for part, group in zip(self.members, self.groups)]
@@ -167,8 +170,8 @@ class TableCollection(nn.Module):
         return self._joined(parts)
 
     def _one_call(self) -> OneCall | None:
-        """What answers many tables at once, where nothing asks for more than the answer."""
-        if not serving():
+        """What answers many tables at once, where nothing asks for more than the answer, and no hook for a group."""
+        if not serving() or any(group._forward_hooks or group._forward_pre_hooks for group in self.groups):
             return None
         if "_one" not in self.__dict__:
             self.__dict__["_one"] = OneCall(self.groups, self.members, self.names)

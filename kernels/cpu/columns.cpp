@@ -85,8 +85,12 @@ Tensor join_columns(std::vector<Tensor> parts, Tensor places) {
     part = in_one_piece(part);
   }
   STD_TORCH_CHECK(held == width, "join_columns: ", width, " places for ", held, " columns");
-  for (int64_t j = 0; j < width; ++j)
-    STD_TORCH_CHECK(place[j] >= 0 && place[j] < width, "join_columns: there is no place ", place[j], " of ", width);
+  std::vector<bool> taken(width, false);
+  for (int64_t j = 0; j < width; ++j) {
+    STD_TORCH_CHECK(place[j] >= 0 && place[j] < width && !taken[place[j]], "join_columns: there is no place ", place[j],
+                    " of ", width, ", or it is taken twice");
+    taken[place[j]] = true;
+  }
   Tensor out = torch::stable::new_empty(parts[0], {rows, width, dim});
   const int64_t bytes = dim * bytes_of(parts[0]);
   char* to = static_cast<char*>(out.mutable_data_ptr());

@@ -18,7 +18,6 @@
 namespace embpress {
 namespace {
 
-constexpr int64_t kBlock = 256;             // lookups of one table that a task puts together at a time
 constexpr int64_t kTask = 1 << 15;          // elements of a task's rows
 constexpr int64_t kWorthThreads = 1 << 15;  // elements of all rows
 
@@ -37,25 +36,27 @@ struct Room {
   int64_t* digits;
   float *products, *slices;
   // lookups in the order of a digit
-  std::vector<std::pair<int64_t, int64_t>> order;
+  std::pair<int64_t, int64_t>* order;
   int64_t* sorted;
   float** sorted_to;
 
   Room(const Recipe& r, int64_t dim) {
+    const int64_t block = r.block();
     Scratch& scratch = Scratch::mine();
-    scratch.reserve(5 * Scratch::rounded<int64_t>(kBlock) + Scratch::rounded<uint32_t>((r.chunks + 1) * kBlock) +
-                    5 * Scratch::rounded<float*>(kBlock) + 3 * Scratch::rounded<float>(kBlock) +
-                    Scratch::rounded<float>(kBlock * dim) + Scratch::rounded<int64_t>(r.cores * kBlock) +
+    scratch.reserve(Scratch::rounded<std::pair<int64_t, int64_t>>(block) + 5 * Scratch::rounded<int64_t>(block) + Scratch::rounded<uint32_t>((r.chunks + 1) * block) +
+                    5 * Scratch::rounded<float*>(block) + 3 * Scratch::rounded<float>(block) +
+                    Scratch::rounded<float>(block * dim) + Scratch::rounded<int64_t>(r.cores * block) +
                     Scratch::rounded<float>(2 * r.widest) + Scratch::rounded<float>(r.cores * r.largest));
-    for (int64_t** piece : {&x, &index, &cold, &hot, &sorted}) *piece = scratch.take<int64_t>(kBlock);
-    numbers = scratch.take<uint32_t>((r.chunks + 1) * kBlock);
-    for (float*** piece : {&to, &cold_to, &hot_to, &row, &sorted_to}) *piece = scratch.take<float*>(kBlock);
-    for (float** piece : {&scale, &cold_scale, &hot_scale}) *piece = scratch.take<float>(kBlock);
-    rows = scratch.take<float>(kBlock * dim);
-    digits = scratch.take<int64_t>(r.cores * kBlock);
+    order = scratch.take<std::pair<int64_t, int64_t>>(block);
+    for (int64_t** piece : {&x, &index, &cold, &hot, &sorted}) *piece = scratch.take<int64_t>(block);
+    numbers = scratch.take<uint32_t>((r.chunks + 1) * block);
+    for (float*** piece : {&to, &cold_to, &hot_to, &row, &sorted_to}) *piece = scratch.take<float*>(block);
+    for (float** piece : {&scale, &cold_scale, &hot_scale}) *piece = scratch.take<float>(block);
+    rows = scratch.take<float>(block * dim);
+    digits = scratch.take<int64_t>(r.cores * block);
     products = scratch.take<float>(2 * r.widest);
     slices = scratch.take<float>(r.cores * r.largest);
-    for (int64_t i = 0; i < kBlock; ++i) row[i] = rows + i * dim;
+    for (int64_t i = 0; i < block; ++i) row[i] = rows + i * dim;
   }
 };
 
@@ -84,10 +85,11 @@ void index_rows(const Copies& kernels, const TableRecipe& t, const PartRecipe& p
 // Puts lookups in the order of the slices that are the most work to decode, so that each of them is decoded once.
 void sort_by_slice(const CoresView& v, Room& room, int64_t count, const int64_t*& x, float* const*& to) {
   int64_t behind = 1;
-  for (int64_t k = v.decoded + 1; k < v.count; ++k) behind *= v.core[k].digits;
-  room.order.resize(count);
+  constexpr int64_t most = int64_t{1} << 52;  // ids lie below it
+  for (int64_t k = v.decoded + 1; k < v.count; ++k)
+    behind = behind > most / v.core[k].digits ? most : behind * v.core[k].digits;
   for (int64_t i = 0; i < count; ++i) room.order[i] = {x[i] / behind % v.core[v.decoded].digits, i};
-  std::sort(room.order.begin(), room.order.end());
+  std::sort(room.order, room.order + count);
   for (int64_t i = 0; i < count; ++i) {
     room.sorted[i] = x[room.order[i].second];
     room.sorted_to[i] = to[room.order[i].second];
@@ -177,7 +179,7 @@ struct Call {
   // One id a bag: ids (samples, columns).
   template <class I>
   void single(const I* ids, int64_t columns) {
-    const int64_t each = std::clamp<int64_t>(kTask / std::max<int64_t>(1, tables * dim), 1, kBlock);
+    const int64_t each = std::clamp<int64_t>(kTask / std::max<int64_t>(1, tables * dim), 1, recipe.block());
     for_each_task((samples + each - 1) / each, samples * tables * dim > kWorthThreads, [&](int64_t task) {
       Room room(recipe, dim);
       const int64_t begin = task * each, count = std::min(each, samples - begin);
@@ -205,7 +207,7 @@ struct Call {
   // Bags, table after table: bag b of table t is ids[offsets[t * samples + b]] and so on.
   template <class I>
   void bags(const I* ids, const int64_t* offsets, int64_t size) {
-    const int64_t count = tables * samples;
+    const int64_t count = tables * samples, block = recipe.block();
     const int64_t lookups = std::max<int64_t>(1, count ? size / count : 1);
     const int64_t each = std::clamp<int64_t>(kTask / (lookups * dim), 1, 1024);
     for_each_task((count + each - 1) / each, std::max(size, count) * dim > kWorthThreads, [&](int64_t task) {
@@ -227,7 +229,7 @@ struct Call {
             room.x[filled] = ids[l];
             room.to[filled] = to;
             room.scale[filled] = weights ? weights[l] : 1.0f;
-            if (++filled == kBlock) flush();
+            if (++filled == block) flush();
           }
         }
         flush();
@@ -245,7 +247,7 @@ struct Call {
   template <class I>
   void divide(const TableRecipe& table, const I* id, int64_t count, float* row) const {
     int64_t kept = count;
-    if (table.padding >= 0) kept -= std::count(id, id + count, static_cast<I>(table.padding));
+    if (table.padding >= 0) kept -= std::count_if(id, id + count, [&](I i) { return i == table.padding; });
     if (kept <= 1) return;
     for (int64_t c = 0; c < dim; ++c) row[c] /= static_cast<float>(kept);
   }
@@ -294,7 +296,9 @@ Tensor recipe_lookup(Tensor ids, std::optional<Tensor> offsets, std::optional<Te
       STD_TORCH_CHECK(table.column < columns, "recipe_lookup: there is no column ", table.column, " of ", columns);
   }
   if (weights) {
-    STD_TORCH_CHECK(weights->scalar_type() == ScalarType::Float && weights->numel() == ids.numel() && !mean,
+    bool alike = weights->dim() == ids.dim();
+    for (int64_t d = 0; alike && d < ids.dim(); ++d) alike = weights->size(d) == ids.size(d);
+    STD_TORCH_CHECK(weights->scalar_type() == ScalarType::Float && alike && !mean,
                     "recipe_lookup: weights must be float32, one an id, and go with sums");
     weights = in_one_piece(*weights);
   }

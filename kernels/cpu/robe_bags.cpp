@@ -33,7 +33,7 @@ void read_block(const IdBags& b, int64_t begin, int64_t size, int64_t first, int
     b.for_each_piece(begin, begin + size, size, [&](int64_t number, int64_t table, int64_t from, int64_t lookups) {
       const int64_t offset = b.row_offsets[table], at = from - begin;
       for (int64_t i = 0; i < lookups; ++i) {
-        x[at + i] = id[from + i] + offset;
+        x[at + i] = static_cast<int64_t>(static_cast<uint64_t>(id[from + i]) + static_cast<uint64_t>(offset));
         bag[at + i] = number - first;
       }
     });

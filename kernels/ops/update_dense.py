@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again
+from embpress.kernels.autograd import again, changed
 from embpress.kernels.define import define
 from embpress.kernels.reference.update_dense import check_update_dense
 
@@ -47,6 +47,7 @@ def update_dense(
         torch.ops.embpress.update_dense.default(*arguments)
     except Exception as error:
         again(error, None, (), check_update_dense, arguments)
+    changed(*parameters, *totals)
 
 
 @register_fake("embpress::update_dense")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import register_fake
 
-from embpress.kernels.autograd import again
+from embpress.kernels.autograd import again, changed
 from embpress.kernels.define import define
 from embpress.kernels.reference.update_rows import check_update_rows
 
@@ -52,6 +52,7 @@ def update_rows(
         torch.ops.embpress.update_rows.default(*arguments)
     except Exception as error:
         again(error, None, (), check_update_rows, arguments)
+    changed(parameter, *(() if total is None else (total,)))
 
 
 @register_fake("embpress::update_rows")

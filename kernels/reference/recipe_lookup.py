@@ -37,7 +37,7 @@ def check_recipe_lookup(
 ) -> None:
     """Raises for types and shapes that `ops.recipe_lookup` does not take, and for a recipe that does not fit."""
     integers("ids", ids)
-    tables, dim = whole("tables", tables, 1), whole("dim", dim, 1)
+    tables, dim = whole("tables", tables, 1), whole("dim", dim, 1, 2**24)
     if offsets is None:
         shaped("ids", ids, "B", "F")
     else:
@@ -58,7 +58,7 @@ def check_recipe_lookup(
     if recipe.is_meta or not _has_values(recipe):
         return
     for table in decoded_tables(recipe.tolist(), tables):
-        _check_table(table, arrays, dim)
+        check_recipe_table(table, arrays, dim)
         if offsets is None and not 0 <= table.column < ids.shape[1]:
             raise _unfit(f"there is no column {table.column} of {ids.shape[1]}")
 
@@ -107,13 +107,16 @@ def _held(store: Store, arrays: Sequence[Tensor], width: int) -> int:
     return min(held, left * (_BLOCK if store.form == Form.BLOCKS else 1))
 
 
-def _check_table(table: Table, arrays: Sequence[Tensor], dim: int) -> None:
+def check_recipe_table(table: Table, arrays: Sequence[Tensor], dim: int) -> None:
+    """Raises ArgumentError for a table that the op does not take, or that does not fit the arrays."""
     if table.column < 0 or table.rows < 0:
         raise _unfit("the rows of a table")
     hot = table.hot
     if hot is not None:
         _check_rows(hot.first, hot.count, _held(hot.store, arrays, dim))
         if hot.ids is not None:
+            if not 0 <= hot.base <= 2**63 - 1 - table.rows:
+                raise _unfit("the ids of hot rows")
             _check_rows(hot.begin, hot.count, longs("known ids", _array(arrays, hot.ids), "k").shape[0])
     made = table.made
     if isinstance(made, Chunks):

@@ -1,7 +1,9 @@
 """Tables that serve by recipe: the answers are those of their groups, and follow whatever changes."""
 
 import copy
+import gc
 import io
+import weakref
 from unittest import mock
 
 import pytest
@@ -12,6 +14,7 @@ from torch.func import functional_call
 from embpress.compressors import TableCollection, TableConfig, create
 from embpress.compressors import group as groups
 from embpress.compressors.methods.full import Full, _FullGroup
+from embpress.compressors.methods.robe import Robe
 from embpress.compressors.tables import collection
 from embpress.kernels import ops
 
@@ -21,14 +24,22 @@ ROWS = (50, 300, 7, 1200)
 # served in one call: whatever makes its rows from parts, chunks, cores, with hot rows, in floats and in codes
 SAID = (
     "full", "narrow", "top", "hash", "hash:parts=4", "hash:parts=2:op=add", "qr", "qr:op=concat",
-    "qr:op=add:parts=3:c=3", "robe:z=4", "robe:z=5", "unified", "tt:rank=4", "tt:rank=3:num_cores=4", "lowrank:k=4",
-    "mlet", "full+bf16", "robe:z=4+bf16", "full+int8", "full+int4", "full+int2", "narrow+int4", "top+int4", "qr+int4",
+    "qr:op=add:parts=3:c=3", "robe:z=4", "robe:z=5", "unified", "tt:rank=4", "tt:rank=3:num_cores=4", "mlet",
+    "full+bf16", "robe:z=4+bf16", "full+int8", "full+int4", "full+int2", "narrow+int4", "top+int4", "qr+int4",
     "hash+int8:by=row", "robe:z=4+int4", "robe:z=3+int8", "unified+int4", "tt:rank=4+int4", "tt:rank=5+int8",
-    "lowrank:k=3+int4",
-    "hash+hot:rows=5", "robe:z=4+hot:rows=5", "qr+hot:rows=5+int4", "tt:rank=4+hot:rows=3",
+    "lowrank:k=3+int4", "hash+hot:rows=5", "robe:z=4+hot:rows=5", "qr+hot:rows=5+int4", "tt:rank=4+hot:rows=3",
 )  # fmt: skip
 # asked as they always are
-UNSAID = ("hash:parts=2:sign=true", "robe:sign=true", "md", "dhe", "sketch", "full+pq", "full+int8:by=row")
+UNSAID = (
+    "lowrank:k=4",
+    "hash:parts=2:sign=true",
+    "robe:sign=true",
+    "md",
+    "dhe",
+    "sketch",
+    "full+pq",
+    "full+int8:by=row",
+)
 
 
 def model(spec, dim=8):
@@ -132,6 +143,66 @@ def test_a_subclass_that_answers_in_its_own_way_is_asked():
     ids = torch.arange(9)
     with torch.no_grad():
         assert torch.equal(table.lookup(ids), 2 * plain.lookup(ids))
+
+
+def test_a_subclass_of_a_table_that_answers_in_its_own_way_is_asked():
+    class Table(Robe):
+        def rows_of(self, ids, row_offsets, rows):
+            return 1 + super().rows_of(ids, row_offsets, rows)
+
+    table = Table(50, 8)
+    ids = torch.arange(9)
+    with torch.no_grad():
+        served = table.lookup(ids)
+    assert torch.equal(served, table.lookup(ids).detach())
+
+
+@pytest.mark.parametrize("spec", ["full", "hash", "robe:z=4"])
+def test_another_dtype_after_the_first_call_is_followed(spec):
+    for dtype in (torch.float64, torch.bfloat16):
+        tables = model(spec)
+        with torch.no_grad():
+            want = tables(drawn())
+            tables.to(dtype)
+            torch.testing.assert_close(tables(drawn()), want.to(dtype))
+            tables.load_state_dict(tables.state_dict())
+            torch.testing.assert_close(tables(drawn()), want.to(dtype))
+            assert tables.float()(drawn()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("spec", ["full", "hash", "qr", "robe:z=4", "unified"])
+def test_tables_of_inference_mode_serve(spec):
+    with torch.inference_mode():
+        tables = model(spec)
+        torch.testing.assert_close(tables(drawn()), by_groups(tables, drawn()))
+
+
+def test_what_recipes_have_limits_for_is_answered_without():
+    table = create("hash:k=50", 3 * 10**9, 8).fold()
+    ids = torch.tensor([0, 5, 9])
+    with torch.no_grad():
+        assert table.lookup(ids).shape == (3, 8)
+
+
+def test_a_table_that_has_served_is_freed_at_once():
+    table = create("full", 100, 8)
+    with torch.no_grad():
+        table(torch.tensor([[1]]))
+    alive = weakref.ref(table.weight)
+    gc.disable()
+    try:
+        del table
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_hooks_of_a_group_are_called():
+    tables, called = model("full").fold(), []
+    tables.groups[0].register_forward_hook(lambda *_: called.append(1))
+    with torch.no_grad():
+        tables(drawn())
+    assert called == [1]
 
 
 def test_padding_and_ids_out_of_range_are_as_in_training():

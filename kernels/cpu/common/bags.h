@@ -119,6 +119,7 @@ inline IdBags read_id_bags(const Tensor& ids, const Tensor& offsets, const std::
            list_of_longs(row_offsets, "row_offsets")};
   b.ids = b.keep_ids.const_data_ptr();
   b.offsets = b.keep_offsets.const_data_ptr<int64_t>();
+  STD_TORCH_CHECK(bags < INT32_MAX, op, ": more than 2^31 bags in one call");
   for (int64_t t = 0; t < tables; ++t) STD_TORCH_CHECK(b.rows[t] >= 0, op, ": a table of less than no rows");
   if (weights) {
     STD_TORCH_CHECK(!mean, op, ": weights go with sums");

@@ -92,6 +92,7 @@ inline IdLookups read_id_lookups(const Tensor& ids, const Tensor& row_offsets, c
             ids.numel(),
             list_of_longs(rows, "rows"),
             list_of_longs(row_offsets, "row_offsets")};
+  for (int64_t t = 0; t < l.tables; ++t) STD_TORCH_CHECK(l.rows[t] >= 0, op, ": a table of less than no rows");
   l.ids = l.keep.const_data_ptr();
   if (checked) l.by_width([&](const auto* id) { check_range(l, id); });
   return l;

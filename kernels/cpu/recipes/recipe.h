@@ -66,12 +66,17 @@ struct TableRecipe {
 class Recipe {
  public:
   std::vector<TableRecipe> tables;
+  // lookups of one table that are put together at a time: what they take stays about a core's cache
+  int64_t block() const {
+    return std::clamp<int64_t>((1 << 18) / std::max({dim_, chunks, int64_t{1}}), 1, 256);
+  }
+
   // the most that one row takes
   int64_t chunks = 1, cores = 0, widest = 0, largest = 0;
 
   Recipe(const Tensor& numbers, const std::vector<Tensor>& arrays, int64_t count, int64_t dim)
       : at_(list_of_longs(numbers, "recipe")), end_(at_ + numbers.numel()), arrays_(arrays), dim_(dim) {
-    STD_TORCH_CHECK(dim >= 1, "recipe_lookup: dim must be at least 1, got ", dim);
+    STD_TORCH_CHECK(dim >= 1 && dim <= kWidest, "recipe_lookup: dim must be 1 to ", kWidest, ", got ", dim);
     check(count >= 1 && count <= numbers.numel(), "the number of tables");
     tables.resize(count);
     for (TableRecipe& table : tables) read(table);
@@ -84,6 +89,7 @@ class Recipe {
   }
 
  private:
+  static constexpr int64_t kWidest = 1 << 24;  // so that no product of a shape overflows
   static constexpr int64_t kFar = 512 << 10;  // bytes that do not lie in a core's cache
 
   static void check(bool fits, const char* what) {
@@ -122,8 +128,9 @@ class Recipe {
     check((s.form == Form::blocks) == (codes && width == 0), "a flat store");
     s.bits = bits;
     s.width = width;
-    s.bytes = held.numel() * (codes ? 1 : bits / 8) - begin;
-    check(begin >= 0 && s.bytes >= 0 && (codes || begin == 0), "where a store begins");
+    s.bytes = held.numel() * (codes ? 1 : bits / 8);
+    check(begin >= 0 && begin <= s.bytes && (codes || begin == 0), "where a store begins");
+    s.bytes -= begin;
     s.memory = static_cast<const uint8_t*>(held.const_data_ptr()) + begin;
     s.row_bytes = width * bits % 8 ? 0 : width * bits / 8;
     s.far = s.bytes > kFar;
@@ -169,7 +176,9 @@ class Recipe {
         t.hot_ids = known(next());
         const int64_t begin = next();
         check(begin >= 0 && begin <= t.hot_ids.count - rows.size, "the ids of hot rows");
-        t.hot_ids = {t.hot_ids.ids + begin, rows.size, next()};
+        const int64_t base = next();
+        check(base >= 0 && base <= INT64_MAX - t.rows, "the ids of hot rows");
+        t.hot_ids = {t.hot_ids.ids + begin, rows.size, base};
       }
     }
     const int64_t kind = next();

@@ -223,6 +223,30 @@ def test_recipes_that_do_not_fit_read_nothing_else(place, value):
     reference.check_recipe_lookup(torch.tensor([[3]]), None, None, *small(recipe=numbers).values(), False)
 
 
+@pytest.mark.parametrize("dim", [2**24 + 1, 2**40, 2**62])
+def test_widths_whose_products_overflow_are_refused(dim):
+    with pytest.raises(ArgumentError):
+        ops.recipe_lookup(torch.tensor([[3]]), **small(arrays=[torch.zeros(16)], dim=dim))
+
+
+def test_a_base_that_no_id_can_be_added_to_is_refused():
+    store, ids = Store(Form.FLOAT32, 0), torch.arange(2)
+    made = Parts((Part(store, Rule.DIGIT, 6, 0, (1,)),))
+    for base in (-1, 2**63 - 1):
+        numbers = torch.tensor(recipes.encoded([Table(0, 6, -1, made, HotRows(store, 2, 0, 1, 0, base))]))
+        with pytest.raises(ArgumentError):
+            ops.recipe_lookup(torch.tensor([[3]]), **small(recipe=numbers, arrays=[torch.zeros(6, 4), ids]))
+
+
+def test_means_leave_out_padding_that_is_wider_than_the_ids():
+    made = Parts((Part(Store(Form.FLOAT32, 0), Rule.DIGIT, 6, 0, (1,)),))
+    numbers = torch.tensor(recipes.encoded([Table(0, 2**40, 2**32 + 1, made)]))
+    known = small(recipe=numbers, arrays=[torch.ones(6, 4)])
+    ids = torch.tensor([1, 1, 1], dtype=torch.int32)
+    got = ops.recipe_lookup(ids, torch.tensor([0, 3]), mean=True, **known)
+    assert torch.equal(got, torch.ones(1, 1, 4))
+
+
 def test_arguments_that_do_not_fit_are_refused():
     ids = torch.tensor([[3]])
     for error, changed in [
