@@ -171,7 +171,7 @@ def by_recipe(tables: Sequence[tuple[TableGroup, int]], columns: Sequence[int]) 
 
 def serving() -> bool:
     """Whether nothing asks how an answer came about: no gradient, no trace, no transform."""
-    return not torch.is_grad_enabled() and is_direct() and not torch._C._len_torch_dispatch_stack()
+    return not torch.is_grad_enabled() and is_direct()
 
 
 def recipe_of(group: TableGroup, t: int, stores: Stores, arrays: Arrays) -> tuple[recipes.Made, recipes.HotRows | None]:

@@ -56,10 +56,11 @@ def direct(name: str, setup: Callable[..., None], backward: Callable[..., Any]) 
 
 
 def is_direct() -> bool:
-    """Whether nobody looks on but autograd: no compiler, no trace, no transform of torch.func."""
+    """Whether nobody looks on but autograd: no compiler, no trace, no transform of torch.func, no mode."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
-    return not torch._C._are_functorch_transforms_active()
+    modes = torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack()
+    return not (modes or torch._C._are_functorch_transforms_active())
 
 
 def backward_op(name: str) -> Callable[..., Any]:
@@ -92,7 +93,8 @@ def gradient_of_rows(rows: Tensor, values: Tensor, like: Tensor) -> Tensor:
 
 def changed(*tensors: Tensor) -> None:
     """Tells autograd that an op has changed these in place: a graph that kept one of them must not be used any more."""
-    torch.autograd.graph.increment_version([each for each in tensors if not each.is_inference()])
+    if not torch.compiler.is_compiling():  # which keeps count itself
+        torch.autograd.graph.increment_version([each for each in tensors if not each.is_inference()])
 
 
 def wants_gradient(*groups: Sequence[Tensor]) -> bool:

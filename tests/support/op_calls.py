@@ -179,6 +179,16 @@ def plain_calls(seed: int) -> Iterator[PlainCall]:
         rows = torch.arange(24.0, device=device).view(8, 3)
         return [ops.recipe_lookup(low[:, None].to(device), arrays=[rows], **known).cpu()]
 
+    def of_rows(device: str) -> list[Tensor]:
+        found = []
+        for method in ("hash:k=20", "mlet:k=20"):
+            table = create(method, 50, 4, sparse=True, device=device, generator=Generator().manual_seed(seed))
+            rows, offsets = low.to(device), torch.arange(0, len(low), 3, device=device)
+            (table.lookup(rows).square().sum() + table(rows, offsets).square().sum()).backward()
+            found += [each.grad.to_dense().cpu() for each in table.parameters()]
+        return found
+
+    yield PlainCall("gradients of rows", of_rows)
     yield PlainCall("recipe_lookup", by_recipe)
     yield PlainCall("check_ids and check_offsets", checked)
     yield PlainCall("take_columns and join_columns", in_columns)
