@@ -46,6 +46,7 @@ class Arrays:
         self.places: list[tuple[dict[str, Any], str, torch.dtype]] = []
         self.constants: list[tuple[Tensor, int]] = []
         self._numbers: dict[tuple[int, str], int] = {}
+        self._kept: dict[int, dict[str, Any]] = {}
 
     def parameter(self, owner: nn.Module, name: str) -> tuple[int, Tensor]:
         """The number of a module's parameter, and the parameter. Raises NoRecipe for what is none, or not plain."""
@@ -56,11 +57,8 @@ class Arrays:
 
     def constant(self, value: Tensor) -> int:
         """The number of a tensor that nobody learns."""
-        key = id(value), ""
-        if key not in self._numbers:
-            self._numbers[key] = len(self.places)
-            self.places.append(({"": value}, "", value.dtype))  # which keeps it, and with it its id
-        return self._numbers[key]
+        owner = self._kept.setdefault(id(value), {"": value})  # which keeps it, and with it its id
+        return self._number(owner, "", value.dtype)
 
     def watch(self, values: Tensor) -> list[int]:
         """Numbers that go into the recipe itself: it is written anew when they change."""
@@ -88,7 +86,7 @@ class Arrays:
         found: list[Tensor] = []
         for owner, name, dtype in self.places:
             each: Any = owner.get(name)
-            if type(each) not in _WHOLE or each.dtype != dtype or each.is_cuda or not each.is_contiguous():
+            if type(each) not in _WHOLE or each.dtype != dtype or each.device.type != "cpu" or not each.is_contiguous():
                 return None
             found.append(each)
         return found
