@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from embpress.kernels import ops, recipes, reference
 from embpress.kernels.autograd import is_direct
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _WHOLE = (Tensor, nn.Parameter)
 # what answers lookups in a group, which a recipe stands for
 _ANSWERS = ("forward", "answer", "rows", "lookups", "bags", "assemble", "take", "_checked_bags")
+# of these, lookups of single ids
+_ROWS = ("forward", "answer", "rows")
 # and in a table, which its group stands for where it is named in the same class or in a subclass
 _TABLE_ANSWERS = ("forward", "lookup", "_lookup", "rows_of", "bags_of")
 
@@ -134,6 +137,11 @@ class ByRecipe:
 
     def __call__(self, ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None) -> Tensor | None:
         """Bags `(B, T, D)` in the order of its tables, as `TableGroup.forward`; None where it cannot say."""
+        held = self.held(ids)
+        return None if held is None else self.answer(held, ids, offsets, weights)
+
+    def held(self, ids: Tensor) -> list[Tensor] | None:
+        """The tensors that these ids are answered from, by the numbers of `arrays`; None where it cannot say."""
         if ids.device.type != "cpu":
             return None
         arrays = self.arrays.tensors() if self.arrays.current else None
@@ -143,13 +151,17 @@ class ByRecipe:
             except NoRecipe:
                 return None
             arrays = self.arrays.tensors()
-            if arrays is None:
-                return None
+        return arrays
+
+    def answer(
+        self, held: Sequence[Tensor], ids: Tensor, offsets: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Bags `(B, T, D)` made of what is `held`, without a gradient."""
         return ops.recipe_lookup(
             ids,
             offsets,
             weights,
-            arrays=arrays,
+            arrays=held,
             recipe=self.recipe,
             tables=self.tables,
             dim=self.dim,
@@ -170,6 +182,20 @@ def by_recipe(tables: Sequence[tuple[TableGroup, int]], columns: Sequence[int]) 
 def serving() -> bool:
     """Whether nothing asks how an answer came about: no gradient, no trace, no transform."""
     return not torch.is_grad_enabled() and is_direct()
+
+
+def learning() -> bool:
+    """Whether gradients are wanted by autograd alone, without a trace, a transform or a tangent."""
+    return torch.is_grad_enabled() and forward_ad._current_level < 0 and is_direct()
+
+
+def learns(group: TableGroup) -> bool:
+    """Whether a group says the gradients of its float32 rows, and no subclass answers lookups in another way."""
+    if not group.learned or "padding" in group.integers or not says(type(group), "gradients", _ROWS):
+        return False
+    if not says(type(group.first), "group", _TABLE_ANSWERS):
+        return False
+    return all(group.first.whole(name).dtype == torch.float32 for name in group.learned)
 
 
 def recipe_of(group: TableGroup, t: int, stores: Stores, arrays: Arrays) -> tuple[recipes.Made, recipes.HotRows | None]:

@@ -60,11 +60,15 @@ class TableGroup(nn.Module):
         count: how many tables.
         checks_ids: `rows` looks at the ids itself.
         pools_wide: bags of parameters in bfloat16 are summed in float32.
+        learned: the parameters that `gradients` is about; none where it is not defined.
+        gradients_read: `gradients` reads these parameters, not only their shape.
     """
 
     tables: Sequence[Compressor]
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
+    learned: ClassVar[tuple[str, ...]] = ()
+    gradients_read: ClassVar[bool] = False
     _recipe: ByRecipe | None
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
@@ -303,6 +307,16 @@ class TableGroup(nn.Module):
             NoRecipe: it cannot be said so.
         """
         raise NoRecipe
+
+    def gradients(self, ids: Tensor, grad: Tensor, held: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Gradients of the parameters `learned`, where rows were answered by recipe: as of what `rows` does.
+
+        Args:
+            ids: `(B, T)`, in range.
+            grad: `(B, T, D)`, of their rows.
+            held: the parameters, each that of all tables.
+        """
+        raise TypeError(f"{type(self).__name__} does not define gradients(ids, grad, held)")
 
     def store(self, name: str, t: int, arrays: Arrays) -> tuple[recipes.Store, int]:
         """Where rows of what table t's `arrays` call `name` are kept, and the first of them. Raises NoRecipe."""

@@ -28,11 +28,31 @@ class CompositionalGroup(TableGroup):
 
     tables: Sequence[Compositional]
     checks_ids = True
+    learned = ("part_tables",)
+    gradients_read = True
 
     def rows(self, ids: Tensor) -> Tensor:
         """See `TableGroup.rows`."""
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         return self.first.rows_of(ids, row_offsets, rows, self._constants(ids.device))
+
+    def gradients(self, ids: Tensor, grad: Tensor, held: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `TableGroup.gradients`."""
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        coefficients, base, sizes = self.first.op_constants(self._constants(ids.device))
+        made = ops.compositional_gradient(
+            grad,
+            held[0],
+            ids,
+            row_offsets=row_offsets,
+            rows=rows,
+            coefficients=coefficients,
+            base=base,
+            sizes=sizes,
+            combine=self.first.op,
+            sparse=self.first.sparse,
+        )
+        return (made,)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """See `TableGroup.bags`."""

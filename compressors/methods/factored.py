@@ -28,11 +28,28 @@ class FactoredGroup(TableGroup):
 
     tables: Sequence[Factored]
     checks_ids = True
+    learned = ("table", "projection")
+    gradients_read = True
 
     def rows(self, ids: Tensor) -> Tensor:
         """See `TableGroup.rows`."""
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         return self.first.rows_of(ids, self._projections(), row_offsets, rows)
+
+    def gradients(self, ids: Tensor, grad: Tensor, held: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `TableGroup.gradients`."""
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        table, projections = held
+        of_table, of_projections = ops.mlet_gradient(
+            grad,
+            table,
+            projections.view(self.count, self.first.k, self.first.embedding_dim),
+            ids,
+            row_offsets=row_offsets,
+            rows=rows,
+            sparse=self.first.sparse,
+        )
+        return of_table, of_projections.view(projections.shape)
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         """Inner rows are pooled before they are projected, which is the same and less work."""

@@ -29,11 +29,17 @@ class _FullGroup(TableGroup):
 
     tables: Sequence[Full]
     checks_ids = True
+    learned = ("weight",)
 
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         in_stack = ops.check_ids(ids, rows, row_offsets=row_offsets)
         return F.embedding(in_stack, self.first.whole("weight"), sparse=self.first.sparse)
+
+    def gradients(self, ids: Tensor, grad: Tensor, held: Sequence[Tensor]) -> Sequence[Tensor]:
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        in_stack = ops.check_ids(ids, rows, row_offsets=row_offsets)
+        return (rows_gradient(held[0], in_stack, grad, self.first.sparse),)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         table = self.first
@@ -61,6 +67,11 @@ class _FullGroup(TableGroup):
                 include_last_offset=True,
             )
         )
+
+
+def rows_gradient(weight: Tensor, rows: Tensor, grad: Tensor, sparse: bool) -> Tensor:
+    """The gradient of `F.embedding(rows, weight, sparse=sparse)` in `weight`, from that of what it returns."""
+    return torch.ops.aten.embedding_backward(grad, rows, weight.shape[0], -1, False, sparse)
 
 
 @register("full")

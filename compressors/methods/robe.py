@@ -38,6 +38,7 @@ class _RobeGroup(TableGroup):
 
     tables: Sequence[Robe]
     checks_ids = True
+    learned = ("memory",)
 
     def _take_over(self, tables: list[Compressor]) -> None:
         self._share("memory", tables)
@@ -47,6 +48,13 @@ class _RobeGroup(TableGroup):
     def rows(self, ids: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
         return self.first.rows_of(ids, row_offsets, rows)
+
+    def gradients(self, ids: Tensor, grad: Tensor, held: Sequence[Tensor]) -> Sequence[Tensor]:
+        row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))
+        coefficients = self.first.constants.on(ids.device, "coefficients")
+        size, z = held[0].shape[0], self.first.z
+        made = ops.robe_gradient(grad, ids, coefficients, row_offsets=row_offsets, rows=rows, size=size, z=z)
+        return (made,)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         row_offsets, rows = (self.integers.on(ids.device, name) for name in ("row_offsets", "rows"))

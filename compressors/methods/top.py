@@ -18,6 +18,7 @@ from embpress.compressors.by_recipe import Arrays, Stores
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
+from embpress.compressors.methods.full import rows_gradient
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
@@ -29,6 +30,7 @@ class _TopGroup(TableGroup):
     """All rows in one parameter; a table's last row there is the shared one."""
 
     tables: Sequence[Top]
+    learned = ("kept",)
 
     def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
         super().__init__(tables, names, alone=alone)
@@ -37,6 +39,9 @@ class _TopGroup(TableGroup):
 
     def rows(self, ids: Tensor) -> Tensor:
         return F.embedding(self.places(ids), self.first.whole("kept"), sparse=self.first.sparse)
+
+    def gradients(self, ids: Tensor, grad: Tensor, held: Sequence[Tensor]) -> Sequence[Tensor]:
+        return (rows_gradient(held[0], self.places(ids), grad, self.first.sparse),)
 
     def lookups(self, ids: Tensor, tables: Tensor) -> Tensor:
         return F.embedding(self.places(ids, tables), self.first.whole("kept"), sparse=self.first.sparse)

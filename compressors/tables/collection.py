@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.bags import integers, own_output
 from embpress.compressors.base import Compressor
-from embpress.compressors.by_recipe import serving
+from embpress.compressors.by_recipe import learning, serving
 from embpress.compressors.group import TableGroup, group_of, members, named
 from embpress.compressors.integers import Integers
 from embpress.compressors.ledger import Entry, Ledger
@@ -18,6 +18,8 @@ from embpress.compressors.maintenance import replaced
 from embpress.compressors.options import TableOptions
 from embpress.compressors.spec import MethodSpec, parse
 from embpress.compressors.tables.build import build_tables, sparse_tables
+from embpress.compressors.tables.joining import joined
+from embpress.compressors.tables.learning_call import LearningCall
 from embpress.compressors.tables.one_call import OneCall
 from embpress.compressors.tables.planning.plan import Plan, TableConfig
 from embpress.compressors.tables.planning.proportional import plan
@@ -155,7 +157,7 @@ class TableCollection(nn.Module):
             return self._joined(parts)
         if len(inputs) != len(self.configs):
             raise ValueError(f"got {len(inputs)} inputs for {len(self.configs)} tables")
-        if (one := self._one_call()) is not None and one.whole:
+        if isinstance(one := self._one_call(), OneCall) and one.whole:
             ids, offsets, weights = jagged(inputs, self.names)
             if weights is not None:
                 self.groups[0]._check_weights(weights)
@@ -169,17 +171,19 @@ class TableCollection(nn.Module):
                 raise ValueError(f"{first} has {len(parts[0])} bags, {other} has {len(out)}")
         return self._joined(parts)
 
-    def _one_call(self) -> OneCall | None:
-        """What answers many tables at once, where nothing asks for more than the answer, and no hook for a group."""
-        if not serving() or any(group._forward_hooks or group._forward_pre_hooks for group in self.groups):
+    def _one_call(self) -> OneCall | LearningCall | None:
+        """What answers many tables at once, where nothing but a gradient is asked, and no hook for a group."""
+        training = learning()
+        if not (training or serving()) or any(each._forward_hooks or each._forward_pre_hooks for each in self.groups):
             return None
-        if "_one" not in self.__dict__:
-            self.__dict__["_one"] = OneCall(self.groups, self.members, self.names)
-        one: OneCall = self.__dict__["_one"]
+        calls = self.__dict__.setdefault("_calls", {})
+        if training not in calls:
+            calls[training] = (LearningCall if training else OneCall)(self.groups, self.members, self.names)
+        one: OneCall | LearningCall = calls[training]
         return one
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_one"}
+        return {name: value for name, value in self.__dict__.items() if name != "_calls"}
 
     def _columns(self, ids: Tensor, group: int) -> Tensor:
         """The columns of one group."""
@@ -206,7 +210,7 @@ class TableCollection(nn.Module):
             return torch.cat(parts, dim=1).index_select(1, order)
         places = self.integers.on(device, "places") if ops.backend("join_columns", device.type) == "native" else None
         columns = [self.integers.on(device, f"group {g}") for g in range(len(parts))]
-        return cast(Tensor, _Join.apply(places, order, columns, *parts))
+        return joined(parts, places, order, columns)
 
     def begin_training(self, steps: int, epochs: int) -> None:
         """Tells every table how long training will be: see `Compressor.begin_training`."""
@@ -313,24 +317,3 @@ def jagged(inputs: Sequence[BagInput], names: Sequence[str]) -> tuple[Tensor, Te
         start += values.shape[0]
     end = offsets[0].new_full((1,), start)
     return torch.cat(ids), torch.cat([*offsets, end]), torch.cat(weights) if weights else None
-
-
-class _Join(torch.autograd.Function):
-    """The groups' outputs `(B, T_g, D)` in the order of the tables, `(B, F, D)`; its gradient in one pass."""
-
-    @staticmethod
-    def forward(ctx: Any, places: Tensor | None, order: Tensor, columns: list[Tensor], *parts: Tensor) -> Tensor:
-        ctx.columns, ctx.native = columns, places is not None
-        if places is None:
-            return torch.cat(parts, dim=1).index_select(1, order)
-        return ops.join_columns(list(parts), places)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        native = ctx.native and not torch.is_grad_enabled()
-        return (
-            None,
-            None,
-            None,
-            *(ops.take_columns(grad, own) if native else grad.index_select(1, own) for own in ctx.columns),
-        )

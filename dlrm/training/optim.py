@@ -33,7 +33,8 @@ class _OfRows(Optimizer):
                 grad = parameter.grad
                 if grad is None:
                     continue
-                total = self._total(parameter, group)
+                known = self.state.get(parameter)
+                total = known["sum"] if known else self._total(parameter, group)
                 if grad.is_sparse:
                     ops.update_rows(parameter, total, grad._indices()[0], grad._values(), **how)
                     continue
@@ -45,6 +46,7 @@ class _OfRows(Optimizer):
                 ops.update_dense(parameters, totals, grads, **how)
 
     def _total(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor | None:
+        """The state that a parameter's first step makes."""
         return None
 
 
@@ -75,10 +77,9 @@ class TableAdagrad(_OfRows):
         super().__init__(params, {"lr": lr, "rowwise": rowwise, "eps": eps})
 
     def _total(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        if parameter not in self.state:
-            size = parameter.shape[:1] if group["rowwise"] else parameter.shape
-            self.state[parameter]["sum"] = parameter.new_zeros(size)
-        total: Tensor = self.state[parameter]["sum"]
+        size = parameter.shape[:1] if group["rowwise"] else parameter.shape
+        total: Tensor = parameter.new_zeros(size)
+        self.state[parameter]["sum"] = total
         return total
 
 
@@ -98,14 +99,17 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     """
     groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
     sparse, rows, tables, dense = (groups.get(each, []) for each in ("sparse", "rows", "tables", "dense"))
+    # one pass over the memory where torch has that for dense gradients, on every version on the CPU alone
+    cpu = all(each.device.type == "cpu" for each in dense)
+    fused = {"fused": True} if cpu else {"foreach": True}
     made: list[tuple[Any, list[nn.Parameter]]]
     if name == "adam":
-        made = [(SparseAdam, sparse), (partial(Adam, foreach=True), rows + tables + dense)]
+        made = [(SparseAdam, sparse), (partial(Adam, **fused), rows + tables + dense)]
     elif name == "sgd":
-        made = [(TableSGD, sparse + rows + tables), (partial(SGD, foreach=True), dense)]
+        made = [(TableSGD, sparse + rows + tables), (partial(SGD, **fused), dense)]
     elif name == "rowwise_adagrad":
         by_row = partial(TableAdagrad, rowwise=True)
-        made = [(by_row, sparse + rows), (TableAdagrad, tables), (partial(Adagrad, foreach=True), dense)]
+        made = [(by_row, sparse + rows), (TableAdagrad, tables), (partial(Adagrad, **fused), dense)]
     else:
-        made = [(TableAdagrad, sparse + rows + tables), (partial(Adagrad, foreach=True), dense)]
+        made = [(TableAdagrad, sparse + rows + tables), (partial(Adagrad, **fused), dense)]
     return [make(params, lr=learning_rate) for make, params in made if params]

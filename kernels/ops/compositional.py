@@ -80,6 +80,29 @@ def compositional_lookup(
         return again(error, _TRAIN, (*arguments, sparse), check_compositional, arguments)[0]
 
 
+def compositional_gradient(
+    grad: Tensor,
+    weight: Tensor,
+    ids: Tensor,
+    *,
+    row_offsets: Tensor,
+    rows: Tensor,
+    coefficients: Tensor,
+    base: Tensor,
+    sizes: Tensor,
+    combine: str,
+    sparse: bool = False,
+) -> Tensor:
+    """The gradient in `weight` of rows that `compositional_lookup` would return, however they were made.
+
+    Args:
+        grad: `(N, T, D)`, of these rows.
+        weight, ids, row_offsets, rows, coefficients, base, sizes, combine, sparse: as there; compiled ops only.
+    """
+    arguments = (grad, weight, ids[:0], ids, row_offsets, rows, coefficients, base, sizes, COMBINE.index(combine))
+    return gradient_of_rows(*_gradient_rows(*arguments), weight) if sparse else _gradient(*arguments)
+
+
 def _out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
     parts = base.shape[1] if COMBINE[combine] == "concat" else 1
     return weight.new_empty(*ids.shape, parts * weight.shape[1])
@@ -138,12 +161,8 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any = None) -> Any:
     if grad is None:
         return (None,) * 9
     index, weight, *others = ctx.saved_tensors
-    if ctx.sparse:
-        rows, values = _gradient_rows(grad, weight, index, *others, ctx.combine)
-        made = gradient_of_rows(rows, values, weight)
-    else:
-        made = _gradient(grad, weight, index, *others, ctx.combine)
-    return made, *(None,) * 8
+    arguments = (grad, weight, index, *others, ctx.combine)
+    return gradient_of_rows(*_gradient_rows(*arguments), weight) if ctx.sparse else _gradient(*arguments), *(None,) * 8
 
 
 _gradient = backward_op("compositional_lookup_backward")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,6 +61,33 @@ def mlet_lookup(
         return again(error, _TRAIN, (*arguments, sparse), check_mlet, arguments)[0]
 
 
+def mlet_gradient(
+    grad: Tensor,
+    table: Tensor,
+    projections: Tensor,
+    ids: Tensor,
+    *,
+    row_offsets: Tensor,
+    rows: Tensor,
+    sparse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The gradients in `table` and `projections` of rows that `mlet_lookup` has returned.
+
+    Args:
+        grad: `(N, T, D)`, of these rows.
+        table, projections, ids, row_offsets, rows, sparse: as there; compiled ops only.
+    """
+    return _gradients(grad, table[:0, 0], (table, projections, ids, row_offsets, rows), sparse)
+
+
+def _gradients(grad: Tensor, inner: Tensor, lookup: Sequence[Tensor], sparse: bool) -> tuple[Tensor, Tensor]:
+    if not sparse:
+        of_table, of_projections = _gradient(grad, inner, *lookup)
+        return of_table, of_projections
+    rows, values, of_projections = _gradient_rows(grad, inner, *lookup)
+    return gradient_of_rows(rows, values, lookup[0]), of_projections
+
+
 @register_fake("embpress::mlet_lookup")
 def _(table: Any, projections: Any, ids: Any, row_offsets: Any, rows: Any) -> Tensor:
     check_mlet(table, projections, ids, row_offsets, rows)
@@ -109,13 +137,8 @@ def _setup_direct(ctx: Any, inputs: Any, output: Any) -> None:
 def _backward(ctx: Any, grad: Tensor | None, _: Any = None) -> Any:
     if grad is None:
         return (None,) * 6
-    if ctx.sparse:
-        _, table, *_ = ctx.saved_tensors
-        rows, values, of_projections = _gradient_rows(grad, *ctx.saved_tensors)
-        made = gradient_of_rows(rows, values, table)
-    else:
-        made, of_projections = _gradient(grad, *ctx.saved_tensors)
-    return made, of_projections, None, None, None, None
+    inner, *lookup = ctx.saved_tensors
+    return *_gradients(grad, inner, lookup, ctx.sparse), None, None, None, None
 
 
 _gradient = backward_op("mlet_lookup_backward")

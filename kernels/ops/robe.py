@@ -69,6 +69,19 @@ def robe_lookup(
         return again(error, _TRAIN, (*arguments, atomics), check_robe, arguments)
 
 
+def robe_gradient(
+    grad: Tensor, ids: Tensor, coefficients: Tensor, *, row_offsets: Tensor, rows: Tensor, size: int, z: int
+) -> Tensor:
+    """The gradient `(size,)` in the array of rows that `robe_lookup` would return, however they were made.
+
+    Args:
+        grad: `(N, T, D)`, of these rows.
+        ids, coefficients, row_offsets, rows, z: as there.
+        size: of the array.
+    """
+    return _gradient(grad, ids, row_offsets, rows, coefficients, size, z, False)
+
+
 @register_fake("embpress::robe_lookup")
 def _(memory: Any, ids: Any, row_offsets: Any, rows: Any, coefficients: Any, z: int, dim: int) -> Tensor:
     check_robe(memory, ids, row_offsets, rows, coefficients, z, dim)
