@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -340,12 +340,12 @@ class Compressor(Configured, Member):
 
     def parameters_by_name(self) -> dict[str, nn.Parameter]:
         """The parameters that this table learns in, those included that a group owns (whole, not its part)."""
-        adopted = {name: self.whole(name) for name in self._adopted}
-        return dict(self.named_parameters()) | {n: p for n, p in adopted.items() if isinstance(p, nn.Parameter)}
+        adopted = {name: cast(nn.Parameter, self.whole(name)) for name in self._adopted if self._learns_in(name)}
+        return dict(self.named_parameters()) | adopted
 
     def _own_parameters(self) -> dict[str, Tensor]:
         own: dict[str, Tensor] = dict(self.named_parameters())
-        return own | {name: self.own(name) for name in self._adopted if isinstance(self.whole(name), nn.Parameter)}
+        return own | {name: self.own(name) for name in self._adopted if self._learns_in(name)}
 
     def _owner(self, name: str) -> int | None:
         return id(self.whole(name)) if self.tags.shared_memory and "." not in name else None

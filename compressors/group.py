@@ -67,7 +67,7 @@ class TableGroup(nn.Module):
     tables: Sequence[Compressor]
     checks_ids: ClassVar[bool] = False
     pools_wide: ClassVar[bool] = False
-    learned: ClassVar[tuple[str, ...]] = ()
+    learned: tuple[str, ...] = ()
     gradients_read: ClassVar[bool] = False
     _recipe: ByRecipe | None
 

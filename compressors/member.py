@@ -29,6 +29,11 @@ class Member(nn.Module):
     # what a group owns: name → this table's part of it, rows; None where all of it is meant
     _adopted: dict[str, slice | None]
 
+    def _learns_in(self, name: str) -> bool:
+        """Whether what a group owns by this name is a parameter, or a tensor in its place (torch.func)."""
+        owner: nn.Module = self.__dict__["_group"]
+        return owner._parameters.get(name) is not None
+
     @property
     def alone(self) -> TableGroup:
         """The group of this one table, by which it answers when it is not asked through another."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -28,8 +28,11 @@ class CompositionalGroup(TableGroup):
 
     tables: Sequence[Compositional]
     checks_ids = True
-    learned = ("part_tables",)
     gradients_read = True
+
+    def __init__(self, tables: Iterable[Compressor], names: Sequence[str] = (), *, alone: bool = False) -> None:
+        super().__init__(tables, names, alone=alone)
+        self.learned = () if self.first.gathers else ("part_tables",)
 
     def rows(self, ids: Tensor) -> Tensor:
         """See `TableGroup.rows`."""

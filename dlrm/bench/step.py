@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.optim import Optimizer
 
 from embpress.compressors import MethodSpec, TableCollection, TableConfig
 from embpress.dlrm.data import Part
@@ -75,7 +76,10 @@ def bench_model(sizes: Sequence[int], spec: MethodSpec, settings: Settings, gene
     return DLRM(_DENSE, tables, generator=generator, amp=settings.amp, **settings.options)
 
 
-def training_step(model: ClickModel, settings: Settings, inputs: Sequence[Part]) -> Callable[[int], object]:
-    """One step on batch `i` (they are taken in turn)."""
-    optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
+def training_step(
+    model: ClickModel, settings: Settings, inputs: Sequence[Part], optimizers: Sequence[Optimizer] | None = None
+) -> Callable[[int], object]:
+    """One step on batch `i` (they are taken in turn); default: with the optimizers of the settings."""
+    if optimizers is None:
+        optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
     return lambda i: train_step(model, optimizers, inputs[i % len(inputs)], i)

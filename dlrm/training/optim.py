@@ -101,7 +101,7 @@ def make_optimizers(model: nn.Module, name: str, learning_rate: float) -> list[O
     sparse, rows, tables, dense = (groups.get(each, []) for each in ("sparse", "rows", "tables", "dense"))
     # one pass over the memory where torch has that for dense gradients, on every version on the CPU alone
     cpu = all(each.device.type == "cpu" for each in dense)
-    fused = {"fused": True} if cpu else {"foreach": True}
+    fused: dict[str, Any] = {"fused": True} if cpu else {"foreach": True}
     made: list[tuple[Any, list[nn.Parameter]]]
     if name == "adam":
         made = [(SparseAdam, sparse), (partial(Adam, **fused), rows + tables + dense)]

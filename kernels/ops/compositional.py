@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -100,7 +101,16 @@ def compositional_gradient(
         weight, ids, row_offsets, rows, coefficients, base, sizes, combine, sparse: as there; compiled ops only.
     """
     arguments = (grad, weight, ids[:0], ids, row_offsets, rows, coefficients, base, sizes, COMBINE.index(combine))
-    return gradient_of_rows(*_gradient_rows(*arguments), weight) if sparse else _gradient(*arguments)
+    return _made(arguments, sparse)
+
+
+def _made(arguments: Sequence[Any], sparse: bool) -> Tensor:
+    """The gradient in the weight, the second of the backward's arguments."""
+    if not sparse:
+        dense: Tensor = _gradient(*arguments)
+        return dense
+    rows, values = _gradient_rows(*arguments)
+    return gradient_of_rows(rows, values, arguments[1])
 
 
 def _out(weight: Any, ids: Any, base: Any, combine: int) -> Tensor:
@@ -162,7 +172,7 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any = None) -> Any:
         return (None,) * 9
     index, weight, *others = ctx.saved_tensors
     arguments = (grad, weight, index, *others, ctx.combine)
-    return gradient_of_rows(*_gradient_rows(*arguments), weight) if ctx.sparse else _gradient(*arguments), *(None,) * 8
+    return _made(arguments, ctx.sparse), *(None,) * 8
 
 
 _gradient = backward_op("compositional_lookup_backward")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import nn
+from torch.optim import Adagrad, Optimizer
 
 from embpress.compressors import MethodSpec, TableCollection, available, parse
 from embpress.dlrm.bench.baselines import NotMeasured
@@ -17,7 +20,7 @@ from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.runs.experiment import build_model, method_generator, plan_tables, table_configs
 from embpress.dlrm.training.settings import Settings
 
-FULL_TABLES, DENSE = "full tables", "dense gradients"
+FULL_TABLES, DENSE, ALL_ROWS = "full tables", "dense gradients", "dense gradients, torch's Adagrad"
 LIMITS = {"tt": 1.3}
 LIMIT, DENSE_LIMIT = 1.15, 0.7
 KAGGLE_METHOD = "mlet:k=64"
@@ -53,7 +56,8 @@ def cases(size: Size, device: torch.device) -> list[Case]:
     """Every case in its order; those that hold the same data stand together."""
     named = [_AT_OWN_RATIO.get(name, name) for name in available() if not parse(name).tags.plain]
     return [
-        Case("full-sparse", "full tables", DENSE, _full_case, DENSE_LIMIT),
+        Case("full", "full tables", ALL_ROWS, _full_against_all_rows, DENSE_LIMIT),
+        Case("full-sparse", "full tables", DENSE, _full_against_dense),
         *(_demo_case(parse(name)) for name in named),
         Case(KAGGLE_METHOD, "kaggle", FULL_TABLES, _kaggle_case, LIMIT),
     ]
@@ -73,14 +77,32 @@ def _demo_case(spec: MethodSpec) -> Case:
     return Case(str(spec), "demo", FULL_TABLES, run, LIMITS.get(spec.name, LIMIT))
 
 
-def _full_case(context: Context, row: Row) -> None:
-    """Steps on the rows of a batch against Adagrad over all rows."""
+def _full_against_all_rows(context: Context, row: Row) -> None:
+    """Steps on the rows of a batch against what plain torch does: Adagrad over all rows."""
+    full = parse("full")
+    ours, theirs = _demo_step(full, "auto", context, row), _demo_step(full, False, context, optimizers=_plain)
+    context.fill(row, ours, theirs)
+
+
+def _full_against_dense(context: Context, row: Row) -> None:
+    """Steps on the rows of a batch against the fused step on all rows that dense gradients get here."""
     full = parse("full")
     ours, theirs = _demo_step(full, "auto", context, row), _demo_step(full, False, context)
     context.fill(row, ours, theirs)
 
 
-def _demo_step(spec: MethodSpec, sparse: Sparse, context: Context, row: Row | None = None) -> Call:
+def _plain(model: nn.Module, settings: Settings) -> list[Optimizer]:
+    """torch's Adagrad as it comes, for everything."""
+    return [Adagrad(model.parameters(), lr=settings.learning_rate)]
+
+
+def _demo_step(
+    spec: MethodSpec,
+    sparse: Sparse,
+    context: Context,
+    row: Row | None = None,
+    optimizers: Callable[[nn.Module, Settings], list[Optimizer]] | None = None,
+) -> Call:
     """One step of a model of its own on the demo's batches in turn; says in the row what it is."""
     data: ClickData = context.hold("demo", lambda: demo_data(context))
     settings = replace(demo_settings(data, context), batch_size=context.size.batch)
@@ -99,7 +121,9 @@ def _demo_step(spec: MethodSpec, sparse: Sparse, context: Context, row: Row | No
             "method": str(spec), "pass": "training step",
         }  # fmt: skip
         row.figures["serving_bytes"] = tables.serving_bytes
-    return training_step(build_model(data, tables, settings, 0), settings, _batches(data, settings))
+    model = build_model(data, tables, settings, 0)
+    made = None if optimizers is None else optimizers(model, settings)
+    return training_step(model, settings, _batches(data, settings), made)
 
 
 def _batches(data: ClickData, settings: Settings) -> list[Part]:

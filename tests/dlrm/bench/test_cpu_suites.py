@@ -60,7 +60,7 @@ def limits(cases):
 
 def test_limits_are_said_of_the_cases():
     found = limits(steps.cases(steps.FULL, CPU))
-    assert (found["hash"], found["tt"], found["mlet:k=64"], found["full-sparse"]) == (1.15, 1.3, 1.15, 0.7)
+    assert (found["hash"], found["tt"], found["mlet:k=64"], found["full"]) == (1.15, 1.3, 1.15, 0.7)
     found = limits(serving.cases(serving.FULL, CPU))
     assert [found[f"robe-B{batch}"] for batch in (1, 128, 2048)] == [1.5, 1.3, 1.3]
     assert (found["tt-B128"], found["full+int4-B1"], found["tt+int4-B1"]) == (3.0, 1.5, None)
