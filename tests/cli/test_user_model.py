@@ -29,7 +29,8 @@ def call(*arguments):
 
 
 def test_several_sizes_are_one_comparison(here):
-    done = call("compare", "--model", "our_shop:task", "--ratio", "2,4", *QUICK, "--methods", "full,hash", "--out", "out")
+    options = ["--model", "our_shop:task", "--ratio", "2,4", *QUICK]
+    done = call("compare", *options, "--methods", "full,hash", "--out", "out")
     assert done.exit_code == 0, done.output
     records = [json.loads(path.read_text()) for path in (here / "out" / "records").glob("*.json")]
     asked = sorted((record["method"], record["asked"]["ratio"] or 0) for record in records)
