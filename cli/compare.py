@@ -15,6 +15,7 @@ from embpress.cli.options import (
     data_options,
     load_data,
     out_folder,
+    run_folder,
     set_threads,
     settings_of,
     sizes_of,
@@ -45,7 +46,10 @@ if TYPE_CHECKING:
 )
 @KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **options: Any) -> None:
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be run, its bytes and about how long it would take; write nothing."
+)
+def command(methods: str, seeds: int, keep_weights: bool, out: str | None, dry_run: bool, **options: Any) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. With --model MODULE:FUNCTION it trains a
@@ -59,14 +63,14 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
       embpress compare --ratio 16 --seeds 3
       embpress compare --ratio 16 --methods baselines,robe:z=8,robe:z=8+bf16
       embpress compare train.txt --test test.txt --format criteo --methods full,tt,robe,qr,mlet --ratio 16
-      embpress compare clicks.csv --label click --dense price,age --ratio 4,16,64
+      embpress compare clicks.csv --label click --dense price,age --ratio 4,16,64 --dry-run
       embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
     specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
-    run_with(options, out, specs, list(range(seeds)), keep_weights, sizes_of(options))
+    run_with(options, out, specs, list(range(seeds)), keep_weights, sizes_of(options), dry_run)
 
 
 def run_with(
@@ -76,14 +80,18 @@ def run_with(
     seeds: list[int],
     keep_weights: bool,
     sizes: Sequence[Asked] = (),
+    dry_run: bool = False,
 ) -> None:
     """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
     if ":" in options["model"]:
         from embpress.cli.user_model import run_user_model
+        from embpress.compressors import InputError
 
+        if dry_run:
+            raise InputError(f"--dry-run does not go with --model {options['model']}: it knows click models alone")
         run_user_model(options, out, specs, seeds, sizes)
     else:
-        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes)
+        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -106,6 +114,7 @@ def run_all(
     seeds: list[int],
     keep_weights: bool = False,
     sizes: Sequence[Asked] = (),
+    dry_run: bool = False,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
@@ -114,12 +123,18 @@ def run_all(
     from embpress.dlrm.runs.sweep import every_size
 
     check_reachable(data, every_size(specs, settings, sizes))
-    folder = out_folder(out_path, data, settings)  # only now: what is refused leaves none behind
+    # only now: what is refused leaves none behind
+    folder = (run_folder if dry_run else out_folder)(out_path, data, settings)
     about = f"{settings.model} model, {settings.preset} preset, width {settings.width}"
     out = console()
     out.print(describe(data), markup=False)
     counts = len(specs), len(seeds), len(sizes)
     out.print(protocol_line(about, settings, counts, settings.batch_size), markup=False)
+    if dry_run:
+        from embpress.cli.dry_run import show_estimates
+
+        show_estimates(data, specs, settings, seeds, folder, sizes, keep_weights)
+        return
     command = command_line()
     follow(
         lambda start: compare(data, specs, settings, seeds, folder, command, start, keep_weights, sizes),

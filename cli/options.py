@@ -218,18 +218,25 @@ def command_line() -> str:
     return shlex.join(["embpress", *sys.argv[1:]])
 
 
+def run_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
+    """The run folder: `asked`, or one named after what its runs share, so that the same command finds it again."""
+    from embpress.compressors.guard import path
+    from embpress.dlrm.runs.record import protocol
+    from embpress.dlrm.runs.store import default_folder
+    from embpress.dlrm.training.model import describe, describe_training
+
+    shared = protocol(data.fingerprint, describe(settings), describe_training(settings))
+    return default_folder(data.name, shared) if asked is None else path(asked, "--out")
+
+
 def out_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
-    """The run folder: `asked`, or one named after what its runs share, so that the same command finds it again.
+    """`run_folder`, tried.
 
     Raises:
         InputError: it cannot be written.
     """
-    from embpress.compressors.guard import path
-    from embpress.dlrm.runs.record import protocol
-    from embpress.dlrm.runs.store import check_writable, default_folder
-    from embpress.dlrm.training.model import describe, describe_training
+    from embpress.dlrm.runs.store import check_writable
 
-    shared = protocol(data.fingerprint, describe(settings), describe_training(settings))
-    folder = default_folder(data.name, shared) if asked is None else path(asked, "--out")
+    folder = run_folder(asked, data, settings)
     check_writable(folder)
     return folder
