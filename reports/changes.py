@@ -65,7 +65,7 @@ class Changes:
     """All methods that both sides have, and those that one of them has.
 
     Attributes:
-        rows: in the order of their names.
+        rows: by method, each from the mildest size on.
         only_before, only_now: labels.
         elsewhere: what kept times from being compared; empty where nothing did.
         tolerance: of times.
@@ -105,7 +105,7 @@ def changes(now: Sequence[Run], before: Sequence[Run], names: tuple[str, str], t
         raise InputError(f"{names[1]} holds runs {reason}, compared with {names[0]}: nothing can be said of changes")
     ours, theirs = _by_key(now), _by_key(before)
     labels = _labels([*ours, *theirs])
-    both = sorted((key for key in ours if key in theirs), key=lambda key: labels[key])
+    both = sorted((key for key in ours if key in theirs), key=lambda key: (key[0], *_size(key[2]), labels[key]))
     if not both:
         raise InputError(f"{names[0]} and {names[1]} have no method in common: nothing can be said of changes")
     rows = [_change(labels[key], ours[key], theirs[key], tolerance) for key in both]
@@ -116,6 +116,10 @@ def changes(now: Sequence[Run], before: Sequence[Run], names: tuple[str, str], t
         _elsewhere([run for key in both for run in (*ours[key], *theirs[key]) if run.ok]),
         tolerance,
     )
+
+
+def _size(asked: Asked) -> tuple[float, int]:
+    return asked.ratio or 0.0, -(asked.budget or 0)
 
 
 Key = tuple[str, "str | None", Asked, str]
