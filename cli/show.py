@@ -67,7 +67,7 @@ def summary_table(runs: Sequence[Run], out: Console) -> None:
         out.print(f"  {note}", markup=False, style="dim")
 
 
-def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = ()) -> None:
+def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = (), changes: str = "") -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
 
     Raises:
@@ -76,7 +76,7 @@ def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = ()) ->
     from embpress.reports import headline, write_report
 
     try:
-        report = write_report(folder, runs, pages)
+        report = write_report(folder, runs, pages, changes=changes)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out = console()

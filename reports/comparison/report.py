@@ -20,7 +20,9 @@ from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
 
 
-def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Sequence[str] = ()) -> Path:
+def write_report(
+    folder: str | os.PathLike[str], runs: Iterable[Run], pages: Sequence[str] = (), changes: str = ""
+) -> Path:
     """Write `report.md` and `plots/` into the folder and return the report's path.
 
     Each file is written whole or not at all, the report last; the same runs give the same files, in any order.
@@ -30,6 +32,7 @@ def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Seq
         runs: its runs.
         pages: names of pages to write beside the report, which links them. Pages that an earlier report has written
             are made anew with it, so that none of them tells of other runs than the report.
+        changes: what changed against earlier runs, a section in markdown (`comparison.changes`).
 
     Raises:
         InputError: no runs, no such page, no matplotlib to draw it with, or the folder cannot be written.
@@ -44,7 +47,7 @@ def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Seq
     wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
     for name in dict.fromkeys([*wanted, *pages]):
         write_text(folder / f"{name}.md", page_folder.load_page(name).make(folder / "plots", runs))
-    return write_text(folder / "report.md", _report(runs, rows, images, wanted))
+    return write_text(folder / "report.md", _report(runs, rows, images, wanted, changes))
 
 
 def _plots(folder: Path, rows: Sequence[Summary]) -> str:
@@ -58,7 +61,7 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> str:
     return "\n\n".join(f"![{plots[name].TITLE}](plots/{name})\n\n{plots[name].CAPTION}" for name in drawn)
 
 
-def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str]) -> str:
+def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str], changes: str) -> str:
     title = ", ".join(dict.fromkeys(run.data.name for run in runs))
     intro = (
         "A click model keeps one vector for each id of each categorical feature, and these embedding tables are "
@@ -71,6 +74,7 @@ def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Se
         ("", intro),
         ("Answer", escape(headline(runs))),
         ("Results", sections.main_table(rows)),
+        ("What changed", changes),
         ("From training to serving", serving_steps(rows)),
         ("Failures", sections.failures(rows)),
         ("Plots", images),
