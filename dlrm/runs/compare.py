@@ -21,6 +21,7 @@ from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
 
 Done = tuple[Run, np.ndarray | None]  # a run and its test probabilities
+_HOT_ROWS: dict[str, dict[str, Any]] = {}  # by the data's fingerprint: counted once, however often `compare` is called
 
 
 class Step(NamedTuple):
@@ -59,10 +60,10 @@ def compare(
     todo = [
         (spec, seed, describe_run(data, spec, settings, seed, command, described)) for seed in seeds for spec in methods
     ]
-    hot: dict[str, Any] = {}
+    hot = _HOT_ROWS.setdefault(data.fingerprint, {})
 
     def execute(spec: MethodSpec, seed: int, progress: Progress | None, measured: Run | None) -> Done:
-        if not hot:  # once for all runs: it depends on the data alone
+        if not hot:  # it depends on the data alone
             if progress:
                 progress(0, 0, "counting hot rows")
             hot.update(hot_rows(data))
@@ -79,7 +80,7 @@ def compare(
     def stands(done: Run) -> bool:
         return done.ok and (not keep_weights or checkpoint_path(folder, done).exists())
 
-    yield from finish(todo, execute, folder, progress, stands)
+    yield from finish(todo, execute, folder, progress, stands, data.test.labels.numpy())
 
 
 def finish(
@@ -88,6 +89,7 @@ def finish(
     folder: Path,
     progress: Callable[[int, int, str], Progress] | None = None,
     stands: Callable[[Run], bool] = lambda done: done.ok,
+    labels: np.ndarray | None = None,
 ) -> Iterator[Step]:
     """Executes the runs that a folder does not hold yet, and saves each: see `compare`.
 
@@ -95,6 +97,7 @@ def finish(
         todo: method, seed, and what is known of the run before it.
         execute: a method with a seed; the last argument is a run whose latency stands for this one too.
         stands: whether a run of before need not be done again.
+        labels: `(N,)` of the test part, where they are known before a run; the folder keeps them.
     """
     total = len(todo)
     store.clean(folder / "records", folder / "weights")
@@ -106,6 +109,8 @@ def finish(
         if kept.ok or kept.id not in runs:
             runs[kept.id] = kept
     check_comparable([*runs.values(), todo[0][2]], folder)
+    if labels is not None:
+        store.save_labels(folder, todo[0][2].data.fingerprint, labels)
     for number, (spec, seed, about) in enumerate(todo, 1):
         done = runs.get(about.id)
         if done is not None and stands(done):

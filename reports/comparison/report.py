@@ -18,9 +18,16 @@ from embpress.reports.comparison.headline import headline
 from embpress.reports.comparison.serving import serving_steps
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
+from embpress.reports.uncertainty import section as uncertainty
+from embpress.reports.uncertainty.judge import Judgement, judge
 
 
-def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Sequence[str] = ()) -> Path:
+def write_report(
+    folder: str | os.PathLike[str],
+    runs: Iterable[Run],
+    pages: Sequence[str] = (),
+    sources: Sequence[str | os.PathLike[str]] = (),
+) -> Path:
     """Write `report.md` and `plots/` into the folder and return the report's path.
 
     Each file is written whole or not at all, the report last; the same runs give the same files, in any order.
@@ -30,6 +37,7 @@ def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Seq
         runs: its runs.
         pages: names of pages to write beside the report, which links them. Pages that an earlier report has written
             are made anew with it, so that none of them tells of other runs than the report.
+        sources: run folders with the runs' predictions and labels, where it is not `folder`.
 
     Raises:
         InputError: no runs, no such page, no matplotlib to draw it with, or the folder cannot be written.
@@ -44,7 +52,8 @@ def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Seq
     wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
     for name in dict.fromkeys([*wanted, *pages]):
         write_text(folder / f"{name}.md", page_folder.load_page(name).make(folder / "plots", runs))
-    return write_text(folder / "report.md", _report(runs, rows, images, wanted))
+    judged = judge(rows, [Path(source) for source in sources] or [folder])
+    return write_text(folder / "report.md", _report(runs, rows, images, wanted, judged))
 
 
 def _plots(folder: Path, rows: Sequence[Summary]) -> str:
@@ -58,7 +67,7 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> str:
     return "\n\n".join(f"![{plots[name].TITLE}](plots/{name})\n\n{plots[name].CAPTION}" for name in drawn)
 
 
-def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str]) -> str:
+def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str], judged: Judgement) -> str:
     title = ", ".join(dict.fromkeys(run.data.name for run in runs))
     intro = (
         "A click model keeps one vector for each id of each categorical feature, and these embedding tables are "
@@ -69,8 +78,9 @@ def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Se
     parts = [
         ("", f"# Compressed embedding tables: {escape(title)}"),
         ("", intro),
-        ("Answer", escape(headline(runs))),
-        ("Results", sections.main_table(rows)),
+        ("Answer", escape(headline(runs, judged))),
+        ("Results", sections.main_table(rows, judged)),
+        (uncertainty.TITLE, uncertainty.section(judged)),
         ("From training to serving", serving_steps(rows)),
         ("Failures", sections.failures(rows)),
         ("Plots", images),
