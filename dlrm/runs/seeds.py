@@ -152,5 +152,6 @@ def _state(runs: Sequence[Run], asked: AutoSeeds, number: int) -> tuple[str, boo
     more = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
     text = f"{number} seeds: {len(wide)} of {len(widths)} differences wider than ±{asked.half_width:g}: {named}{more}"
     if number >= asked.limit:
-        text += f"; {asked.limit} seeds are the limit, --seeds auto:{asked.half_width:g}:max={2 * asked.limit} goes on"
+        further = min(_MAX, 2 * asked.limit)
+        text += f"; {asked.limit} seeds are the limit, --seeds auto:{asked.half_width:g}:max={further} goes on"
     return text, False
