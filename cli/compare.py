@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embpress.cli.numbers import Whole
+from embpress.cli.numbers import Seeds
 from embpress.cli.options import (
     KEEP_WEIGHTS,
     command_line,
@@ -42,14 +42,22 @@ if TYPE_CHECKING:
 )
 @sweep_options
 @click.option(
-    "--seeds", type=Whole(1, 1000), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
+    "--seeds",
+    type=Seeds(),
+    default=1,
+    show_default=True,
+    metavar="N|auto:WIDTH[:max=N]",
+    help="Repeat with seeds 0 to N-1, for the spread; auto:0.002 adds seeds, 10 at most, until every difference to the "
+    "full tables is known to ±0.002 (half its 95 % interval over the seeds).",
 )
 @KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be run, its bytes and about how long it would take; write nothing."
 )
-def command(methods: str, seeds: int, keep_weights: bool, out: str | None, dry_run: bool, **options: Any) -> None:
+def command(
+    methods: str, seeds: Sequence[int], keep_weights: bool, out: str | None, dry_run: bool, **options: Any
+) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. With --model MODULE:FUNCTION it trains a
@@ -61,6 +69,7 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, dry_r
     Examples:
       embpress compare
       embpress compare --ratio 16 --seeds 3
+      embpress compare --ratio 16 --seeds auto:0.002:max=20
       embpress compare --ratio 16 --methods baselines,robe:z=8,robe:z=8+bf16
       embpress compare train.txt --test test.txt --format criteo --methods full,tt,robe,qr,mlet --ratio 16
       embpress compare clicks.csv --label click --dense price,age --ratio 4,16,64 --dry-run
@@ -70,14 +79,23 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, dry_r
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
     specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
-    run_with(options, out, specs, list(range(seeds)), keep_weights, sizes_of(options), dry_run)
+    check_seeds(seeds, specs)
+    run_with(options, out, specs, seeds, keep_weights, sizes_of(options), dry_run)
+
+
+def check_seeds(seeds: Sequence[int], specs: list[MethodSpec]) -> None:
+    """Raises InputError where seeds are to be added until something is known that these methods cannot tell."""
+    from embpress.dlrm.runs.seeds import AutoSeeds
+
+    if isinstance(seeds, AutoSeeds):
+        seeds.check(specs)
 
 
 def run_with(
     options: dict[str, Any],
     out: str | None,
     specs: list[MethodSpec],
-    seeds: list[int],
+    seeds: Sequence[int],
     keep_weights: bool,
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
@@ -111,7 +129,7 @@ def run_all(
     settings: Settings,
     out_path: str | None,
     specs: list[MethodSpec],
-    seeds: list[int],
+    seeds: Sequence[int],
     keep_weights: bool = False,
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
@@ -120,6 +138,7 @@ def run_all(
     from embpress.cli.show import console
     from embpress.dlrm.data import describe
     from embpress.dlrm.runs.compare import compare
+    from embpress.dlrm.runs.seeds import in_rounds
     from embpress.dlrm.runs.sweep import every_size
 
     check_reachable(data, every_size(specs, settings, sizes))
@@ -128,41 +147,44 @@ def run_all(
     about = f"{settings.model} model, {settings.preset} preset, width {settings.width}"
     out = console()
     out.print(describe(data), markup=False)
-    counts = len(specs), len(seeds), len(sizes)
-    out.print(protocol_line(about, settings, counts, settings.batch_size), markup=False)
+    out.print(protocol_line(about, settings, len(specs), seeds, len(sizes), settings.batch_size), markup=False)
     if dry_run:
         from embpress.cli.dry_run import show_estimates
 
-        show_estimates(data, specs, settings, seeds, folder, sizes, keep_weights)
+        show_estimates(data, specs, settings, list(seeds), folder, sizes, keep_weights)
         return
     command = command_line()
-    follow(
-        lambda start: compare(data, specs, settings, seeds, folder, command, start, keep_weights, sizes),
-        folder,
-        settings.threads,
-    )
+
+    def steps(start: Any) -> Iterator[Step | str]:
+        return in_rounds(
+            seeds, lambda some: compare(data, specs, settings, some, folder, command, start, keep_weights, sizes)
+        )
+
+    follow(steps, folder, settings.threads)
 
 
-def protocol_line(about: str, settings: Settings, counts: tuple[int, int, int], batch_size: int | None) -> str:
-    """What is about to be trained, in one line; `counts` are methods, seeds, and sizes where there are several."""
+def protocol_line(
+    about: str, settings: Settings, methods: int, seeds: Sequence[int], sizes: int, batch_size: int | None
+) -> str:
+    """What is about to be trained, in one line; `sizes` where there are several."""
     from embpress.compressors.guard import counted
-
-    methods, seeds, sizes = counts
+    from embpress.dlrm.runs.seeds import AutoSeeds
 
     return (
         f"{about}, {settings.optimizer} {settings.learning_rate:g}, "
         f"{'' if batch_size is None else f'batch {batch_size}, '}"
         f"{counted(settings.epochs, 'epoch')}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
-        f"{counted(methods, 'method')} × {f'{sizes} sizes × ' if sizes else ''}{counted(seeds, 'seed')}"
+        f"{counted(methods, 'method')} × {f'{sizes} sizes × ' if sizes else ''}"
+        f"{'at most ' if isinstance(seeds, AutoSeeds) else ''}{counted(len(seeds), 'seed')}"
     )
 
 
-def follow(steps: Callable[[Any], Iterator[Step]], folder: Path, threads: int) -> None:
+def follow(steps: Callable[[Any], Iterator[Step | str]], folder: Path, threads: int) -> None:
     """Shows runs as they end, then the table, and writes the report; exit status 1 where every run failed.
 
     Args:
-        steps: makes the runs; it is given what makes the progress of one.
+        steps: makes the runs, and lines to be shown among them; it is given what makes the progress of one.
         folder: run folder.
         threads: of torch.
     """
@@ -178,6 +200,9 @@ def follow(steps: Callable[[Any], Iterator[Step]], folder: Path, threads: int) -
         waited = False
         try:
             for step in steps(progress.start):
+                if isinstance(step, str):
+                    progress.log(step)
+                    continue
                 progress.log(_line(step.run, step.kept, step.number, step.total))
                 waited |= not step.kept and step.run.threads_waited
         except KeyboardInterrupt:

@@ -1,7 +1,8 @@
-"""Whole numbers on the command line: of any length, with their range in the message."""
+"""Whole numbers and seeds on the command line: of any length, with their range in the message."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -24,3 +25,22 @@ class Whole(click.ParamType):
         from embpress.compressors.guard import whole  # not to wait for torch to show help
 
         return whole(value, param.opts[0] if param else "the number", self.minimum, self.maximum)
+
+
+class Seeds(click.ParamType):
+    """A number of seeds, or `auto:HALF_WIDTH[:max=SEEDS]`."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Sequence[int]:
+        """Seeds 0 to N - 1, or `AutoSeeds`.
+
+        Raises:
+            InputError: what was typed is neither.
+        """
+        from embpress.dlrm.runs.seeds import AutoSeeds
+
+        text = str(value)
+        if text.partition(":")[0] == "auto":
+            return AutoSeeds.parse(text)
+        return range(Whole(1, 1000).convert(value, param, ctx))

@@ -128,11 +128,11 @@ def command(
         found = changes(runs, before, (", ".join(folders), against), TOLERANCE if tolerance is None else tolerance)
         section = text.section(found)
     if where is None:
-        show_only(runs)
+        show_only(runs, folders)
     else:
         from embpress.cli.show import show_result
 
-        show_result(runs, where, possible, section)
+        show_result(runs, where, possible, section, [Path(folder) for folder in folders])
     for sentence in sentences:
         click.echo(f"not written: {sentence}", err=True)
     if found is not None:

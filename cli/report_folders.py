@@ -20,15 +20,17 @@ def read_folders(folders: Sequence[str]) -> list[Run]:
     return merged(found) if len(found) > 1 else found[folders[0]]
 
 
-def show_only(runs: Sequence[Run]) -> None:
+def show_only(runs: Sequence[Run], folders: Sequence[str]) -> None:
     """Prints the table and the answer; nothing is written."""
     from embpress.cli.show import console, summary_table
     from embpress.reports import headline
+    from embpress.reports.summary import summary
+    from embpress.reports.uncertainty.judge import judge
 
-    out = console()
-    summary_table(runs, out)
+    out, judged = console(), judge(summary(runs), [Path(folder) for folder in folders])
+    summary_table(runs, out, judged)
     out.print()
-    out.print(headline(runs), markup=False)
+    out.print(headline(runs, judged), markup=False)
     out.print("not written: --out FOLDER writes the report of several run folders", markup=False)
 
 

@@ -24,6 +24,7 @@ from embpress.compressors.errors import InputError
 if TYPE_CHECKING:
     from embpress.dlrm.runs.record import Run
     from embpress.reports.bench.cells import Section
+    from embpress.reports.uncertainty.judge import Judgement
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
@@ -56,33 +57,41 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
     return drawn
 
 
-def summary_table(runs: Sequence[Run], out: Console) -> None:
+def summary_table(runs: Sequence[Run], out: Console, judged: Judgement | None = None) -> None:
     """Prints the comparison's table and its notes."""
     from embpress.reports import summary_cells
 
-    headers, rows, notes = summary_cells(runs, out.width)
+    headers, rows, notes = summary_cells(runs, out.width, judged)
     plain = [[escape(cell) for cell in row] for row in rows]
     out.print(table(headers, plain, left=(0, len(headers) - 1)))
     for note in notes:
         out.print(f"  {note}", markup=False, style="dim")
 
 
-def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = (), changes: str = "") -> None:
+def show_result(
+    runs: Sequence[Run],
+    folder: Path,
+    pages: Sequence[str] = (),
+    changes: str = "",
+    sources: Sequence[Path] = (),
+) -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
     """
     from embpress.reports import headline, write_report
+    from embpress.reports.summary import summary
+    from embpress.reports.uncertainty.judge import judge
 
     try:
-        report = write_report(folder, runs, pages, changes=changes)
+        report = write_report(folder, runs, pages, changes=changes, sources=sources)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
-    out = console()
-    summary_table(runs, out)
+    out, judged = console(), judge(summary(runs), sources or [folder])
+    summary_table(runs, out, judged)
     out.print()
-    out.print(headline(runs), markup=False)
+    out.print(headline(runs, judged), markup=False)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
     for name in dict.fromkeys(pages):
         out.print(f"page: {report.with_name(name)}.md", markup=False, soft_wrap=True)

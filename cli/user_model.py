@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,7 @@ from embpress.dlrm.training.settings import Settings
 
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
+    from embpress.dlrm.runs.compare import Step
     from embpress.dlrm.runs.record import Asked
     from embpress.dlrm.user_model.task import Task
 
@@ -33,11 +34,12 @@ def run_user_model(
     options: dict[str, Any],
     out: str | None,
     specs: list[MethodSpec],
-    seeds: list[int],
+    seeds: Sequence[int],
     sizes: Sequence[Asked] = (),
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
+    from embpress.dlrm.runs.seeds import in_rounds
     from embpress.dlrm.user_model.compare import compare, folder_of
     from embpress.dlrm.user_model.experiment import prepare
 
@@ -57,12 +59,14 @@ def run_user_model(
     console().print(f"{prepared.task.name}: {rows or 'rows unknown'}; {tables}", markup=False)
     about = f"{prepared.model['dense_parameters']:,} dense parameters"
     size = getattr(prepared.train, "batch_size", None)
-    console().print(protocol_line(about, settings, (len(specs), len(seeds), len(sizes)), size), markup=False)
-    follow(
-        lambda start: compare(prepared, specs, settings, seeds, folder, command_line(), start, sizes),
-        folder,
-        settings.threads,
-    )
+    console().print(protocol_line(about, settings, len(specs), seeds, len(sizes), size), markup=False)
+
+    def steps(start: Any) -> Iterator[Step | str]:
+        return in_rounds(
+            seeds, lambda some: compare(prepared, specs, settings, some, folder, command_line(), start, sizes)
+        )
+
+    follow(steps, folder, settings.threads)
 
 
 def task_of(reference: str) -> Task:

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from embpress.compressors.errors import InputError
 from embpress.dlrm.runs.comparable import difference
 from embpress.dlrm.runs.record import Asked, Run
 from embpress.reports import numerals, records
 from embpress.reports.merge import newest
 from embpress.reports.stats import CONFIDENCE, Difference, paired
+from embpress.reports.uncertainty.interval import holm
 
 TOLERANCE = 1.25  # times that differ by less are noise
 TIMES = {"step_ms": "step", "lookup_p50_us_b128": "lookup"}
@@ -197,7 +200,7 @@ def _judged(rows: Sequence[Change]) -> list[Change]:
     """With the verdict of AUC, for which all rows count together."""
     chances = {i: _chance(row.gap) for i, row in enumerate(rows)}
     known = {i: p for i, p in chances.items() if p is not None}
-    adjusted = dict(zip(known, holm(list(known.values()))))
+    adjusted = dict(zip(known, holm(np.array(list(known.values())))))
     judged = []
     for i, row in enumerate(rows):
         if row.gap is None:
@@ -223,14 +226,3 @@ def _chance(gap: Difference | None) -> float | None:
     from scipy.stats import t
 
     return float(2 * t.sf(abs(gap.mean) * math.sqrt(gap.n) / gap.sd, gap.n - 1))
-
-
-def holm(chances: Sequence[float]) -> list[float]:
-    """P values adjusted for their number, in their order: Holm (1979), "A simple sequentially rejective …"."""
-    order = sorted(range(len(chances)), key=lambda i: chances[i])
-    adjusted = [0.0] * len(chances)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(chances) - rank) * chances[i]))
-        adjusted[i] = largest
-    return adjusted

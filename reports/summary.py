@@ -176,12 +176,18 @@ def _values(runs: Sequence[Run], metric: Metric) -> list[float]:
     return list({run.latency_of_seed: run.metrics[metric.name] for run in held}.values())
 
 
-def _against_full(row: Summary, rows: Sequence[Summary]) -> Summary:
+def full_of(row: Summary, rows: Sequence[Summary]) -> Summary | None:
+    """The full tables that a method is held against, if possible of its own machine; None for these, or without any."""
     if row.is_full:
-        return row
+        return None
     fulls = [other for other in rows if other.is_full and other.auc_by_seed and other.protocol == row.protocol]
     fulls.sort(key=lambda full: ((full.backend, full.device) != (row.backend, row.device), full.device != row.device))
-    return replace(row, auc_to_full=paired(row.auc_by_seed, fulls[0].auc_by_seed)) if fulls else row
+    return fulls[0] if fulls else None
+
+
+def _against_full(row: Summary, rows: Sequence[Summary]) -> Summary:
+    full = full_of(row, rows)
+    return replace(row, auc_to_full=paired(row.auc_by_seed, full.auc_by_seed)) if full else row
 
 
 def _labels(rows: Sequence[Summary]) -> list[str]:

@@ -23,6 +23,7 @@ from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
 
 Done = tuple[Run, np.ndarray | None]  # a run and its test probabilities
+_HOT_ROWS: dict[str, dict[str, Any]] = {}  # by the data's fingerprint: counted once, however often `compare` is called
 
 
 class Step(NamedTuple):
@@ -60,10 +61,10 @@ def compare(
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
     """
     todo = todo_of(data, every_size(methods, settings, sizes), seeds, command)
-    hot: dict[str, Any] = {}
+    hot = _HOT_ROWS.setdefault(data.fingerprint, {})
 
     def execute(one: Todo, progress: Progress | None, measured: Run | None) -> Done:
-        if not hot:  # once for all runs: it depends on the data alone
+        if not hot:  # it depends on the data alone
             if progress:
                 progress(0, 0, "counting hot rows")
             hot.update(hot_rows(data))
@@ -77,7 +78,8 @@ def compare(
             checkpoint.save(checkpoint_path(folder, made), kept)
         return made, predictions
 
-    yield from finish(todo, execute, folder, progress, partial(stands, folder, keep_weights))
+    labels = data.test.labels.numpy()
+    yield from finish(todo, execute, folder, progress, partial(stands, folder, keep_weights), labels)
 
 
 def todo_of(
@@ -103,6 +105,7 @@ def finish(
     folder: Path,
     progress: Callable[[int, int, str], Progress] | None = None,
     stands: Callable[[Run], bool] = lambda done: done.ok,
+    labels: np.ndarray | None = None,
 ) -> Iterator[Step]:
     """Executes the runs that a folder does not hold yet, and saves each: see `compare`.
 
@@ -110,11 +113,14 @@ def finish(
         todo: the runs asked for.
         execute: makes one; the last argument is a run whose latency stands for this one too.
         stands: whether a run of before need not be done again.
+        labels: `(N,)` of the test part, where they are known before a run; the folder keeps them.
     """
     total = len(todo)
     store.clean(folder / "records", folder / "weights")
     runs, paths = held(folder)
     check_comparable([*runs.values(), todo[0].about], folder)
+    if labels is not None:
+        store.save_labels(folder, todo[0].about.data.fingerprint, labels)
     for number, one in enumerate(todo, 1):
         done = runs.get(one.about.id)
         if done is not None and stands(done):

@@ -120,6 +120,28 @@ def save(folder: Path, run: Run, predictions: np.ndarray | None = None) -> Path:
     return path
 
 
+def labels_path(folder: Path, fingerprint: str) -> Path:
+    """Where a run folder keeps the labels of the test part of the data with this fingerprint."""
+    return folder / "records" / f"labels-{fingerprint}.npy"
+
+
+def save_labels(folder: Path, fingerprint: str, labels: np.ndarray) -> None:
+    """Writes the test labels `(N,)`, 0 or 1, in the order of the predictions, where they are not there yet."""
+    path = labels_path(folder, fingerprint)
+    kept = read_array(path)
+    if kept is None or kept.shape != labels.shape:
+        write_atomic(path, lambda file: np.save(file, labels.astype(np.int8), allow_pickle=False))
+
+
+def read_array(path: Path) -> np.ndarray | None:
+    """An array of numbers from a file beside the records; None where there is none, or a damaged one."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if isinstance(found, np.ndarray) and found.dtype.kind in "biuf" else None
+
+
 def record_paths(folder: Path) -> list[Path]:
     """The record files of a run folder, by name."""
     return sorted((folder / "records").glob("*.json"))

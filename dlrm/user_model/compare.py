@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from embpress.compressors import InputError, MethodSpec, parse
 from embpress.dlrm.runs.compare import Done, Step, finish
 from embpress.dlrm.runs.record import Asked, Run
-from embpress.dlrm.runs.store import check_writable, default_folder
+from embpress.dlrm.runs.seeds import AutoSeeds, in_rounds
+from embpress.dlrm.runs.store import check_writable, default_folder, save_labels
 from embpress.dlrm.runs.sweep import Todo, every_size
 from embpress.dlrm.sets import parse_methods
 from embpress.dlrm.training.loop import Progress
@@ -31,7 +33,7 @@ def compare_models(
     loss: Loss | None = None,
     name: str = "model",
     folder: str | Path | None = None,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | str | Sequence[int] = 1,
     **options: Any,
 ) -> list[Run]:
     """Trains a model of one's own with each method and seed, and saves a record of every run as it ends.
@@ -46,7 +48,8 @@ def compare_models(
         methods: such as `"full,tt,robe:z=32"` or `"baselines,robe"` (see `dlrm.sets`), or a list of specs.
         folder: run folder; `runs/<name>-<hash>` by default. A run that is in it already is not run again, so that the
             same call goes on after an interruption.
-        seeds: how many, 0 to seeds - 1, or which.
+        seeds: how many, 0 to seeds - 1, or which; `"auto:0.002"` adds seeds until every difference to the full tables
+            is known to ±0.002 (`runs.seeds.AutoSeeds`).
         **options: `ratio`, `budget`, `min_rows`, `largest`, `optimizer`, `learning_rate`, `epochs`, `device` of
             `Settings`.
 
@@ -62,10 +65,15 @@ def compare_models(
     else:
         specs = [parse(method) if isinstance(method, str) else method for method in methods]
     settings = resolve(0, **options)
+    numbers = (
+        range(seeds) if isinstance(seeds, int) else AutoSeeds.parse(seeds, "seeds") if isinstance(seeds, str) else seeds
+    )
+    if isinstance(numbers, AutoSeeds):
+        numbers.check(specs, "seeds")
     prepared = prepare(Task(model_fn, train_loader, test_loader, valid_loader, score, loss, name), settings)
-    numbers = range(seeds) if isinstance(seeds, int) else seeds
     where = folder_of(prepared, settings, folder)
-    return [step.run for step in compare(prepared, specs, settings, numbers, where)]
+    steps = in_rounds(numbers, lambda some: compare(prepared, specs, settings, some, where))
+    return [step.run for step in steps if isinstance(step, Step)]
 
 
 def folder_of(prepared: Prepared, settings: Settings, folder: str | Path | None) -> Path:
@@ -99,7 +107,10 @@ def compare(
         for spec, of_size in every_size(methods, settings, sizes)
     ]
 
+    def keep_labels(labels: np.ndarray) -> None:
+        save_labels(folder, prepared.data.fingerprint, labels)
+
     def execute(one: Todo, callback: Progress | None, measured: Run | None) -> Done:
-        return run(prepared, one.spec, one.settings, one.seed, command, callback, measured)
+        return run(prepared, one.spec, one.settings, one.seed, command, callback, measured, keep_labels)
 
     yield from finish(todo, execute, folder, progress)

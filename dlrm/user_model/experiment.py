@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -183,13 +183,17 @@ def run(
     command: str = "",
     progress: Progress | None = None,
     measured: Run | None = None,
+    keep_labels: Callable[[np.ndarray], None] | None = None,
 ) -> tuple[Run, np.ndarray | None]:
-    """Trains and measures one method with one seed: see `runs.experiment.run`. What the model raises is a failure."""
+    """Trains and measures one method with one seed: see `runs.experiment.run`. What the model raises is a failure.
+
+    `keep_labels` is given the test labels `(N,)`, in the order of the probabilities.
+    """
     about = describe_run(prepared, spec, settings, seed, command)
 
     def work(found: dict[str, Any]) -> np.ndarray:
         with kept_random_state():
-            return _run(found, prepared, spec, settings, seed, progress, measured)
+            return _run(found, prepared, spec, settings, seed, progress, measured, keep_labels)
 
     return attempt(about, prepared.full_bytes, work, (Exception,))
 
@@ -202,6 +206,7 @@ def _run(
     seed: int,
     progress: Progress | None,
     measured: Run | None,
+    keep_labels: Callable[[np.ndarray], None] | None,
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     seed_all(seed)  # the same dense weights for every method, which draws from a generator of its own
@@ -261,6 +266,8 @@ def _run(
     found["latency_of_seed"] = seed if measured is None else measured.seed
     metrics["peak_memory_bytes"] = work.peak_memory()
     assert trained.test_logits is not None  # `fit` scores the test part in every run that ends
+    if keep_labels is not None and work.test_labels is not None:
+        keep_labels(work.test_labels.to(torch.int8).numpy())
     return torch.sigmoid(trained.test_logits).float().numpy()
 
 
@@ -275,6 +282,7 @@ class _UserWork:
         self.device, self.settings = torch.device(settings.device), settings
         self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
         self.rows, self.steps = prepared.data.rows.get("train", 0), steps_of(prepared.train)
+        self.test_labels: Tensor | None = None
         self.maintained = any(isinstance(m, Compressor) and m.tags.maintain for m in model.modules())
 
     def batches(self, epoch: int) -> Iterator[tuple[Any, int]]:
@@ -302,6 +310,7 @@ class _UserWork:
         def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
             with nullcontext(self.model) if steps is None else served_model(self.model, steps) as model:
                 logits, labels = self._scored(model, self.task.test_loader)
+            self.test_labels = labels
             if bool((labels == labels[0]).all()):
                 raise InputError("the test part has one label alone, and AUC needs both")
             return logits, scores(logits, labels)

@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from embpress.dlrm.runs.comparable import most_shared
 from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
 from embpress.reports.metrics import show
-from embpress.reports.stats import Difference, paired
+from embpress.reports.sizes import by_size, is_smaller
+from embpress.reports.stats import CONFIDENCE, Stat
 from embpress.reports.summary import Summary, summary
+from embpress.reports.uncertainty.interval import BOTH, ROWS, SEEDS, Estimate
+from embpress.reports.uncertainty.judge import Judgement, judge
 
-SMALLER = 1.1  # below this ratio the tables are as large as before, and a high AUC is no merit of compression
-ALIKE = 1.5  # sizes within this factor of one another are ranked together
+_SPREAD = {SEEDS: "of the seeds", ROWS: "of the test rows", BOTH: "of the seeds and test rows"}
 LOOKUP = "lookup_p50_us_b128"
 CLOSE = 0.05  # times that differ by less are called the same
 _MAX_NAMED = 3  # sizes that are named in one sentence
 
 
-def headline(runs: Iterable[Run]) -> str:
-    """Two sentences: which method keeps most AUC at which size, then how sure that is and what looks up fastest."""
+def headline(runs: Iterable[Run], judged: Judgement | Path | None = None) -> str:
+    """Two sentences: which method keeps most AUC at which size, then how sure that is and what looks up fastest.
+
+    Args:
+        runs: of a comparison.
+        judged: which of their differences are more than chance, or the run folder that holds predictions and labels to
+            judge by; the runs' seeds alone judge without it.
+    """
     everything = list(runs)
-    rows = _comparable(summary(everything))
+    whole = summary(everything)
+    rows = _comparable(whole)
     if not rows:
         return "There are no runs yet. Nothing can be compared."
     done = [row for row in rows if "auc" in row.stats]
     if not done:
         return f"None of the {len(rows)} methods gave a result. {_capital(_lost(rows))}."
+    sure = judged if isinstance(judged, Judgement) else judge(whole, [] if judged is None else [judged])
     full = next((row for row in done if row.is_full), None)
-    ranked = [row for row in done if not row.is_full and (row.mean("ratio") or 0) >= SMALLER]
+    ranked = [row for row in done if is_smaller(row)]
     if not ranked:
-        return f"{_nothing_smaller(full, done)}. {_capital('; '.join(_asides(rows, done, ranked, full)))}."
-    groups = _informative(_by_size(ranked))
-    first = _most_auc(groups, full) + _reachable(groups, everything)
-    second = [_certainty(groups), *_asides(rows, done, ranked, full)]
+        return f"{_nothing_smaller(full, done, sure)}. {_capital('; '.join(_asides(rows, done, ranked, full)))}."
+    groups = _informative(by_size(ranked), sure)
+    first = _most_auc(groups, full, sure) + _reachable(groups, everything)
+    second = [_certainty(groups, sure), *_asides(rows, done, ranked, full)]
     return f"{first}. {_capital('; '.join(part for part in second if part))}."
 
 
@@ -43,41 +54,30 @@ def _comparable(rows: Sequence[Summary]) -> list[Summary]:
     return [row for row in rows if row.protocol == key]
 
 
-def _by_size(ranked: Sequence[Summary]) -> list[list[Summary]]:
-    """Rows of about the same ratio together, mildest compression first, in each the highest AUC first."""
-    groups: list[list[Summary]] = []
-    for row in sorted(ranked, key=lambda row: row.mean("ratio") or 0):
-        if groups and (row.mean("ratio") or 0) <= ALIKE * (groups[-1][0].mean("ratio") or 0):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return [sorted(group, key=lambda row: -(row.mean("auc") or 0)) for group in groups]
-
-
-def _informative(groups: list[list[Summary]]) -> list[list[Summary]]:
+def _informative(groups: list[list[Summary]], sure: Judgement) -> list[list[Summary]]:
     """Without the sizes at which a still smaller table does better; of many the ends and one between."""
     best = [group[0].mean("auc") or 0 for group in groups]
     kept = [group for i, group in enumerate(groups) if all(best[i] > later for later in best[i + 1 :])]
     if len(kept) <= _MAX_NAMED:
         return kept
     # Between the ends the most useful size is the smallest that cannot be told from the full tables.
-    unhurt = [group for group in kept[1:-1] if (d := group[0].auc_to_full) and d.distinguishable is False]
+    unhurt = [group for group in kept[1:-1] if (d := sure.to_full(group[0])) and d.told is False]
     return [kept[0], unhurt[-1] if unhurt else kept[len(kept) // 2], kept[-1]]
 
 
-def _most_auc(groups: list[list[Summary]], full: Summary | None) -> str:
+def _most_auc(groups: list[list[Summary]], full: Summary | None, sure: Judgement) -> str:
     unknown = "" if full else ", and what this costs is unknown as no run with full tables is there"
     if len(groups) == 1:
         row = groups[0][0]
         where = f"{show('ratio', row.mean('ratio'))} ({show('serving_bytes', row.mean('serving_bytes'))})"
-        auc = f"{_auc(row)}{_to_full(row)}{unknown}"
+        auc = f"{_auc(row)}{_to_full(row, sure)}{unknown}"
         if len(groups[0]) > 1:
-            beaten = _baselines(groups[0])
+            beaten = _baselines(groups[0], sure)
             return f"Of the tables made smaller, {row.label} keeps the most test AUC at {where}: {auc}{beaten}"
         return f"With tables made smaller, {row.label} at {where} reaches a test AUC of {auc}"
     parts = [
         f"at {_range(group)} {group[0].label} {'keeps the most test AUC' if len(group) > 1 else 'stands alone'} "
-        f"({_auc(group[0])}{_to_full(group[0])}{_baselines(group)})"
+        f"({_auc(group[0])}{_to_full(group[0], sure)}{_baselines(group, sure)})"
         for group in groups
     ]
     return f"The sizes differ too much for one winner: {listed(parts)}{unknown}"
@@ -94,13 +94,13 @@ def _auc(row: Summary) -> str:
     return numerals.score(auc.mean) + ("" if auc.sd is None else f" ± {numerals.score(auc.sd)}")
 
 
-def _gap(difference: Difference) -> str:
+def _gap(difference: Stat) -> str:
     spread = "" if difference.sd is None else f" ± {numerals.score(difference.sd)}"
     return f"{numerals.score(abs(difference.mean))}{spread}"
 
 
-def _to_full(row: Summary) -> str:
-    difference = row.auc_to_full
+def _to_full(row: Summary, sure: Judgement) -> str:
+    difference = sure.to_full(row)
     if difference is None:
         return ""
     way = "above" if difference.mean > 0 else "below"
@@ -109,17 +109,22 @@ def _to_full(row: Summary) -> str:
     return f", {_gap(difference)} {way} full tables, {_sure(difference)}"
 
 
-def _sure(difference: Difference) -> str:
-    if difference.distinguishable is None:
+def _sure(difference: Estimate) -> str:
+    if difference.told is None:
         return "on the one seed run"
-    return f"{'beyond' if difference.distinguishable else 'within'} the spread of {difference.n} paired seeds"
+    seeds = f"the spread of {difference.n} paired seeds"
+    spread = {SEEDS: seeds, ROWS: "the spread of the test rows on the one seed run", BOTH: f"{seeds} and the test rows"}
+    # without the correction its interval excludes zero, and the table has it in bold type
+    turned = not difference.told and (difference.p or 0) < 1 - CONFIDENCE
+    corrected = f", corrected for {difference.comparisons} comparisons" if turned else ""
+    return f"{'beyond' if difference.told else 'within'} {spread[difference.over]}{corrected}"
 
 
-def _baselines(group: Sequence[Summary]) -> str:
+def _baselines(group: Sequence[Summary], sure: Judgement) -> str:
     """How the best of a size stands to the best plain baseline, or, where it is one, to the compression methods."""
     winner = group[0]
     others = [row for row in group[1:] if row.is_baseline != winner.is_baseline]
-    gaps = [paired(winner.auc_by_seed, row.auc_by_seed) for row in others]
+    gaps = [sure.between(winner, row) for row in others]
     known = [gap for gap in gaps if gap is not None]
     if not others or len(known) < len(gaps):
         return ""
@@ -127,7 +132,7 @@ def _baselines(group: Sequence[Summary]) -> str:
     if not winner.is_baseline:
         return f"; the best plain baseline there, {others[0].label}, is behind by {by}"
     best = "the only one" if len(others) == 1 else "the best of them"
-    if all(gap.distinguishable for gap in known):
+    if all(gap.told for gap in known):
         return f"; this plain baseline beats every compression method, {best}, {others[0].label}, by {by}"
     return f"; no compression method beats this plain baseline: {best}, {others[0].label}, is behind by {by}"
 
@@ -142,32 +147,40 @@ def _reachable(groups: list[list[Summary]], runs: Sequence[Run]) -> str:
     return f"{start} {listed(shares)} of the way from guessing (0.5) to the best reachable AUC ({best:.4f})"
 
 
-def _certainty(groups: list[list[Summary]]) -> str:
-    """How far the first place in each size is more than chance."""
+def _certainty(groups: list[list[Summary]], sure: Judgement) -> str:
+    """How far the first place in each size is more than chance, corrected for all comparisons of the report."""
     contested = [group for group in groups if len(group) > 1]
-    if all(row.n == 1 for group in groups for row in group):
+    once = all(row.n == 1 for group in groups for row in group)
+    if once and not sure.known:
         return "one seed was run, so which differences are more than chance is unknown"
-    parts = []
+    parts, judged = [], False
     for group in contested:
         winner, rest = group[0], group[1:]
-        gaps = [(row, paired(winner.auc_by_seed, row.auc_by_seed)) for row in rest]
-        unknown = [row for row, gap in gaps if gap is None or gap.distinguishable is None]
-        level = [row for row, gap in gaps if gap is not None and gap.distinguishable is False]
+        gaps = [(row, sure.between(winner, row)) for row in rest]
+        unknown = [row for row, gap in gaps if gap is None or gap.told is None]
+        level = [row for row, gap in gaps if gap is not None and gap.told is False]
         where = f"at {_range(group)} " if len(groups) > 1 else ""
+        # of several kinds the one that leaves least out
+        spread = next((_SPREAD[k] for k in (BOTH, SEEDS, ROWS) if any(gap and gap.over == k for _, gap in gaps)), "")
+        judged |= len(unknown) < len(rest)
         if len(level) == len(rest) and len(rest) > 1:
             parts.append(
                 f"{where}none of the other {len(rest)} methods can be told from {winner.label} "
-                "within the spread of the seeds"
+                f"within the spread {spread}"
             )
         elif level:
-            parts.append(f"{where}the lead of {winner.label} over {_names(level)} is within the spread of the seeds")
+            parts.append(f"{where}the lead of {winner.label} over {_names(level)} is within the spread {spread}")
         elif unknown:
             parts.append(f"{where}the lead of {winner.label} cannot be judged for want of shared seeds")
         elif gaps[0][1] is not None:
             parts.append(
                 f"{where}the lead of {winner.label} over {rest[0].label} ({_gap(gaps[0][1])}) "
-                "is beyond the spread of the seeds"
+                f"is beyond the spread {spread}"
             )
+    if judged and sure.comparisons > 1:
+        parts[-1] += f" (corrected for {sure.comparisons} comparisons)"
+    if once:
+        parts.append("one seed was run, so what another would change is unknown")
     return "; ".join(parts)
 
 
@@ -213,12 +226,12 @@ def _lost(rows: Sequence[Summary]) -> str:
     return "; ".join([*parts, f"no result came from {_names(failed)}"] if failed else parts)
 
 
-def _nothing_smaller(full: Summary | None, done: Sequence[Summary]) -> str:
+def _nothing_smaller(full: Summary | None, done: Sequence[Summary], sure: Judgement) -> str:
     others = [row for row in done if not row.is_full]
     if not others and full is not None:
         size = show("serving_bytes", full.mean("serving_bytes"))
         return f"Only the full tables gave a result: test AUC {_auc(full)} at {size}"
-    names = [f"{row.label} ({_auc(row)}{_to_full(row)})" for row in others]
+    names = [f"{row.label} ({_auc(row)}{_to_full(row, sure)})" for row in others]
     return f"No method made the tables smaller: {listed(names)}"
 
 

@@ -18,10 +18,16 @@ from embpress.reports.comparison.headline import headline
 from embpress.reports.comparison.serving import serving_steps
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
+from embpress.reports.uncertainty import section as uncertainty
+from embpress.reports.uncertainty.judge import Judgement, judge
 
 
 def write_report(
-    folder: str | os.PathLike[str], runs: Iterable[Run], pages: Sequence[str] = (), changes: str = ""
+    folder: str | os.PathLike[str],
+    runs: Iterable[Run],
+    pages: Sequence[str] = (),
+    changes: str = "",
+    sources: Sequence[str | os.PathLike[str]] = (),
 ) -> Path:
     """Write `report.md` and `plots/` into the folder and return the report's path.
 
@@ -33,6 +39,7 @@ def write_report(
         pages: names of pages to write beside the report, which links them. Pages that an earlier report has written
             are made anew with it, so that none of them tells of other runs than the report.
         changes: what changed against earlier runs, a section in markdown (`comparison.changes`).
+        sources: run folders with the runs' predictions and labels, where it is not `folder`.
 
     Raises:
         InputError: no runs, no such page, no matplotlib to draw it with, or the folder cannot be written.
@@ -47,7 +54,8 @@ def write_report(
     wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
     for name in dict.fromkeys([*wanted, *pages]):
         write_text(folder / f"{name}.md", page_folder.load_page(name).make(folder / "plots", runs))
-    return write_text(folder / "report.md", _report(runs, rows, images, wanted, changes))
+    judged = judge(rows, [Path(source) for source in sources] or [folder])
+    return write_text(folder / "report.md", _report(runs, rows, images, wanted, changes, judged))
 
 
 def _plots(folder: Path, rows: Sequence[Summary]) -> str:
@@ -61,7 +69,9 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> str:
     return "\n\n".join(f"![{plots[name].TITLE}](plots/{name})\n\n{plots[name].CAPTION}" for name in drawn)
 
 
-def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str], changes: str) -> str:
+def _report(
+    runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str], changes: str, judged: Judgement
+) -> str:
     title = ", ".join(dict.fromkeys(run.data.name for run in runs))
     intro = (
         "A click model keeps one vector for each id of each categorical feature, and these embedding tables are "
@@ -72,9 +82,10 @@ def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Se
     parts = [
         ("", f"# Compressed embedding tables: {escape(title)}"),
         ("", intro),
-        ("Answer", escape(headline(runs))),
-        ("Results", sections.main_table(rows)),
+        ("Answer", escape(headline(runs, judged))),
+        ("Results", sections.main_table(rows, judged)),
         ("What changed", changes),
+        (uncertainty.TITLE, uncertainty.section(judged)),
         ("From training to serving", serving_steps(rows)),
         ("Failures", sections.failures(rows)),
         ("Plots", images),

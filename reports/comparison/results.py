@@ -10,6 +10,8 @@ from embpress.reports.metrics import METRICS, show
 from embpress.reports.stats import Difference, Stat
 from embpress.reports.summary import Summary
 from embpress.reports.text import bullets, escape, table
+from embpress.reports.uncertainty import columns as uncertainty
+from embpress.reports.uncertainty.judge import Judgement
 
 _COLUMNS = [
     *("serving_bytes", "training_bytes", "ratio", "auc", "auc_to_full", "auc_to_trained", "log_loss", "accuracy"),
@@ -33,16 +35,21 @@ _DIFFERENCES = {
 _INT8_COLUMN, _INT8_ROW = 4, 8  # bytes of a scale and a bias in bfloat16, as +int8 keeps them, and in float32
 
 
-def main_table(rows: Sequence[Summary]) -> str:
-    """One line a method and asked size, mean ± standard deviation over the seeds."""
+def main_table(rows: Sequence[Summary], judged: Judgement | None = None) -> str:
+    """One line a method and asked size, mean ± standard deviation over the seeds, and how sure differences are."""
     columns = [name for name in _COLUMNS if name == "auc_to_full" or any(_has(row, name) for row in rows)]
     several = len({row.asked for row in rows if row.asked}) > 1
-    headers = ["Method", *(["Asked"] if several else []), *map(title, columns), "Seeds", "Status"]
+    at = columns.index("auc_to_full") + 1
+    sure = [] if judged is None else uncertainty.columns(judged)
+    titles = [*map(title, columns[:at]), *(name for name, _ in sure), *map(title, columns[at:])]
+    headers = ["Method", *(["Asked"] if several else []), *titles, "Seeds", "Status"]
     body = [
         [
             escape(row.label),
             *([row.asked or numerals.MISSING] if several else []),
-            *(cell(row, name) for name in columns),
+            *(cell(row, name) for name in columns[:at]),
+            *(cells.get(row.label, numerals.MISSING) for _, cells in sure),
+            *(cell(row, name) for name in columns[at:]),
             str(row.n),
             row.status,
         ]
@@ -54,13 +61,16 @@ def main_table(rows: Sequence[Summary]) -> str:
     best = _best_auc(rows)
     reach = f" The data is synthetic; the best reachable test AUC on it is {best:.4f}." if best else ""
     spread = (
-        "Mean ± standard deviation over the seeds (sample, n − 1); one seed has no spread. **Bold** differences are "
-        "distinguishable from zero: the 95 % t interval over the paired seeds excludes zero. No correction is made for "
-        "many comparisons: about one in twenty excludes zero by chance."
+        "Mean ± standard deviation over the seeds (sample, n − 1); one seed has no spread. A **bold** Δ is "
+        "distinguishable from zero: the 95 % t interval over the paired seeds excludes zero. No correction is made in "
+        "it for many comparisons: about one in twenty excludes zero by chance."
         if any(row.n > 1 for row in rows)
+        else "One seed was run, so there is no spread over seeds."
+        if judged is not None and judged.known
         else "One seed was run, so there is no spread, and which differences are more than chance is unknown."
     )
-    notes = [f"{size}{spread}{reach}{f' {waited}.' if waited else ''}", _against_int8(rows), _baselines(rows)]
+    told = "" if judged is None else uncertainty.note(judged)
+    notes = [f"{size}{spread}{reach}{f' {waited}.' if waited else ''}", told, _against_int8(rows), _baselines(rows)]
     return "\n\n".join([table(headers, body), *(note for note in notes if note)])
 
 

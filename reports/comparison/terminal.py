@@ -9,21 +9,30 @@ from embpress.reports import numerals
 from embpress.reports.metrics import METRICS, show
 from embpress.reports.stats import Difference, Stat
 from embpress.reports.summary import Summary, shorten, summary
+from embpress.reports.uncertainty.judge import Judgement
 
 SERVED = "Δ served"  # stands only where serving changes lookups
-HEADERS = ["method", "size", "ratio", "AUC", "Δ full", SERVED, "loss", "step ms", "µs", "status"]
+SET = "set"  # stands only where more than chance was told from chance
+HEADERS = ["method", "size", "ratio", "AUC", "Δ full", SET, SERVED, "loss", "step ms", "µs", "status"]
 LOOKUP = "lookup_p50_us_b128"
 _GAP = 3  # what a table draws between two columns
-_DROP_FIRST = ["loss", "step ms", "µs", SERVED, "ratio", "status"]  # where the terminal is narrow
+_DROP_FIRST = ["loss", "step ms", "µs", SET, SERVED, "ratio", "status"]  # where the terminal is narrow
 _MIN_LABEL = 14
 _SHORT_STATUS = {"cannot reach": "no"}  # the note says which size
 
 
-def summary_cells(runs: Iterable[Run], width: int = 100) -> tuple[list[str], list[list[str]], list[str]]:
-    """Headers, rows and notes of the summary, made to fit `width` columns as far as that is possible."""
+def summary_cells(
+    runs: Iterable[Run], width: int = 100, judged: Judgement | None = None
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """Headers, rows and notes of the summary, made to fit `width` columns as far as that is possible.
+
+    Where it is known which differences are more than chance (`judged`), a column names the sets of methods that cannot
+    be told apart.
+    """
     rows = summary(runs)
-    headers, cells = list(HEADERS), [_cells(row) for row in rows]
-    notes = _notes(rows)
+    letters = {} if judged is None else {label: place.letters for label, place in judged.places.items()}
+    headers, cells = list(HEADERS), [_cells(row, letters.get(row.label, "")) for row in rows]
+    notes = _notes(rows, judged)
 
     def drop(name: str) -> None:
         i = headers.index(name)
@@ -36,6 +45,8 @@ def summary_cells(runs: Iterable[Run], width: int = 100) -> tuple[list[str], lis
 
     if all(row.auc_to_trained is None for row in rows):
         drop(SERVED)
+    if not letters:
+        drop(SET)
     needed = min(max((len(row.label) for row in rows), default=0), _MIN_LABEL)
     if room() < needed:
         for line in cells:
@@ -48,13 +59,14 @@ def summary_cells(runs: Iterable[Run], width: int = 100) -> tuple[list[str], lis
     return headers, cells, notes
 
 
-def _cells(row: Summary) -> list[str]:
+def _cells(row: Summary, letters: str) -> list[str]:
     return [
         row.label,
         show("serving_bytes", row.mean("serving_bytes")),
         show("ratio", row.mean("ratio")),
         _tight(row.stats.get("auc")),
         _difference(row.auc_to_full),
+        letters,
         _difference(row.auc_to_trained),
         show("log_loss", row.mean("log_loss")),
         _bare("step_ms", row),
@@ -82,12 +94,16 @@ def _bare(name: str, row: Summary) -> str:
     return numerals.MISSING if value is None else numerals.plain(value, numerals.decimals_of(value))
 
 
-def _notes(rows: list[Summary]) -> list[str]:
+def _notes(rows: list[Summary], judged: Judgement | None) -> list[str]:
     notes = [f"{row.label}: {reason}" for row in rows for reason in row.reasons]
     if any(row.auc_to_full is not None for row in rows):
         known = any(row.auc_to_full.distinguishable is not None for row in rows if row.auc_to_full)
         star = "; * its 95 % interval excludes zero" if known else "; one seed, so chance is not ruled out"
         notes.append(f"Δ full: test AUC minus that of the full tables, mean over the shared seeds{star}")
+    if judged is not None and judged.places:
+        notes.append(
+            f"{SET}: methods of about the same size that share a letter cannot be told apart{judged.over_text}"
+        )
     if any(row.auc_to_trained is not None for row in rows):
         notes.append(f"{SERVED}: test AUC minus that of the same weights before serving has changed them")
     if any(LOOKUP in row.stats for row in rows):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from embpress.compressors import InputError
-from embpress.reports.changes import changes, holm
+from embpress.reports.changes import changes
 from embpress.reports.comparison.changes import headers_and_cells, section, sentences
 
 NAMES = ("new", "old")
@@ -46,13 +46,6 @@ def test_one_seed_tells_nothing_but_that_nothing_changed(run):
     assert (apart.gap, apart.verdicts["auc"]) == (None, "unknown")
     moved = only(changes(runs_of(run, "hash", [0.73] * 3), runs_of(run, "hash", [0.74] * 3), NAMES))
     assert moved.verdicts["auc"] == "worse"  # the same by every seed
-
-
-def test_p_values_are_holms():
-    chances = [0.01, 0.04, 0.03, 0.005, 0.9]
-    assert holm(chances) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.9])  # by hand: 5, 4, 3, 2 and 1 times
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_where_nothing_changed_one_check_in_twenty_says_so_whatever_the_number_of_methods(run):

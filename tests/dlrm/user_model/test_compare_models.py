@@ -8,7 +8,7 @@ from torch import nn
 
 from embpress.compressors import InputError, create
 from embpress.dlrm import compare_models
-from embpress.dlrm.runs.store import read_all
+from embpress.dlrm.runs.store import labels_path, read_all
 from embpress.dlrm.training.settings import OPTIMIZERS
 from embpress.reports import load, write_report
 
@@ -40,6 +40,7 @@ def test_every_method_is_a_run_of_the_same_schema(two_tower):
         "1,440 train, 160 valid, 400 test",
         "2 categorical\n",
         "the last tenth of the rest",
+        "95 % over seeds and rows",
     ):
         assert words in text
     assert "numeric" not in text
@@ -50,6 +51,7 @@ def test_every_method_is_a_run_of_the_same_schema(two_tower):
 def test_numbers_mean_what_they_always_mean(two_tower):
     folder, runs = two_tower
     labels = shop.samples()[2][1600:].numpy() > 0
+    np.testing.assert_array_equal(np.load(labels_path(folder, runs[0].data.fingerprint)), labels)
     full_bytes = 4 * 8 * (shop.USERS + shop.ITEMS)
     for run in (run for run in runs if run.ok):
         p, m = np.load(folder / "records" / f"{run.id}.npy").astype(float), run.metrics
@@ -233,3 +235,13 @@ def test_what_is_refused(change, words, tmp_path):
     with pytest.raises(InputError, match=words):
         compare_models(**given)
     assert not (tmp_path / "run").exists()
+
+
+def test_seeds_are_added_until_differences_are_known(tmp_path):
+    task, options = shop.task(name="shop"), {"ratio": 4, "epochs": 1, **QUICK}
+    with pytest.raises(InputError, match=r"seeds auto adds seeds .* no full"):
+        compare_models(**task, methods="hash", folder=tmp_path, seeds="auto:0.002", **options)
+    with pytest.raises(InputError, match="seeds is a number of seeds or auto:"):
+        compare_models(**task, methods="full,hash", folder=tmp_path, seeds="many", **options)
+    runs = compare_models(**task, methods="full,hash", folder=tmp_path, seeds="auto:0.9", **options)
+    assert [(run.name, run.seed) for run in runs] == [(name, seed) for seed in range(3) for name in ("full", "hash")]

@@ -13,6 +13,7 @@ from embpress.reports.text import code, escape
 SECTIONS = [
     "Answer",
     "Results",
+    "Which differences are more than chance",
     "Failures",
     "Plots",
     "What the columns mean",

@@ -1,0 +1,1 @@
+"""How sure differences are: over seeds, over test rows, over both, and corrected for how many there are."""
