@@ -11,6 +11,7 @@ import click
 from embpress.cli.numbers import Whole
 from embpress.cli.options import (
     KEEP_WEIGHTS,
+    TUNE,
     command_line,
     data_options,
     load_data,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
     from embpress.dlrm.runs.compare import Step
-    from embpress.dlrm.runs.record import Run
+    from embpress.dlrm.runs.trials import TrialStep
     from embpress.dlrm.training.settings import Settings
 
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seeds", type=Whole(1, 1000), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
 )
+@TUNE
 @KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **options: Any) -> None:
@@ -60,6 +62,7 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
       embpress compare clicks.csv --label click --dense price,age --ratio 64
       embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
+      embpress compare --ratio 16 --methods full,robe,tt --tune all:trials=8 --seeds 3
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
@@ -121,9 +124,14 @@ def run_all(
 def protocol_line(about: str, settings: Settings, methods: int, seeds: int, batch_size: int | None) -> str:
     """What is about to be trained, in one line."""
     from embpress.compressors.guard import counted
+    from embpress.dlrm.tuning import parse
 
+    rate = f"{settings.learning_rate:g}"
+    if settings.tune:
+        way = parse(settings.tune, settings.learning_rate)
+        rate = f"rates tuned by {way.label} ({counted(way.trials, 'trial')} a method)"
     return (
-        f"{about}, {settings.optimizer} {settings.learning_rate:g}, "
+        f"{about}, {settings.optimizer} {rate}, "
         f"{'' if batch_size is None else f'batch {batch_size}, '}"
         f"{counted(settings.epochs, 'epoch')}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
@@ -131,7 +139,7 @@ def protocol_line(about: str, settings: Settings, methods: int, seeds: int, batc
     )
 
 
-def follow(steps: Callable[[Any], Iterator[Step]], folder: Path, threads: int) -> None:
+def follow(steps: Callable[[Any], Iterator[Step | TrialStep]], folder: Path, threads: int) -> None:
     """Shows runs as they end, then the table, and writes the report; exit status 1 where every run failed.
 
     Args:
@@ -151,7 +159,8 @@ def follow(steps: Callable[[Any], Iterator[Step]], folder: Path, threads: int) -
         waited = False
         try:
             for step in steps(progress.start):
-                progress.log(_line(step.run, step.kept, step.number, step.total))
+                if line := _line(step):
+                    progress.log(line)
                 waited |= not step.kept and step.run.threads_waited
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
@@ -192,8 +201,13 @@ def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings
         raise InputError("; ".join(refused))
 
 
-def _line(run: Run, kept: bool, number: int, total: int) -> str:
-    """One finished run."""
+def _line(step: Step | TrialStep) -> str:
+    """One finished run; empty for a trial of before."""
+    from embpress.dlrm.runs.trials import TrialStep
+
+    if isinstance(step, TrialStep):
+        return "" if step.kept else step.line
+    run, kept, number, total = step
     head = f"[{number}/{total}] {run.method} · seed {run.seed}: "
     if run.status == "cannot reach":
         return f"{head}{run.reason}"

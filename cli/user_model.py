@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # what the loaders and the model say themselves has no option here
 _OPTIONS = {
     *("model", "methods", "method", "seeds", "seed", "out", "threads"),
-    *("ratio", "budget", "min_rows", "largest", "optimizer", "learning_rate", "epochs", "device"),
+    *("ratio", "budget", "min_rows", "largest", "optimizer", "learning_rate", "tune", "epochs", "device"),
 }
 
 

@@ -15,8 +15,9 @@ from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.dlrm.runs import checkpoint, store
 from embpress.dlrm.runs.checkpoint import Keeper, checkpoint_of, checkpoint_path
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tables, run
+from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tables, run, width_of
 from embpress.dlrm.runs.record import Run
+from embpress.dlrm.runs.trials import SEED, Harness, TrialStep, tune
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
 
@@ -41,11 +42,12 @@ def compare(
     command: str = "",
     progress: Callable[[int, int, str], Progress] | None = None,
     keep_weights: bool = False,
-) -> Iterator[Step]:
+) -> Iterator[Step | TrialStep]:
     """Runs every method with every seed, seed by seed, and saves a record after each.
 
     Runs that finished before, in this folder and with the same data, settings, method and seed, are kept; failed ones
-    are tried again. Latency is measured by the first seed of a method that finishes.
+    are tried again. Latency is measured by the first seed of a method that finishes. Where settings say how to tune,
+    trials come first: see `trials.tune`.
 
     Args:
         progress: makes the progress callback of run `number` of `total` with a title.
@@ -59,6 +61,13 @@ def compare(
     todo = [
         (spec, seed, describe_run(data, spec, settings, seed, command, described)) for seed in seeds for spec in methods
     ]
+    harness = Harness(
+        lambda spec, settings: describe_run(data, spec, settings, SEED, command, described),
+        lambda spec, settings, callback, counts: run(data, spec, settings, SEED, command, callback, counts=counts),
+        lambda spec, settings: width_of(data, spec, settings),
+    )
+    asked = [(spec, settings) for spec in methods]
+    choices = yield from tune(asked, harness, folder, progress, reuse=SEED in seeds and not keep_weights)
     hot: dict[str, Any] = {}
 
     def execute(spec: MethodSpec, seed: int, progress: Progress | None, measured: Run | None) -> Done:
@@ -68,16 +77,19 @@ def compare(
             hot.update(hot_rows(data))
         keeper = Keeper() if keep_weights else None
         keep = None if keeper is None else keeper.take
-        made, predictions = run(data, spec, settings, seed, command, progress, measured, keep)
-        made = replace(made, data=replace(made.data, hot_rows=hot))
+        choice = choices.of(spec, settings)
+        made, predictions = choice.done(seed) or run(
+            data, choice.spec, choice.settings, seed, command, progress, measured, keep
+        )
+        made = replace(choice.named(made, spec, settings), data=replace(made.data, hot_rows=hot))
         if keeper is not None and predictions is not None:
-            tables = plan_tables(data, spec, settings)
-            kept = checkpoint_of(made, tables, settings, data, keeper.weights, predictions)
+            tables = plan_tables(data, choice.spec, choice.settings)
+            kept = checkpoint_of(made, tables, choice.settings, data, keeper.weights, predictions)
             checkpoint.save(checkpoint_path(folder, made), kept)
         return made, predictions
 
     def stands(done: Run) -> bool:
-        return done.ok and (not keep_weights or checkpoint_path(folder, done).exists())
+        return done.ok and choices.agrees(done) and (not keep_weights or checkpoint_path(folder, done).exists())
 
     yield from finish(todo, execute, folder, progress, stands)
 

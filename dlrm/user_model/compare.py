@@ -12,6 +12,7 @@ from embpress.compressors import InputError, MethodSpec, parse
 from embpress.dlrm.runs.compare import Done, Step, finish
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.runs.store import check_writable, default_folder
+from embpress.dlrm.runs.trials import SEED, Harness, TrialStep, tune
 from embpress.dlrm.sets import parse_methods
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings, resolve
@@ -46,7 +47,7 @@ def compare_models(
         folder: run folder; `runs/<name>-<hash>` by default. A run that is in it already is not run again, so that the
             same call goes on after an interruption.
         seeds: how many, 0 to seeds - 1, or which.
-        **options: `ratio`, `budget`, `min_rows`, `largest`, `optimizer`, `learning_rate`, `epochs`, `device` of
+        **options: `ratio`, `budget`, `min_rows`, `largest`, `optimizer`, `learning_rate`, `epochs`, `device`, `tune` of
             `Settings`.
 
     Returns:
@@ -64,7 +65,7 @@ def compare_models(
     prepared = prepare(Task(model_fn, train_loader, test_loader, valid_loader, score, loss, name), settings)
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     where = folder_of(prepared, settings, folder)
-    return [step.run for step in compare(prepared, specs, settings, numbers, where)]
+    return [step.run for step in compare(prepared, specs, settings, numbers, where) if isinstance(step, Step)]
 
 
 def folder_of(prepared: Prepared, settings: Settings, folder: str | Path | None) -> Path:
@@ -83,7 +84,7 @@ def compare(
     folder: Path,
     command: str = "",
     progress: Callable[[int, int, str], Progress] | None = None,
-) -> Iterator[Step]:
+) -> Iterator[Step | TrialStep]:
     """Runs every method with every seed: see `runs.compare.compare`.
 
     Raises:
@@ -92,8 +93,20 @@ def compare(
     if not methods or len(set(map(str, methods))) < len(methods):
         raise InputError("methods must be given, each once")
     todo = [(spec, seed, describe_run(prepared, spec, settings, seed, command)) for seed in seeds for spec in methods]
+    width = max(config.embedding_dim for config in prepared.configs)
+    harness = Harness(
+        lambda spec, settings: describe_run(prepared, spec, settings, SEED, command),
+        lambda spec, settings, callback, counts: run(prepared, spec, settings, SEED, command, callback, counts=counts),
+        lambda spec, settings: width,
+    )
+    asked = [(spec, settings) for spec in methods]
+    choices = yield from tune(asked, harness, folder, progress, reuse=SEED in seeds)
 
     def execute(spec: MethodSpec, seed: int, callback: Progress | None, measured: Run | None) -> Done:
-        return run(prepared, spec, settings, seed, command, callback, measured)
+        choice = choices.of(spec, settings)
+        made, predictions = choice.done(seed) or run(
+            prepared, choice.spec, choice.settings, seed, command, callback, measured
+        )
+        return choice.named(made, spec, settings), predictions
 
-    yield from finish(todo, execute, folder, progress)
+    yield from finish(todo, execute, folder, progress, lambda done: done.ok and choices.agrees(done))

@@ -16,6 +16,7 @@ from embpress.reports.comparison import protocol as setting
 from embpress.reports.comparison import results as sections
 from embpress.reports.comparison.headline import headline
 from embpress.reports.comparison.serving import serving_steps
+from embpress.reports.comparison.tuning import tuning
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
 
@@ -72,6 +73,7 @@ def _report(runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Se
         ("Answer", escape(headline(runs))),
         ("Results", sections.main_table(rows)),
         ("From training to serving", serving_steps(rows)),
+        ("Tuning", tuning(rows)),
         ("Failures", sections.failures(rows)),
         ("Plots", images),
         ("More pages", "\n".join(f"- [{title}]({name}.md): {about}" for name, title, about in links)),
