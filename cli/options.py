@@ -28,8 +28,19 @@ AMP = click.option("--amp", is_flag=True, help="MLPs and interaction in bfloat16
 KEEP_WEIGHTS = click.option(
     "--keep-weights", is_flag=True, help="Keep the trained weights in the run folder, for embpress export."
 )
+
+
+def _way(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from embpress.compressors.errors import InputError
+
+    if value == "":
+        raise InputError("--tune is empty; leave it out, or name a way to tune")
+    return value
+
+
 TUNE = click.option(
     "--tune",
+    callback=_way,
     metavar="WAY",
     help="Choose each method's learning rate, and perhaps knobs, on the validation part, by as many trials for each: "
     + " ".join(f"{form}: {about}." for form, about in forms().items()),
