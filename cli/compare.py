@@ -11,6 +11,7 @@ import click
 from embpress.cli.numbers import Seeds
 from embpress.cli.options import (
     KEEP_WEIGHTS,
+    TUNE,
     command_line,
     data_options,
     load_data,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
     from embpress.dlrm.runs.compare import Step
-    from embpress.dlrm.runs.record import Asked, Run
+    from embpress.dlrm.runs.record import Asked
+    from embpress.dlrm.runs.trials import TrialStep
     from embpress.dlrm.training.settings import Settings
 
 
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     help="Repeat with seeds 0 to N-1, for the spread; auto:0.002 adds seeds, 10 at most, until every difference to the "
     "full tables is known to ±0.002 (half its 95 % interval over the seeds).",
 )
+@TUNE
 @KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 @click.option(
@@ -75,6 +78,7 @@ def command(
       embpress compare clicks.csv --label click --dense price,age --ratio 4,16,64 --dry-run
       embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
+      embpress compare --ratio 16 --methods full,robe,tt --tune all:trials=8 --seeds 3
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
@@ -155,7 +159,7 @@ def run_all(
         return
     command = command_line()
 
-    def steps(start: Any) -> Iterator[Step | str]:
+    def steps(start: Any) -> Iterator[Step | TrialStep | str]:
         return in_rounds(
             seeds, lambda some: compare(data, specs, settings, some, folder, command, start, keep_weights, sizes)
         )
@@ -169,9 +173,14 @@ def protocol_line(
     """What is about to be trained, in one line; `sizes` where there are several."""
     from embpress.compressors.guard import counted
     from embpress.dlrm.runs.seeds import AutoSeeds
+    from embpress.dlrm.tuning import parse
 
+    rate = f"{settings.learning_rate:g}"
+    if settings.tune:
+        way = parse(settings.tune, settings.learning_rate)
+        rate = f"rates tuned by {way.label} ({counted(way.trials, 'trial')} a method)"
     return (
-        f"{about}, {settings.optimizer} {settings.learning_rate:g}, "
+        f"{about}, {settings.optimizer} {rate}, "
         f"{'' if batch_size is None else f'batch {batch_size}, '}"
         f"{counted(settings.epochs, 'epoch')}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
@@ -180,7 +189,7 @@ def protocol_line(
     )
 
 
-def follow(steps: Callable[[Any], Iterator[Step | str]], folder: Path, threads: int) -> None:
+def follow(steps: Callable[[Any], Iterator[Step | TrialStep | str]], folder: Path, threads: int) -> None:
     """Shows runs as they end, then the table, and writes the report; exit status 1 where every run failed.
 
     Args:
@@ -203,7 +212,8 @@ def follow(steps: Callable[[Any], Iterator[Step | str]], folder: Path, threads: 
                 if isinstance(step, str):
                     progress.log(step)
                     continue
-                progress.log(_line(step.run, step.kept, step.number, step.total))
+                if line := _line(step):
+                    progress.log(line)
                 waited |= not step.kept and step.run.threads_waited
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
@@ -244,8 +254,13 @@ def check_reachable(data: ClickData, methods: list[tuple[MethodSpec, Settings]])
         raise InputError("; ".join(refused))
 
 
-def _line(run: Run, kept: bool, number: int, total: int) -> str:
-    """One finished run."""
+def _line(step: Step | TrialStep) -> str:
+    """One finished run; empty for a trial of before."""
+    from embpress.dlrm.runs.trials import TrialStep
+
+    if isinstance(step, TrialStep):
+        return "" if step.kept else step.line
+    run, kept, number, total = step
     head = f"[{number}/{total}] {run.method} · seed {run.seed}: "
     if run.status == "cannot reach":
         return f"{head}{run.reason}"

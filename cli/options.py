@@ -16,6 +16,7 @@ from embpress.dlrm.data.formats import formats
 from embpress.dlrm.option import SHOWN_AS, Option
 from embpress.dlrm.training import presets
 from embpress.dlrm.training.settings import OPTIMIZERS, Settings
+from embpress.dlrm.tuning import forms
 
 if TYPE_CHECKING:
     from embpress.dlrm.data import ClickData
@@ -27,6 +28,23 @@ DEVICE = click.option("--device", default="cpu", show_default=True, help="Where 
 AMP = click.option("--amp", is_flag=True, help="MLPs and interaction in bfloat16; tables and loss stay float32.")
 KEEP_WEIGHTS = click.option(
     "--keep-weights", is_flag=True, help="Keep the trained weights in the run folder, for embpress export."
+)
+
+
+def _way(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from embpress.compressors.errors import InputError
+
+    if value == "":
+        raise InputError("--tune is empty; leave it out, or name a way to tune")
+    return value
+
+
+TUNE = click.option(
+    "--tune",
+    callback=_way,
+    metavar="WAY",
+    help="Choose each method's learning rate, and perhaps knobs, on the validation part, by as many trials for each: "
+    + " ".join(f"{form}: {about}." for form, about in forms().items()),
 )
 
 # the options of all data, as `load` calls them; each format adds its own

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from embpress.cli.numbers import Whole
-from embpress.cli.options import KEEP_WEIGHTS, data_options, training_options
+from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_options
 
 
 @click.command(name="train")
@@ -15,6 +15,7 @@ from embpress.cli.options import KEEP_WEIGHTS, data_options, training_options
 @click.option("--method", default="full", show_default=True, help="A method with knobs and modifiers, or plan:FILE.")
 @training_options
 @click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")
+@TUNE
 @KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 def command(method: str, seed: int, keep_weights: bool, out: str | None, **options: Any) -> None:

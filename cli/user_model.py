@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.runs.compare import Step
     from embpress.dlrm.runs.record import Asked
+    from embpress.dlrm.runs.trials import TrialStep
     from embpress.dlrm.user_model.task import Task
 
 # what the loaders and the model say themselves has no option here
 _OPTIONS = {
     *("model", "methods", "method", "seeds", "seed", "out", "threads"),
-    *("ratio", "budget", "min_rows", "largest", "optimizer", "learning_rate", "epochs", "device"),
+    *("ratio", "budget", "min_rows", "largest", "optimizer", "learning_rate", "tune", "epochs", "device"),
 }
 
 
@@ -61,7 +62,7 @@ def run_user_model(
     size = getattr(prepared.train, "batch_size", None)
     console().print(protocol_line(about, settings, len(specs), seeds, len(sizes), size), markup=False)
 
-    def steps(start: Any) -> Iterator[Step | str]:
+    def steps(start: Any) -> Iterator[Step | TrialStep | str]:
         return in_rounds(
             seeds, lambda some: compare(prepared, specs, settings, some, folder, command_line(), start, sizes)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -296,6 +296,18 @@ class Compressor(Configured, Member):
         start: Any = cls
         fitted = [start.from_dense(weight, **own, **option) for weight, own, option in zip(weights, knobs, options)]
         return [table for table, _ in fitted], [error for _, error in fitted]
+
+    @classmethod
+    def tuned_knobs(cls, embedding_dim: int, **fixed: Any) -> Mapping[str, tuple[Any, ...]]:
+        """Knobs that change no size and that have to be tuned for each data set, with other values than their own.
+
+        Values are numbers or text, the most promising first; by default there are none.
+
+        Args:
+            embedding_dim: the width that the tables are built with.
+            **fixed: knobs that a spec says.
+        """
+        return {}
 
     @classmethod
     def knob_names(cls) -> dict[str, inspect.Parameter]:

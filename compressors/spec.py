@@ -86,6 +86,11 @@ class MethodSpec:
         """A hash of what the text refers to and does not say itself; None where it says everything."""
         return None
 
+    def tuned_knobs(self, embedding_dim: int) -> dict[str, tuple[Any, ...]]:
+        """The knobs of the method that have to be tuned, but for those that the spec says: see `Compressor`."""
+        known = self.cls.tuned_knobs(embedding_dim, **self.knobs)
+        return {name: values for name, values in known.items() if name not in self.knobs}
+
     def wrap(self, table: Compressor) -> Compressor:
         """The modifiers around a table of the method."""
         for one in self.modifiers:
@@ -131,6 +136,10 @@ class PlanFile(MethodSpec):
     def fixes_size(self) -> bool:
         """True."""
         return True
+
+    def tuned_knobs(self, embedding_dim: int) -> dict[str, tuple[Any, ...]]:
+        """None: the file says them."""
+        return {}
 
     @property
     def content(self) -> str:

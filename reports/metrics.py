@@ -163,6 +163,21 @@ CURVE_METRICS = {
     "valid_log_loss": _score("valid_log_loss", "lower", "Validation log loss", "Log loss on the validation rows."),
 }
 
+TUNED_METRICS = {
+    "trials": _count("trials", "Trials", "Trials that a method's learning rate and knobs were chosen by."),
+    "failed": _count("failed", "Failed trials", "Those of them that gave no score."),
+    "valid_auc": _score("valid_auc", "higher", "Valid AUC, chosen", "Validation AUC of the trial that was chosen."),
+    "default_valid_auc": _score(
+        "default_valid_auc",
+        "higher",
+        "Valid AUC, default",
+        "Validation AUC of the settings' own values.",
+    ),
+    "auc": _score("auc", "higher", "Test AUC, chosen", "Test AUC of the trial that was chosen, of seed 0."),
+    "default_auc": _score(
+        "default_auc", "higher", "Test AUC, default", "Test AUC of the settings' own values, of seed 0."
+    ),
+}
 SERVED_METRICS = {name: METRICS[name] for name in ("auc", "log_loss")}
 
 

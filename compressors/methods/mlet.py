@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -96,6 +97,12 @@ class MLET(Factored):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """`table` as a full table, `projection` from N(0, 1/16) or N(0, 1/k)."""
         self._draw(0.25 if self.init == "paper" else 1 / math.sqrt(self.k), generator)
+
+    @classmethod
+    def tuned_knobs(cls, embedding_dim: int, **fixed: Any) -> Mapping[str, tuple[Any, ...]]:
+        """The inner width, in the multiples of the width that the paper has (its section 4 and Figures 2 and 3)."""
+        own = max(64, 4 * embedding_dim)
+        return {"k": tuple(k for m in (8, 4, 2, 1) if (k := m * embedding_dim) != own)}
 
     @classmethod
     @torch.no_grad()

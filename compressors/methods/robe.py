@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -96,6 +96,9 @@ class Robe(Compressor):
         z: chunk size, `1 <= z <= D`; default a quarter of D, at most 32. `z = 1` is HashedNet.
         size: elements of the array, at least z; default a tenth of the table's.
         sign: multiply every element by a hashed ±1.
+        init_scale: how many times as large as a full table's the array's elements start; default 1. The paper and its
+            code say nothing of it; but an element stands in rows of all tables, whose own scales differ, and learns by
+            the sum of their gradients.
         draws: how many hashes are drawn, of which the best is kept; default 32. 1 is the published draw.
         row_offset: rows of the tables before this one.
         memory: an array to share, `(size,)`.
@@ -111,7 +114,7 @@ class Robe(Compressor):
     wiring: ClassVar[tuple[str, ...]] = ("memory", "coefficients", "row_ranges", "row_offset")
     lookup_op: ClassVar[str] = "robe_lookup"
     group = _RobeGroup
-    training_knobs: ClassVar[tuple[str, ...]] = ("atomics", "draws", "row_ranges")
+    training_knobs: ClassVar[tuple[str, ...]] = ("atomics", "draws", "init_scale", "row_ranges")
     coefficients: Tensor
 
     def __init__(
@@ -122,6 +125,7 @@ class Robe(Compressor):
         z: int | None = None,
         size: int | None = None,
         sign: bool = False,
+        init_scale: float = 1.0,
         draws: int = 32,
         row_offset: int = 0,
         memory: nn.Parameter | None = None,
@@ -136,6 +140,8 @@ class Robe(Compressor):
             raise InputError(f"robe: z={z} must lie between 1 and the width {embedding_dim}")
         if draws < 1:
             raise InputError(f"robe: draws={draws}, at least one hash must be drawn")
+        if not 0 < init_scale < math.inf:
+            raise InputError(f"robe: init_scale={init_scale} must be above zero")
         if memory is not None:
             size = memory.shape[0]
         elif size is None:
@@ -143,6 +149,7 @@ class Robe(Compressor):
         if size < z:
             raise InputError(f"robe: size={size} elements are fewer than the chunk size z={z}")
         self.size, self.sign, self.row_offset, self.atomics, self.draws = size, sign, row_offset, atomics, draws
+        self.init_scale = init_scale
         self.integers["row_offsets"] = [row_offset]
         device, generator = options.get("device"), options.get("generator")
         if coefficients is None:
@@ -162,8 +169,8 @@ class Robe(Compressor):
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """`U(-1/√n, 1/√n)`; in a model n is the largest table's."""
-        bound = 1 / math.sqrt(self.num_embeddings)
+        """`U(-s/√n, s/√n)` at `init_scale` s; in a model n is the largest table's."""
+        bound = self.init_scale / math.sqrt(self.num_embeddings)
         uniform_(self.memory, -bound, bound, generator)
 
     def arrays(self) -> tuple[Array, ...]:
@@ -226,6 +233,11 @@ class Robe(Compressor):
             offset += n
 
     @classmethod
+    def tuned_knobs(cls, embedding_dim: int, **fixed: Any) -> Mapping[str, tuple[Any, ...]]:
+        """The array's scale."""
+        return {"init_scale": (4.0, 0.25, 2.0, 0.5)}
+
+    @classmethod
     def from_dense(cls, weight: Any, **knobs: Any) -> tuple[Self, float]:
         """The table nearest to a trained one: an element of the array is the mean of all that it stands for.
 
@@ -251,7 +263,8 @@ class Robe(Compressor):
     ) -> dict[str, int]:
         """As many elements as fit beside the hash coefficients; for all tables at once where n counts their rows.
 
-        Where the rows lie (`row_offset`, `row_ranges`, `coefficients`, `draws`) makes no difference to the size.
+        Where the rows lie (`row_offset`, `row_ranges`, `coefficients`, `draws`) makes no difference to the size, nor
+        does `init_scale`.
         """
         z = _default_z(dim) if z is None else z
         coefficients = 8 * (6 if sign else 3)

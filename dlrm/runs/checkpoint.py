@@ -69,8 +69,7 @@ class Checkpoint:
         Raises:
             InputError: the weights are not those of this version's model.
         """
-        training = self.run.training
-        update = {name: training.get(name) for name in ("optimizer", "learning_rate")}
+        update = {"optimizer": self.run.training.get("optimizer"), "learning_rate": self.run.learning_rate}
         configs = [table.config for table in self.plan.tables]
         tables = TableCollection.build(configs, self.plan, update=update, generator=Generator().manual_seed(0))
         cls: Any = model_class(self.model.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +15,10 @@ from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.dlrm.runs import checkpoint, store
 from embpress.dlrm.runs.checkpoint import Keeper, checkpoint_of, checkpoint_path
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tables, run
-from embpress.dlrm.runs.record import Asked, Run
+from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tables, run, width_of
+from embpress.dlrm.runs.record import Asked, DataRecord, Run
 from embpress.dlrm.runs.sweep import Todo, every_size
+from embpress.dlrm.runs.trials import SEED, Harness, TrialStep, tune
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
 
@@ -45,11 +45,12 @@ def compare(
     progress: Callable[[int, int, str], Progress] | None = None,
     keep_weights: bool = False,
     sizes: Sequence[Asked] = (),
-) -> Iterator[Step]:
+) -> Iterator[Step | TrialStep]:
     """Runs every method at every size with every seed, seed by seed, and saves a record after each.
 
     Runs that finished before, in this folder and with the same data, settings, method, size and seed, are kept; failed
-    ones are tried again. Latency is measured by the first seed of a method and size that finishes.
+    ones are tried again. Latency is measured by the first seed of a method and size that finishes. Where settings say
+    how to tune, trials come first: see `trials.tune`.
 
     Args:
         progress: makes the progress callback of run `number` of `total` with a title.
@@ -60,7 +61,15 @@ def compare(
     Raises:
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
     """
-    todo = todo_of(data, every_size(methods, settings, sizes), seeds, command)
+    described = describe_data(data)
+    harness = Harness(
+        lambda spec, settings: describe_run(data, spec, settings, SEED, command, described),
+        lambda spec, settings, callback, counts: run(data, spec, settings, SEED, command, callback, counts=counts),
+        lambda spec, settings: width_of(data, spec, settings),
+    )
+    asked = every_size(methods, settings, sizes)
+    choices = yield from tune(asked, harness, folder, progress, reuse=SEED in seeds and not keep_weights)
+    todo = todo_of(data, asked, seeds, command, described)
     hot = _HOT_ROWS.setdefault(data.fingerprint, {})
 
     def execute(one: Todo, progress: Progress | None, measured: Run | None) -> Done:
@@ -70,23 +79,32 @@ def compare(
             hot.update(hot_rows(data))
         keeper = Keeper() if keep_weights else None
         keep = None if keeper is None else keeper.take
-        made, predictions = run(data, one.spec, one.settings, one.seed, command, progress, measured, keep)
-        made = replace(made, data=replace(made.data, hot_rows=hot))
+        choice = choices.of(one.spec, one.settings)
+        made, predictions = choice.done(one.seed) or run(
+            data, choice.spec, choice.settings, one.seed, command, progress, measured, keep
+        )
+        made = replace(choice.named(made, one.spec, one.settings), data=replace(made.data, hot_rows=hot))
         if keeper is not None and predictions is not None:
-            tables = plan_tables(data, one.spec, one.settings)
-            kept = checkpoint_of(made, tables, one.settings, data, keeper.weights, predictions)
+            tables = plan_tables(data, choice.spec, choice.settings)
+            kept = checkpoint_of(made, tables, choice.settings, data, keeper.weights, predictions)
             checkpoint.save(checkpoint_path(folder, made), kept)
         return made, predictions
 
-    labels = data.test.labels.numpy()
-    yield from finish(todo, execute, folder, progress, partial(stands, folder, keep_weights), labels)
+    def good(done: Run) -> bool:
+        return choices.agrees(done) and stands(folder, keep_weights, done)
+
+    yield from finish(todo, execute, folder, progress, good, data.test.labels.numpy())
 
 
 def todo_of(
-    data: ClickData, methods: Sequence[tuple[MethodSpec, Settings]], seeds: Sequence[int], command: str = ""
+    data: ClickData,
+    methods: Sequence[tuple[MethodSpec, Settings]],
+    seeds: Sequence[int],
+    command: str = "",
+    described: DataRecord | None = None,
 ) -> list[Todo]:
-    """The runs that a comparison asks for, seed by seed."""
-    described = describe_data(data)
+    """The runs that a comparison asks for, seed by seed; `described` are the data where that has been done."""
+    described = described or describe_data(data)
     return [
         Todo(spec, settings, seed, describe_run(data, spec, settings, seed, command, described))
         for seed in seeds

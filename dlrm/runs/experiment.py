@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +56,14 @@ def plan_tables(data: ClickData, spec: MethodSpec, settings: Settings) -> Plan:
         min_rows=settings.min_rows,
         largest=settings.largest,
     )
+
+
+def width_of(data: ClickData, spec: MethodSpec, settings: Settings) -> int:
+    """The width that a method's tables are built with; the model's own where the size asked for cannot be reached."""
+    try:
+        return plan_tables(data, spec, settings).width
+    except BudgetError:
+        return settings.width
 
 
 def build_tables(
@@ -164,12 +172,15 @@ def run(
     progress: Progress | None = None,
     measured: Run | None = None,
     keep: Callable[[ClickModel], None] | None = None,
+    counts: Callable[[Mapping[str, float]], bool] | None = None,
 ) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed.
 
     Args:
         measured: a run of another seed whose latency stands for this one too; it is measured where there is none.
         keep: see `train`.
+        counts: of a trial, whether it may come to count once it has these metrics; latency and peak memory of others
+            are not measured.
 
     Returns:
         The run, and the test probabilities `(N,)` float32 at the best epoch. A run that fails says why; it does not
@@ -177,7 +188,11 @@ def run(
     """
     about = describe_run(data, spec, settings, seed, command)
     full_bytes = sum(4 * n * settings.width for n in data.num_embeddings)
-    return attempt(about, full_bytes, lambda found: _run(found, data, spec, settings, seed, progress, measured, keep))
+
+    def work(found: dict[str, Any]) -> np.ndarray:
+        return _run(found, data, spec, settings, seed, progress, measured, keep, counts)
+
+    return attempt(about, full_bytes, work)
 
 
 def attempt(
@@ -219,6 +234,7 @@ def _run(
     progress: Progress | None,
     measured: Run | None,
     keep: Callable[[ClickModel], None] | None,
+    counts: Callable[[Mapping[str, float]], bool] | None,
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     tables = build_tables(data, spec, settings, seed)
@@ -267,14 +283,17 @@ def _run(
     hit_rate = cache_hit_rate(tables, data.test)
     if hit_rate is not None:
         metrics["cache_hit_rate"] = hit_rate
+    assert trained.test_logits is not None  # train() predicts the test part in every run that ends
+    probabilities: np.ndarray = torch.sigmoid(trained.test_logits).float().numpy()
+    if counts is not None and not counts(metrics):
+        return probabilities
     if measured is None:
         metrics |= measure_latency(model, tables, data, settings, progress)
     else:
         metrics |= measured.latency
     found["latency_of_seed"] = seed if measured is None else measured.seed
     metrics["peak_memory_bytes"] = peak_memory(model, data, settings)
-    assert trained.test_logits is not None  # train() predicts the test part in every run that ends
-    return torch.sigmoid(trained.test_logits).float().numpy()
+    return probabilities
 
 
 def measure_latency(

@@ -78,6 +78,32 @@ class ServedPoint:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """How a run's learning rate and knobs were chosen: by the validation AUC of trials, all with seed 0.
+
+    Attributes:
+        how: the way, with all that decided what was tried; runs of other ways are never compared with these.
+        trials: how many the method had, as every other did; `failed` of them gave no score, and lost.
+        chosen, default: the values chosen, and those that nobody has tuned: `learning_rate`, and the knobs that are not
+            left as they are.
+        valid_auc, default_valid_auc: of their trials' best epochs; None of one that failed.
+        auc, default_auc: of the same on the test part, which chose nothing.
+        edges: names of values that are the largest or smallest tried, so that others beyond may give more.
+    """
+
+    how: str
+    trials: int
+    chosen: dict[str, Any]
+    default: dict[str, Any]
+    failed: int = 0
+    valid_auc: float | None = None
+    default_valid_auc: float | None = None
+    auc: float | None = None
+    default_auc: float | None = None
+    edges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DataRecord:
     """The data of a run; `about` is what the reader of their format tells."""
 
@@ -117,6 +143,8 @@ class Run:
         backend: what answered the lookups.
         predictions: file of the test probabilities, beside the record.
         created: when the run began, ISO 8601 in UTC.
+        tuned: how its learning rate and knobs were chosen; None where they are as they were asked for. Where they were,
+            `training` holds the way and not the rate, and `method` the spec without the knobs chosen.
     """
 
     method: str
@@ -145,6 +173,7 @@ class Run:
     predictions: str | None = None
     command: str = ""
     created: str = ""
+    tuned: Tuned | None = None
 
     @property
     def ok(self) -> bool:
@@ -164,6 +193,11 @@ class Run:
         if self.metrics.get("lookup_p50_us_b1", 0.0) > 2e3 * median:
             return True  # one sample's rows cannot take longer than a whole training step
         return waiting.threads_wait(median / 1e3, total, self.learning_curve[-1].step)
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rate that it was trained at; of a tuned run without a choice the way that it would have been chosen."""
+        return (self.tuned.chosen if self.tuned else self.training).get("learning_rate")
 
     @cached_property
     def protocol(self) -> dict[str, Any]:

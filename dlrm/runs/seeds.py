@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, overload
 from embpress.compressors import InputError, MethodSpec
 from embpress.dlrm.measure.paired import paired
 from embpress.dlrm.runs.record import Run
+from embpress.dlrm.runs.trials import TrialStep
 
 if TYPE_CHECKING:
     from embpress.dlrm.runs.compare import Step
@@ -76,7 +77,9 @@ class AutoSeeds(Sequence[int]):
         return range(self.limit)[index]
 
 
-def in_rounds(seeds: Sequence[int], run: Callable[[Sequence[int]], Iterator[Step]]) -> Iterator[Step | str]:
+def in_rounds(
+    seeds: Sequence[int], run: Callable[[Sequence[int]], Iterator[Step | TrialStep]]
+) -> Iterator[Step | TrialStep | str]:
     """Runs the seeds: a given number at once, those of `AutoSeeds` round by round until they are enough.
 
     What is decided follows from the runs of seeds 0, 1, … alone, so that an interrupted comparison goes on as it would
@@ -87,7 +90,8 @@ def in_rounds(seeds: Sequence[int], run: Callable[[Sequence[int]], Iterator[Step
         run: makes the runs of some seeds.
 
     Yields:
-        The runs, and after each round of `AutoSeeds` a line that says what is still open.
+        The runs, with the trials that tune them, and after each round of `AutoSeeds` a line that says what is still
+        open.
     """
     if not isinstance(seeds, AutoSeeds):
         yield from run(seeds)
@@ -97,7 +101,8 @@ def in_rounds(seeds: Sequence[int], run: Callable[[Sequence[int]], Iterator[Step
     while True:
         upto = max(seeds.first, number + 1)
         for step in run(seeds[number:upto]):
-            done.append(step.run)
+            if not isinstance(step, TrialStep):
+                done.append(step.run)
             yield step
         number = upto
         line, enough = _state(done, seeds, number)

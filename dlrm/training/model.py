@@ -9,6 +9,7 @@ from torch import Generator
 from embpress.compressors import TableCollection
 from embpress.dlrm.models.base import ClickModel, model_class
 from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.tuning import protocol_rate
 
 
 def build(num_dense: int, tables: TableCollection, settings: Settings, seed: int) -> ClickModel:
@@ -34,7 +35,7 @@ def describe_training(settings: Settings) -> dict[str, Any]:
     """The training's part of a record."""
     return {
         "optimizer": settings.optimizer,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": protocol_rate(settings),
         "batch_size": settings.batch_size,
         "epochs": settings.epochs,
         # plain float32 is not named, so that its runs stay those that they were before there was a choice

@@ -45,6 +45,8 @@ class Settings:
         amp: MLPs and interaction compute in bfloat16.
         threads: torch threads; 0 for torch's default.
         latency_seconds: time spent on each latency measurement.
+        tune: how each method's own learning rate and knobs are chosen, beginning at `learning_rate`: see `dlrm.tuning`;
+            empty where all train at that rate.
     """
 
     model: str = "dlrm"
@@ -63,6 +65,7 @@ class Settings:
     amp: bool = False
     threads: int = 0
     latency_seconds: float = 0.3
+    tune: str = ""
 
 
 def max_threads() -> int:
@@ -78,13 +81,15 @@ def resolve(rows: int, **options: Any) -> Settings:
         **options: fields of `Settings`, and options of the click model.
 
     Raises:
-        InputError: an unknown preset, model, optimizer or option, a value out of range, or a device that is not here.
+        InputError: an unknown preset, model, optimizer, option or way to tune, a value out of range, or a device that
+            is not here.
     """
     from embpress.compressors.errors import InputError, nearest
     from embpress.compressors.guard import whole
     from embpress.dlrm.measure.device import resolve_device
     from embpress.dlrm.models.base import model_class, models
     from embpress.dlrm.option import values_of
+    from embpress.dlrm.tuning import parse
 
     own = {one.name for one in fields(Settings)} - {"options"}
     values = {name: value for name, value in options.items() if value is not None and name in own}
@@ -106,6 +111,8 @@ def resolve(rows: int, **options: Any) -> Settings:
             whole(getattr(settings, name), name, minimum, maximum)
     if not 0 < settings.learning_rate < math.inf:
         raise InputError(f"the learning rate must be positive and finite, got {settings.learning_rate}")
+    if settings.tune:
+        parse(settings.tune, settings.learning_rate)
     if settings.batch_size == 0:
         settings = replace(settings, batch_size=256 if rows < LARGE else 2048)
     return settings

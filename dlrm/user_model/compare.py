@@ -15,6 +15,7 @@ from embpress.dlrm.runs.record import Asked, Run
 from embpress.dlrm.runs.seeds import AutoSeeds, in_rounds
 from embpress.dlrm.runs.store import check_writable, default_folder, save_labels
 from embpress.dlrm.runs.sweep import Todo, every_size
+from embpress.dlrm.runs.trials import SEED, Harness, TrialStep, tune
 from embpress.dlrm.sets import parse_methods
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings, resolve
@@ -50,7 +51,7 @@ def compare_models(
             same call goes on after an interruption.
         seeds: how many, 0 to seeds - 1, or which; `"auto:0.002"` adds seeds until every difference to the full tables
             is known to ±0.002 (`runs.seeds.AutoSeeds`).
-        **options: `ratio`, `budget`, `min_rows`, `largest`, `optimizer`, `learning_rate`, `epochs`, `device` of
+        **options: `ratio`, `budget`, `min_rows`, `largest`, `optimizer`, `learning_rate`, `epochs`, `device`, `tune` of
             `Settings`.
 
     Returns:
@@ -93,7 +94,7 @@ def compare(
     command: str = "",
     progress: Callable[[int, int, str], Progress] | None = None,
     sizes: Sequence[Asked] = (),
-) -> Iterator[Step]:
+) -> Iterator[Step | TrialStep]:
     """Runs every method at every size with every seed: see `runs.compare.compare`.
 
     Raises:
@@ -101,16 +102,30 @@ def compare(
     """
     if not methods or len(set(map(str, methods))) < len(methods):
         raise InputError("methods must be given, each once")
+    asked = every_size(methods, settings, sizes)
     todo = [
         Todo(spec, of_size, seed, describe_run(prepared, spec, of_size, seed, command))
         for seed in seeds
-        for spec, of_size in every_size(methods, settings, sizes)
+        for spec, of_size in asked
     ]
+    width = max(config.embedding_dim for config in prepared.configs)
+    harness = Harness(
+        lambda spec, settings: describe_run(prepared, spec, settings, SEED, command),
+        lambda spec, settings, callback, counts: run(
+            prepared, spec, settings, SEED, command, callback, keep_labels=keep_labels, counts=counts
+        ),
+        lambda spec, settings: width,
+    )
+    choices = yield from tune(asked, harness, folder, progress, reuse=SEED in seeds)
 
     def keep_labels(labels: np.ndarray) -> None:
         save_labels(folder, prepared.data.fingerprint, labels)
 
     def execute(one: Todo, callback: Progress | None, measured: Run | None) -> Done:
-        return run(prepared, one.spec, one.settings, one.seed, command, callback, measured, keep_labels)
+        choice = choices.of(one.spec, one.settings)
+        made, predictions = choice.done(one.seed) or run(
+            prepared, choice.spec, choice.settings, one.seed, command, callback, measured, keep_labels
+        )
+        return choice.named(made, one.spec, one.settings), predictions
 
-    yield from finish(todo, execute, folder, progress)
+    yield from finish(todo, execute, folder, progress, lambda done: done.ok and choices.agrees(done))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ from embpress.dlrm.training.evaluate import Tested, scores, tested
 from embpress.dlrm.training.loop import Progress, fit
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.tuning import protocol_rate
 from embpress.dlrm.user_model.loaders import (
     fingerprint_of,
     kept_random_state,
@@ -162,7 +163,7 @@ def describe_run(prepared: Prepared, spec: MethodSpec, settings: Settings, seed:
         model=prepared.model,
         training={
             "optimizer": settings.optimizer,
-            "learning_rate": settings.learning_rate,
+            "learning_rate": protocol_rate(settings),
             **({} if size is None else {"batch_size": size}),
             "epochs": settings.epochs,
             **prepared.task.changes,
@@ -184,6 +185,7 @@ def run(
     progress: Progress | None = None,
     measured: Run | None = None,
     keep_labels: Callable[[np.ndarray], None] | None = None,
+    counts: Callable[[Mapping[str, float]], bool] | None = None,
 ) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed: see `runs.experiment.run`. What the model raises is a failure.
 
@@ -193,7 +195,7 @@ def run(
 
     def work(found: dict[str, Any]) -> np.ndarray:
         with kept_random_state():
-            return _run(found, prepared, spec, settings, seed, progress, measured, keep_labels)
+            return _run(found, prepared, spec, settings, seed, progress, measured, keep_labels, counts)
 
     return attempt(about, prepared.full_bytes, work, (Exception,))
 
@@ -207,6 +209,7 @@ def _run(
     progress: Progress | None,
     measured: Run | None,
     keep_labels: Callable[[np.ndarray], None] | None,
+    counts: Callable[[Mapping[str, float]], bool] | None,
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     seed_all(seed)  # the same dense weights for every method, which draws from a generator of its own
@@ -256,6 +259,10 @@ def _run(
         metrics["peak_device_bytes"] = device_peak
     found["learning_curve"] = tuple(typed(CurvePoint, point) for point in trained.curve)
     found["served"] = tuple(typed(ServedPoint, point) for point in trained.served)
+    assert trained.test_logits is not None  # `fit` scores the test part in every run that ends
+    probabilities: np.ndarray = torch.sigmoid(trained.test_logits).float().numpy()
+    if counts is not None and not counts(metrics):
+        return probabilities
     if measured is None:
         if progress:
             progress(0, 0, "measuring latency")
@@ -265,10 +272,9 @@ def _run(
         metrics |= measured.latency
     found["latency_of_seed"] = seed if measured is None else measured.seed
     metrics["peak_memory_bytes"] = work.peak_memory()
-    assert trained.test_logits is not None  # `fit` scores the test part in every run that ends
     if keep_labels is not None and work.test_labels is not None:
         keep_labels(work.test_labels.to(torch.int8).numpy())
-    return torch.sigmoid(trained.test_logits).float().numpy()
+    return probabilities
 
 
 class _UserWork:

@@ -23,7 +23,7 @@ FIRST = [
 ]
 LAST = [
     *("asked_ratio", "asked_budget", "reason", "smallest_bytes", "smallest_ratio", "name", "modifiers", "model"),
-    *("preset", "data", "fingerprint", "latency_of_seed", "created", "id"),
+    *("preset", "data", "fingerprint", "latency_of_seed", "created", "id", "tuned"),
 ]
 COLUMNS = [*FIRST, *(name for name in METRICS if name not in FIRST), *LAST]
 _WHOLE = [name for name, metric in METRICS.items() if metric.unit == "bytes"]
@@ -74,6 +74,7 @@ def _row(run: Run, extra: list[str]) -> dict[str, Any]:
         **plain,
         **{name: run.metrics.get(name) for name in [*METRICS, *extra]},
         "knobs": records.knobs_text(run.knobs),
+        "tuned": run.tuned and records.knobs_text(run.tuned.chosen),
         "modifiers": " ".join(run.modifiers),
         "asked_ratio": run.asked.ratio,
         "asked_budget": run.asked.budget,

@@ -9,6 +9,7 @@ from embpress.compressors.guard import counted
 from embpress.dlrm.runs.comparable import protocol_key
 from embpress.dlrm.runs.record import LOADERS, DataRecord, Run
 from embpress.reports import numerals, records
+from embpress.reports.comparison.tuning import protocol_text
 from embpress.reports.text import bullets, code, escape, table
 
 _MAX_FEATURES = 10
@@ -69,6 +70,7 @@ def data_and_protocol(runs: Sequence[Run]) -> str:
         ("Made with", _settings({k: v for k, v in (about.get("synthetic") or {}).items() if not isinstance(v, list)})),
         *_each("Model", (_settings(run.model) for run in runs)),
         *_each("Training", (_settings(run.training) for run in runs)),
+        ("Tuned", protocol_text(runs)),
     ]
     several = len({protocol_key(run) for run in runs}) > 1
     note = "\n\nRuns with different settings are kept apart and never compared with one another." if several else ""

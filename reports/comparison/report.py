@@ -16,6 +16,7 @@ from embpress.reports.comparison import protocol as setting
 from embpress.reports.comparison import results as sections
 from embpress.reports.comparison.headline import headline
 from embpress.reports.comparison.serving import serving_steps
+from embpress.reports.comparison.tuning import tuning
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
 from embpress.reports.uncertainty import section as uncertainty
@@ -87,6 +88,7 @@ def _report(
         ("What changed", changes),
         (uncertainty.TITLE, uncertainty.section(judged)),
         ("From training to serving", serving_steps(rows)),
+        ("Tuning", tuning(rows)),
         ("Failures", sections.failures(rows)),
         ("Plots", images),
         ("More pages", "\n".join(f"- [{title}]({name}.md): {about}" for name, title, about in links)),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-ABSENT = ["matplotlib", "polars", "safetensors", "hypothesis", "fbgemm_gpu", "setuptools", "tltorch"]
+ABSENT = ["matplotlib", "polars", "safetensors", "hypothesis", "fbgemm_gpu", "setuptools", "tltorch", "optuna"]
 WITHOUT = f"""
 import importlib.metadata
 import sys

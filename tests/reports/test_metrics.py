@@ -7,9 +7,17 @@ import pytest
 from embpress.compressors import parse
 from embpress.dlrm.data import load
 from embpress.dlrm.runs.experiment import run
-from embpress.dlrm.runs.record import CurvePoint, ServedPoint, TableRecord
+from embpress.dlrm.runs.record import CurvePoint, ServedPoint, TableRecord, Tuned
 from embpress.dlrm.training.settings import resolve
-from embpress.reports.metrics import CURVE_METRICS, DATA_METRICS, METRICS, SERVED_METRICS, TABLE_METRICS, show
+from embpress.reports.metrics import (
+    CURVE_METRICS,
+    DATA_METRICS,
+    METRICS,
+    SERVED_METRICS,
+    TABLE_METRICS,
+    TUNED_METRICS,
+    show,
+)
 
 ON_CUDA = {"peak_device_bytes"}
 
@@ -46,8 +54,15 @@ def test_numbers_of_tables_and_of_the_learning_curve(made):
     assert numbers(made.served[-1]) == set(SERVED_METRICS) == {f.name for f in fields(ServedPoint)} - {"modifiers"}
 
 
+def test_numbers_of_tuning():
+    made = Tuned("lr", 3, {}, {}, 1, 0.7, 0.6, 0.7, 0.6)
+    assert (
+        numbers(made) == set(TUNED_METRICS) == {f.name for f in fields(Tuned)} - {"how", "chosen", "default", "edges"}
+    )
+
+
 def test_each_says_unit_direction_and_meaning():
-    for name, metric in {**METRICS, **DATA_METRICS, **TABLE_METRICS, **CURVE_METRICS}.items():
+    for name, metric in {**METRICS, **DATA_METRICS, **TABLE_METRICS, **CURVE_METRICS, **TUNED_METRICS}.items():
         assert metric.name == name
         assert metric.better in ("higher", "lower", None)
         assert metric.title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +17,7 @@ from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.methods.tt.cache import rows_to_cache, serving_bytes
 from embpress.compressors.methods.tt.group import TTGroup
-from embpress.compressors.methods.tt.init import check_init, init_cores
+from embpress.compressors.methods.tt.init import INITS, check_init, init_cores
 from embpress.compressors.methods.tt.ranks import goal, largest_rank
 from embpress.compressors.methods.tt.shapes import core_ranks, factors, num_parameters
 from embpress.compressors.methods.tt.svd import balanced, decompose
@@ -255,6 +256,11 @@ class TTRec(Compressor):
         if len(cores) != self.num_cores or held._forward_pre_hooks:  # nobody would call what computes them
             raise InputError("tt: cores cannot be pruned or parametrized, the op reads them as they are")
         return cores
+
+    @classmethod
+    def tuned_knobs(cls, embedding_dim: int, **fixed: Any) -> Mapping[str, tuple[Any, ...]]:
+        """What the cores are drawn from (the paper's section 3.2), the published code's larger scale first."""
+        return {"init": tuple(name for name in reversed(INITS) if name != INITS[0])}
 
     @classmethod
     def serving_size(cls, num_embeddings: int, embedding_dim: int, **knobs: Any) -> int:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord
+from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, Smallest, TableRecord, Tuned
 
 DATA = DataRecord(
     "clicks", "csv", "f00d", {"train": 8, "valid": 1, "test": 1}, ("ad",), (30,), ("age",), about={"a": [1]}
@@ -35,6 +35,18 @@ def test_a_run_is_itself_after_json():
     assert found["id"] == RUN.id
     assert Run.from_json(found) == RUN
     assert Run.from_json({**found, "id": "another", "of a later version": 1}) == RUN  # the id is never taken on trust
+
+
+def test_how_it_was_tuned_is_itself_after_json_and_no_part_of_the_id():
+    tuned = Tuned("lr:0.1,0.2", 2, {"learning_rate": 0.2, "init": "gaussian"}, {"learning_rate": 0.1}, 0, 0.7, math.nan)
+    made = replace(RUN, training={"optimizer": "adagrad", "learning_rate": "tuned by lr:0.1,0.2"}, tuned=tuned)
+    found = Run.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False)))
+    assert found == replace(made, tuned=replace(tuned, default_valid_auc=None))
+    assert found.learning_rate == 0.2
+    assert found.id == replace(made, tuned=None).id != RUN.id
+    assert RUN.learning_rate == 0.02
+    with pytest.raises(ValueError, match=r"it lacks tuned\.chosen, tuned\.default"):
+        Run.from_json({**RUN.to_json(), "tuned": {"how": "lr", "trials": 2}})
 
 
 @pytest.mark.parametrize(("lookup_us", "waited"), [(200.0, False), (17_206.0, True)])
