@@ -41,21 +41,29 @@ class PageOption(click.Option):
     help="Also write this page, with plots, beside report.md; may be given several times.",
 )
 @click.option(
+    "--html",
+    is_flag=True,
+    help="Also write report.html beside report.md: one file with everything in it, tables that sort, values in plots.",
+)
+@click.option(
     "--across", metavar="FILE", help="Write one table of several run folders into this file, a column each, instead."
 )
 @click.option("--metric", metavar="NAME", help="The number in that table, as in the columns of csv.  [default: auc]")
 def command(
-    folders: tuple[str, ...], form: str, pages: tuple[str, ...], across: str | None, metric: str | None
+    folders: tuple[str, ...], form: str, pages: tuple[str, ...], html: bool, across: str | None, metric: str | None
 ) -> None:
     """Write a report from the records of a run folder, or one table of several.
 
     \b
     Examples:
       embpress report runs/kaggle
+      embpress report runs/kaggle --html
       embpress report runs/kaggle --format csv > runs.csv
       embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
       embpress report runs/kaggle runs/avazu --across methods.md
     """
+    if across is not None and html:
+        raise InputError("--html goes with the report of a run folder, not with --across")
     if across is not None:
         _across(folders, form, pages, Path(across), metric or "auc")
         return
@@ -67,6 +75,8 @@ def command(
     from embpress.dlrm.runs.store import read_all
     from embpress.reports.pages import about, lacks
 
+    if html and form != "markdown":
+        raise InputError(f"--html goes beside report.md and does not go with --format {form}")
     if pages and form != "markdown":
         raise InputError(f"--page {pages[0]} is written in markdown and does not go with --format {form}")
     for name in pages:
@@ -84,7 +94,7 @@ def command(
         raise InputError("; ".join(sentences))
     from embpress.cli.show import show_result
 
-    show_result(runs, Path(folder), possible)
+    show_result(runs, Path(folder), possible, html)
     for sentence in sentences:
         click.echo(f"not written: {sentence}", err=True)
 

@@ -67,23 +67,29 @@ def summary_table(runs: Sequence[Run], out: Console) -> None:
         out.print(f"  {note}", markup=False, style="dim")
 
 
-def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = ()) -> None:
+def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = (), html: bool = False) -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
+
+    What uses the answer, a command and a line of Python, is printed below it.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
     """
-    from embpress.reports import headline, write_report
+    from embpress.reports import headline, use_lines, write_report
 
     try:
-        report = write_report(folder, runs, pages)
+        report = write_report(folder, runs, pages, html)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out = console()
     summary_table(runs, out)
     out.print()
     out.print(headline(runs), markup=False)
+    for line in use_lines(runs, folder):
+        out.print(line, markup=False, soft_wrap=True)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
+    if report.with_suffix(".html").exists():
+        out.print(f"page: {report.with_suffix('.html')}", markup=False, soft_wrap=True)
     for name in dict.fromkeys(pages):
         out.print(f"page: {report.with_name(name)}.md", markup=False, soft_wrap=True)
 
