@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 PAPER_LIGHT, PAPER_DARK = "#ffffff", "#16181d"
-_CONTRAST = 4.0  # with the dark paper, which what is drawn has at least
+_CONTRAST = 3.2  # with the dark paper, which what is drawn has at least
 _GREY = 0.12  # saturation below which a colour is none
 
 

@@ -69,7 +69,7 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     few = f"; named: {len(named)} of {len(shown)} rows" if len(named) < len(shown) else ""
     tidy(axes, TITLE, f"{spread_text(shown)}; grey steps: Pareto front{line}{few}")
     fig.tight_layout()
-    fig.canvas.draw()
+    fig.draw_without_rendering()
     said = [(row, point) for row, point in zip(shown, points) if row.label in named]
     texts = [_name(styles[row.label].label, row) for row, _ in said]
     obstacles = _obstacles(axes, points, spreads, full)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
         axes.set_xlabel("Epoch", fontsize=10)
     fig.tight_layout()
     fig.subplots_adjust(right=0.76)
-    fig.canvas.draw()
+    fig.draw_without_rendering()
     for axes, (name, _) in zip(grid, panels):
         ends = [(*curves[name][row.label][-1][:2], row) for row in shown if row.label in curves[name]]
         texts = label_ends(axes, [(x, y, styles[row.label].label, styles[row.label].colour) for x, y, row in ends])
@@ -88,8 +88,9 @@ def _curve(row: Summary, name: str) -> list[tuple[float, float, float]]:
     points = []
     for step in steps:
         values = [run[step][1] for run in runs if step in run]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        points.append((runs[0][step][0], statistics.fmean(values), spread))
+        mean = sum(values) / len(values)
+        spread = math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+        points.append((runs[0][step][0], mean, spread))
     return points
 
 
