@@ -169,6 +169,7 @@
   }
   let folded = [];
   addEventListener("beforeprint", () => {
+    hide();
     folded = details.filter((one) => !one.open);
     for (const one of folded) one.open = true;
   });

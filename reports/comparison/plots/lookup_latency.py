@@ -47,10 +47,13 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
             late = max(late or middle, middle)
             bars = axes.barh(i, middle - low, left=low, height=0.66, color=styles[row.label].colour, zorder=3)
             hover(bars[0], row.label, [_told(row, batch, middle, late)])
-            axes.plot([middle, late], [i, i], color="#555555", linewidth=1.1, zorder=4)
-            axes.plot([late], [i], color="#555555", marker="|", markersize=7, zorder=4)
+            whisker = axes.plot([middle, late], [i, i], color="#555555", linewidth=1.1, zorder=4)
+            whisker += axes.plot([late], [i], color="#555555", marker="|", markersize=7, zorder=4)
             text = numerals.plain(middle, numerals.decimals_of(middle))
-            axes.annotate(text, (late, i), (5, 0), textcoords="offset points", va="center", fontsize=9, color=TEXT)
+            place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+            number = axes.annotate(text, (late, i), fontsize=9, color=TEXT, **place)
+            for part in (*whisker, number):
+                hover(part, row.label)
         tidy(axes, "", f"Batch of {batch:,}")
         axes.grid(False, axis="y")
         axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
