@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ from embpress.cli.options import (
     data_options,
     load_data,
     out_folder,
+    run_folder,
     set_threads,
     settings_of,
-    training_options,
+    sizes_of,
+    sweep_options,
 )
 from embpress.dlrm.sets import DEFAULT, parse_methods, sets
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
     from embpress.dlrm.runs.compare import Step
-    from embpress.dlrm.runs.record import Run
+    from embpress.dlrm.runs.record import Asked, Run
     from embpress.dlrm.training.settings import Settings
 
 
@@ -38,18 +40,22 @@ if TYPE_CHECKING:
     help="Methods with knobs and modifiers, plan:FILE, and sets of methods "
     f"({', '.join(sets())}), separated by commas; see embpress list.",
 )
-@training_options
+@sweep_options
 @click.option(
     "--seeds", type=Whole(1, 1000), default=1, show_default=True, help="Repeat with seeds 0 to N-1, for the spread."
 )
 @KEEP_WEIGHTS
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **options: Any) -> None:
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be run, its bytes and about how long it would take; write nothing."
+)
+def command(methods: str, seeds: int, keep_weights: bool, out: str | None, dry_run: bool, **options: Any) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. With --model MODULE:FUNCTION it trains a
     model of your own, with your own loaders. Every run is saved as it ends: after an interruption the same command goes
-    on where it stopped.
+    on where it stopped. Several sizes, as in --ratio 4,16,64, are one comparison: what has one size only, such as full
+    tables or a method with a ratio of its own, is run once.
 
     \b
     Examples:
@@ -57,26 +63,35 @@ def command(methods: str, seeds: int, keep_weights: bool, out: str | None, **opt
       embpress compare --ratio 16 --seeds 3
       embpress compare --ratio 16 --methods baselines,robe:z=8,robe:z=8+bf16
       embpress compare train.txt --test test.txt --format criteo --methods full,tt,robe,qr,mlet --ratio 16
-      embpress compare clicks.csv --label click --dense price,age --ratio 64
+      embpress compare clicks.csv --label click --dense price,age --ratio 4,16,64 --dry-run
       embpress compare a.libfm b.libfm --methods full,hash,qr,robe:z=16,tt:rank=8 --ratio 4 --epochs 4
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
     specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
-    run_with(options, out, specs, list(range(seeds)), keep_weights)
+    run_with(options, out, specs, list(range(seeds)), keep_weights, sizes_of(options), dry_run)
 
 
 def run_with(
-    options: dict[str, Any], out: str | None, specs: list[MethodSpec], seeds: list[int], keep_weights: bool
+    options: dict[str, Any],
+    out: str | None,
+    specs: list[MethodSpec],
+    seeds: list[int],
+    keep_weights: bool,
+    sizes: Sequence[Asked] = (),
+    dry_run: bool = False,
 ) -> None:
     """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
     if ":" in options["model"]:
         from embpress.cli.user_model import run_user_model
+        from embpress.compressors import InputError
 
-        run_user_model(options, out, specs, seeds)
+        if dry_run:
+            raise InputError(f"--dry-run does not go with --model {options['model']}: it knows click models alone")
+        run_user_model(options, out, specs, seeds, sizes)
     else:
-        run_all(*prepared(options), out, specs, seeds, keep_weights)
+        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -98,36 +113,48 @@ def run_all(
     specs: list[MethodSpec],
     seeds: list[int],
     keep_weights: bool = False,
+    sizes: Sequence[Asked] = (),
+    dry_run: bool = False,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
     from embpress.dlrm.data import describe
     from embpress.dlrm.runs.compare import compare
+    from embpress.dlrm.runs.sweep import every_size
 
-    check_reachable(data, specs, settings)
-    folder = out_folder(out_path, data, settings)  # only now: what is refused leaves none behind
+    check_reachable(data, every_size(specs, settings, sizes))
+    # only now: what is refused leaves none behind
+    folder = (run_folder if dry_run else out_folder)(out_path, data, settings)
     about = f"{settings.model} model, {settings.preset} preset, width {settings.width}"
     out = console()
     out.print(describe(data), markup=False)
-    out.print(protocol_line(about, settings, len(specs), len(seeds), settings.batch_size), markup=False)
+    counts = len(specs), len(seeds), len(sizes)
+    out.print(protocol_line(about, settings, counts, settings.batch_size), markup=False)
+    if dry_run:
+        from embpress.cli.dry_run import show_estimates
+
+        show_estimates(data, specs, settings, seeds, folder, sizes, keep_weights)
+        return
     command = command_line()
     follow(
-        lambda start: compare(data, specs, settings, seeds, folder, command, start, keep_weights),
+        lambda start: compare(data, specs, settings, seeds, folder, command, start, keep_weights, sizes),
         folder,
         settings.threads,
     )
 
 
-def protocol_line(about: str, settings: Settings, methods: int, seeds: int, batch_size: int | None) -> str:
-    """What is about to be trained, in one line."""
+def protocol_line(about: str, settings: Settings, counts: tuple[int, int, int], batch_size: int | None) -> str:
+    """What is about to be trained, in one line; `counts` are methods, seeds, and sizes where there are several."""
     from embpress.compressors.guard import counted
+
+    methods, seeds, sizes = counts
 
     return (
         f"{about}, {settings.optimizer} {settings.learning_rate:g}, "
         f"{'' if batch_size is None else f'batch {batch_size}, '}"
         f"{counted(settings.epochs, 'epoch')}"
         f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
-        f"{counted(methods, 'method')} × {counted(seeds, 'seed')}"
+        f"{counted(methods, 'method')} × {f'{sizes} sizes × ' if sizes else ''}{counted(seeds, 'seed')}"
     )
 
 
@@ -169,19 +196,19 @@ def follow(steps: Callable[[Any], Iterator[Step]], folder: Path, threads: int) -
         raise click.exceptions.Exit(1)
 
 
-def check_reachable(data: ClickData, specs: list[MethodSpec], settings: Settings) -> None:
-    """Tries all methods without memory before anything is trained.
+def check_reachable(data: ClickData, methods: list[tuple[MethodSpec, Settings]]) -> None:
+    """Tries all methods at all sizes without memory before anything is trained.
 
     Raises:
-        InputError: a knob with a value that does not fit these tables, or a size that none of the methods can reach.
+        InputError: a knob with a value that does not fit these tables, or sizes that none of the methods can reach.
     """
     from embpress.compressors import BudgetError, InputError
     from embpress.compressors.spec import PlanFile
     from embpress.dlrm.runs.experiment import build_tables
 
     refused = []
-    compressed = [spec for spec in specs if spec.modifiers or not spec.tags.uncompressed]
-    for spec in compressed:
+    compressed = [one for one in methods if one[0].modifiers or not one[0].tags.uncompressed]
+    for spec, settings in compressed:
         if not isinstance(spec, PlanFile):  # though no table may be large enough to be compressed
             spec.cls(max(data.num_embeddings), settings.width, device="meta", **spec.knobs)
         try:

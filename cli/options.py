@@ -19,6 +19,7 @@ from embpress.dlrm.training.settings import OPTIMIZERS, Settings
 
 if TYPE_CHECKING:
     from embpress.dlrm.data import ClickData
+    from embpress.dlrm.runs.record import Asked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +33,7 @@ KEEP_WEIGHTS = click.option(
 _COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "number_ids", "rows")
 
 
-def _training() -> list[Callable[[F], F]]:
+def _training(several: bool) -> list[Callable[[F], F]]:
     known = models.options()
     named = [f"{name} ({about})" for name, about in presets.about().items()]
 
@@ -40,8 +41,16 @@ def _training() -> list[Callable[[F], F]]:
         return presets.default_text(field, getattr(Settings, field))
 
     return [
-        click.option("--ratio", type=str, help="Full bytes / serving bytes of all tables together, such as 16."),
-        click.option("--budget", type=str, help="Serving bytes of all tables together, such as 20M."),
+        click.option(
+            "--ratio",
+            type=str,
+            help=f"Full bytes / serving bytes of all tables together, such as 16{'; or several: 4,16,64' * several}.",
+        ),
+        click.option(
+            "--budget",
+            type=str,
+            help=f"Serving bytes of all tables together, such as 20M{'; or several: 20M,5M' * several}.",
+        ),
         click.option("--min-rows", type=Whole(), help=f"Smaller tables stay full, and count. {default('min_rows')}"),
         click.option("--largest", type=Whole(1), help="Compress only so many tables, the largest."),
         click.option(
@@ -118,9 +127,40 @@ def data_options(function: F) -> F:
 
 def training_options(function: F) -> F:
     """Adds the options that say how large the tables may be and how to train."""
-    for option in reversed(_training()):
+    for option in reversed(_training(several=False)):
         function = option(function)
     return function
+
+
+def sweep_options(function: F) -> F:
+    """As `training_options`, for a command that takes several sizes: see `sizes_of`."""
+    for option in reversed(_training(several=True)):
+        function = option(function)
+    return function
+
+
+def sizes_of(options: dict[str, Any]) -> list[Asked]:
+    """The sizes of a `--ratio` or a `--budget` that lists several, which it takes out of the options; else none.
+
+    Raises:
+        InputError: one that is no size, or stands there twice.
+    """
+    from embpress.compressors.errors import InputError
+    from embpress.compressors.spec import as_bytes, as_ratio
+    from embpress.dlrm.runs.record import Asked
+
+    texts = {name: str(options[name] or "") for name in ("ratio", "budget")}
+    if all(texts.values()):
+        raise InputError("give --ratio or --budget, not both")
+    name, text = next(((name, text) for name, text in texts.items() if "," in text), ("", ""))
+    if not name:
+        return []
+    options[name] = None
+    parts = [part.strip() for part in text.split(",")]
+    sizes = [Asked(ratio=as_ratio(part)) if name == "ratio" else Asked(budget=as_bytes(part)) for part in parts]
+    if len(set(sizes)) < len(sizes):
+        raise InputError(f"--{name} {text} names the same size twice")
+    return sizes
 
 
 def load_data(options: dict[str, Any]) -> ClickData:
@@ -178,18 +218,25 @@ def command_line() -> str:
     return shlex.join(["embpress", *sys.argv[1:]])
 
 
+def run_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
+    """The run folder: `asked`, or one named after what its runs share, so that the same command finds it again."""
+    from embpress.compressors.guard import path
+    from embpress.dlrm.runs.record import protocol
+    from embpress.dlrm.runs.store import default_folder
+    from embpress.dlrm.training.model import describe, describe_training
+
+    shared = protocol(data.fingerprint, describe(settings), describe_training(settings))
+    return default_folder(data.name, shared) if asked is None else path(asked, "--out")
+
+
 def out_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
-    """The run folder: `asked`, or one named after what its runs share, so that the same command finds it again.
+    """`run_folder`, tried.
 
     Raises:
         InputError: it cannot be written.
     """
-    from embpress.compressors.guard import path
-    from embpress.dlrm.runs.record import protocol
-    from embpress.dlrm.runs.store import check_writable, default_folder
-    from embpress.dlrm.training.model import describe, describe_training
+    from embpress.dlrm.runs.store import check_writable
 
-    shared = protocol(data.fingerprint, describe(settings), describe_training(settings))
-    folder = default_folder(data.name, shared) if asked is None else path(asked, "--out")
+    folder = run_folder(asked, data, settings)
     check_writable(folder)
     return folder

@@ -67,7 +67,9 @@ def summary_table(runs: Sequence[Run], out: Console) -> None:
         out.print(f"  {note}", markup=False, style="dim")
 
 
-def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = (), html: bool = False) -> None:
+def show_result(
+    runs: Sequence[Run], folder: Path, pages: Sequence[str] = (), changes: str = "", html: bool = False
+) -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
 
     What uses the answer, a command and a line of Python, is printed below it.
@@ -78,7 +80,7 @@ def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = (), ht
     from embpress.reports import headline, use_lines, write_report
 
     try:
-        report = write_report(folder, runs, pages, html)
+        report = write_report(folder, runs, pages, changes, html)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out = console()

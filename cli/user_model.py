@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from embpress.dlrm.training.settings import Settings
 
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
+    from embpress.dlrm.runs.record import Asked
     from embpress.dlrm.user_model.task import Task
 
 # what the loaders and the model say themselves has no option here
@@ -27,7 +29,13 @@ _OPTIONS = {
 }
 
 
-def run_user_model(options: dict[str, Any], out: str | None, specs: list[MethodSpec], seeds: list[int]) -> None:
+def run_user_model(
+    options: dict[str, Any],
+    out: str | None,
+    specs: list[MethodSpec],
+    seeds: list[int],
+    sizes: Sequence[Asked] = (),
+) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
     from embpress.dlrm.user_model.compare import compare, folder_of
@@ -49,9 +57,11 @@ def run_user_model(options: dict[str, Any], out: str | None, specs: list[MethodS
     console().print(f"{prepared.task.name}: {rows or 'rows unknown'}; {tables}", markup=False)
     about = f"{prepared.model['dense_parameters']:,} dense parameters"
     size = getattr(prepared.train, "batch_size", None)
-    console().print(protocol_line(about, settings, len(specs), len(seeds), size), markup=False)
+    console().print(protocol_line(about, settings, (len(specs), len(seeds), len(sizes)), size), markup=False)
     follow(
-        lambda start: compare(prepared, specs, settings, seeds, folder, command_line(), start), folder, settings.threads
+        lambda start: compare(prepared, specs, settings, seeds, folder, command_line(), start, sizes),
+        folder,
+        settings.threads,
     )
 
 

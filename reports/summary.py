@@ -74,10 +74,24 @@ class Summary:
 
 
 def summary(runs: Iterable[Run]) -> list[Summary]:
-    """One row a method and asked size: the full tables first, then by AUC, those without a result last."""
+    """One row a method and asked size: the full tables first, then by AUC, those without a result last.
+
+    Where several sizes were asked for, the mildest compression comes first, and each size is ordered so.
+    """
     rows = _told_apart([_row(group) for group in _groups(runs)])
     rows = [_against_full(row, rows) for row in rows]
-    rows.sort(key=lambda row: (not row.is_full, _last_if_none(row.mean("auc")), row.method, row.asked, row.backend))
+    swept = len({row.asked for row in rows if row.asked}) > 1
+    full_bytes = max((row.mean("full_bytes") or 1 for row in rows), default=1)
+    rows.sort(
+        key=lambda row: (
+            not row.is_full,
+            _ratio(row, full_bytes) if swept else 0,
+            _last_if_none(row.mean("auc")),
+            row.method,
+            row.asked,
+            row.backend,
+        )
+    )
     return [replace(row, label=label) for row, label in zip(rows, _labels(rows))]
 
 
@@ -87,6 +101,15 @@ def _told_apart(rows: list[Summary]) -> list[Summary]:
     for row in rows:
         plans.setdefault(row.method, set()).add(row.plan or "")
     return [replace(row, method=f"{row.method} ({row.plan})") if len(plans[row.method]) > 1 else row for row in rows]
+
+
+def _ratio(row: Summary, full_bytes: float) -> float:
+    """The ratio asked for, of a budget too; where none was, the one it has."""
+    if row.asked_ratio is not None:
+        return row.asked_ratio
+    if row.asked_budget is not None:
+        return full_bytes / row.asked_budget
+    return row.mean("ratio") or float("inf")
 
 
 def _last_if_none(auc: float | None) -> float:

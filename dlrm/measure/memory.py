@@ -23,6 +23,20 @@ def resident_bytes(model: nn.Module, optimizers: list[Optimizer]) -> int:
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
+def free_bytes(device: torch.device | str = "cpu") -> int:
+    """Bytes that may still be asked for on a device; on the CPU as the system says, half of all where it does not."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as lines:
+            found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+        if found is not None:
+            return 1024 * int(found)
+    except OSError:
+        pass  # not Linux
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
 def reset_device_peak(device: torch.device | str) -> None:
     """Lets `device_peak_bytes` start anew."""
     if torch.device(device).type == "cuda":

@@ -10,8 +10,9 @@ from torch import nn
 
 from embpress.compressors import InputError, MethodSpec, parse
 from embpress.dlrm.runs.compare import Done, Step, finish
-from embpress.dlrm.runs.record import Run
+from embpress.dlrm.runs.record import Asked, Run
 from embpress.dlrm.runs.store import check_writable, default_folder
+from embpress.dlrm.runs.sweep import Todo, every_size
 from embpress.dlrm.sets import parse_methods
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings, resolve
@@ -83,17 +84,22 @@ def compare(
     folder: Path,
     command: str = "",
     progress: Callable[[int, int, str], Progress] | None = None,
+    sizes: Sequence[Asked] = (),
 ) -> Iterator[Step]:
-    """Runs every method with every seed: see `runs.compare.compare`.
+    """Runs every method at every size with every seed: see `runs.compare.compare`.
 
     Raises:
         InputError: no method, or one that is named twice.
     """
     if not methods or len(set(map(str, methods))) < len(methods):
         raise InputError("methods must be given, each once")
-    todo = [(spec, seed, describe_run(prepared, spec, settings, seed, command)) for seed in seeds for spec in methods]
+    todo = [
+        Todo(spec, of_size, seed, describe_run(prepared, spec, of_size, seed, command))
+        for seed in seeds
+        for spec, of_size in every_size(methods, settings, sizes)
+    ]
 
-    def execute(spec: MethodSpec, seed: int, callback: Progress | None, measured: Run | None) -> Done:
-        return run(prepared, spec, settings, seed, command, callback, measured)
+    def execute(one: Todo, callback: Progress | None, measured: Run | None) -> Done:
+        return run(prepared, one.spec, one.settings, one.seed, command, callback, measured)
 
     yield from finish(todo, execute, folder, progress)

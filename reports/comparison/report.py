@@ -28,7 +28,11 @@ DETAILS = "---"  # before it one page for the hurried, after it what HTML folds
 
 
 def write_report(
-    folder: str | os.PathLike[str], runs: Iterable[Run], pages: Sequence[str] = (), html: bool = False
+    folder: str | os.PathLike[str],
+    runs: Iterable[Run],
+    pages: Sequence[str] = (),
+    changes: str = "",
+    html: bool = False,
 ) -> Path:
     """Write `report.md` and `plots/` into the folder and return the path of `report.md`.
 
@@ -39,6 +43,7 @@ def write_report(
         runs: its runs.
         pages: names of pages to write beside the report, which links them. Pages that an earlier report has written
             are made anew with it, so that none of them tells of other runs than the report.
+        changes: what changed against earlier runs, a section in markdown (`comparison.changes`).
         html: also write `report.html`, the report and its pages as one file with the plots inside; one that an
             earlier report has written is made anew in any case.
 
@@ -55,10 +60,13 @@ def write_report(
     with collected(html) as pictures:
         images = _plots(folder / "plots", rows)
         wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
-        made = {f"{name}.md": page_folder.load_page(name).make(folder / "plots", runs) for name in wanted}
+        made = {
+            f"{name}.md": page_folder.load_page(name).make(folder / "plots", runs)
+            for name in dict.fromkeys([*wanted, *pages])
+        }
     for name, text in made.items():
         write_text(folder / name, text)
-    report = _report(folder, runs, rows, images, wanted)
+    report = _report(folder, runs, rows, images, wanted, changes)
     if html:
         write_text(folder / HTML, html_report(folder, report, rows, pictures, made))
     return write_text(folder / "report.md", report)
@@ -75,7 +83,9 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> str:
     return "\n\n".join(f"![{plots[name].TITLE}](plots/{name})\n\n{plots[name].CAPTION}" for name in drawn)
 
 
-def _report(folder: Path, runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str]) -> str:
+def _report(
+    folder: Path, runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str], changes: str
+) -> str:
     title = ", ".join(dict.fromkeys(run.data.name for run in runs))
     intro = (
         "A click model keeps one vector for each id of each categorical feature, and these embedding tables are "
@@ -88,6 +98,7 @@ def _report(folder: Path, runs: Sequence[Run], rows: Sequence[Summary], images: 
         ("", f"# Compressed embedding tables: {escape(title)}"),
         ("Answer", answer),
         ("Results", _results(rows)),
+        ("What changed", changes),
         ("Failures", sections.failures(rows)),
         ("Plots", images),
         ("", DETAILS),

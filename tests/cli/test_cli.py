@@ -284,7 +284,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_records(run_folder, monkeypa
 
     import embpress.reports
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     folder, _ = run_folder

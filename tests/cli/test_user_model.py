@@ -28,6 +28,16 @@ def call(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def test_several_sizes_are_one_comparison(here):
+    options = ["--model", "our_shop:task", "--ratio", "2,4", *QUICK]
+    done = call("compare", *options, "--methods", "full,hash", "--out", "out")
+    assert done.exit_code == 0, done.output
+    records = [json.loads(path.read_text()) for path in (here / "out" / "records").glob("*.json")]
+    asked = sorted((record["method"], record["asked"]["ratio"] or 0) for record in records)
+    assert asked == [("full", 0), ("hash", 2.0), ("hash", 4.0)]
+    assert all(record["metrics"]["ratio"] >= (record["asked"]["ratio"] or 1) for record in records)
+
+
 def test_compare_and_train_share_a_folder_that_is_named_after_the_model(here):
     options = ["--model", "our_shop:task", "--ratio", "4", *QUICK]
     done = call("compare", *options, "--methods", "full,hash", "--seeds", "2")

@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from embpress.dlrm.runs.record import Asked
 from embpress.reports.numerals import plain, signed, size
 from embpress.reports.plotting.pareto import pareto_front
 from embpress.reports.stats import paired, stat
@@ -112,3 +114,19 @@ def test_short_labels_still_differ():
     short = shorten(labels, 12)
     assert len(set(short)) == 3
     assert all(len(text) <= 12 for text in short)
+
+
+def test_of_several_sizes_the_mildest_comes_first(run, lost):
+    def at(method, ratio, auc):
+        return run(method, auc=auc, ratio=ratio * 1.02, asked={"ratio": ratio, "budget": None})
+
+    runs = [at("hash", 64.0, 0.73), at("hash", 4.0, 0.70), at("qr", 4.0, 0.74), at("qr", 16.0, 0.75)]
+    runs += [run("full", auc=0.71), run("tt:rank=2", ratio=9.0), lost("tt", asked={"ratio": 4.0, "budget": None})]
+    rows = [row.label for row in summary(runs)]
+    assert rows == ["full", "qr @4×", "hash @4×", "tt", "tt:rank=2", "qr @16×", "hash @64×"]
+    full = runs[0].metrics["full_bytes"]
+    in_bytes = [Asked(budget=int(full / one.asked.ratio)) if one.asked.ratio else one.asked for one in runs]
+    by_budget = summary(replace(one, asked=asked) for one, asked in zip(runs, in_bytes))
+    assert [row.method for row in by_budget] == ["full", "qr", "hash", "tt", "tt:rank=2", "qr", "hash"]
+    one_size = [at("hash", 4.0, 0.70), at("qr", 4.0, 0.74), run("tt:rank=2", auc=0.72, ratio=2.0)]
+    assert [row.method for row in summary(one_size)] == ["qr", "tt:rank=2", "hash"]

@@ -1,0 +1,1 @@
+"""A method and a modifier for embpress, found by their entry points."""
