@@ -41,6 +41,11 @@ class PageOption(click.Option):
     help="Also write this page, with plots, beside report.md; may be given several times.",
 )
 @click.option(
+    "--html",
+    is_flag=True,
+    help="Also write report.html beside report.md: one file with everything in it, tables that sort, values in plots.",
+)
+@click.option(
     "--across", metavar="FILE", help="Write one table of several run folders into this file, a column each, instead."
 )
 @click.option("--metric", metavar="NAME", help="The number in that table, as in the columns of csv.  [default: auc]")
@@ -58,6 +63,7 @@ def command(
     folders: tuple[str, ...],
     form: str,
     pages: tuple[str, ...],
+    html: bool,
     across: str | None,
     metric: str | None,
     out: str | None,
@@ -78,12 +84,15 @@ def command(
     \b
     Examples:
       embpress report runs/kaggle
+      embpress report runs/kaggle --html
       embpress report runs/kaggle --format csv > runs.csv
       embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
       embpress report runs/monday runs/tuesday --out runs/both
       embpress report runs/new --against runs/released
       embpress report runs/kaggle runs/avazu --across methods.md
     """
+    if across is not None and html:
+        raise InputError("--html goes with the report of a run folder, not with --across")
     for flag, value in (("--out", out), ("--against", against)):
         if across is not None and value is not None:
             raise InputError(f"{flag} does not go with --across, which writes one table into its file")
@@ -98,10 +107,14 @@ def command(
     from embpress.compressors.guard import path
     from embpress.reports.pages import about, lacks
 
+    if html and form != "markdown":
+        raise InputError(f"--html goes beside report.md and does not go with --format {form}")
     where = path(out, "--out") if out is not None else Path(folders[0]) if len(set(folders)) == 1 else None
     for flag, asked in (("--out", out), ("--against", against)):
         if asked is not None and form != "markdown":
             raise InputError(f"{flag} does not go with --format {form}, which is written to standard output")
+    if html and where is None:
+        raise InputError("--html of several run folders goes with --out FOLDER")
     if pages and where is None:
         raise InputError(f"--page {pages[0]} of several run folders goes with --out FOLDER")
     if pages and form != "markdown":
@@ -132,7 +145,7 @@ def command(
     else:
         from embpress.cli.show import show_result
 
-        show_result(runs, where, possible, section, [Path(folder) for folder in folders])
+        show_result(runs, where, possible, section, [Path(folder) for folder in folders], html)
     for sentence in sentences:
         click.echo(f"not written: {sentence}", err=True)
     if found is not None:

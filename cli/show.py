@@ -74,25 +74,32 @@ def show_result(
     pages: Sequence[str] = (),
     changes: str = "",
     sources: Sequence[Path] = (),
+    html: bool = False,
 ) -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
+
+    What uses the answer, a command and a line of Python, is printed below it.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full; the records are untouched.
     """
-    from embpress.reports import headline, write_report
+    from embpress.reports import headline, use_lines, write_report
     from embpress.reports.summary import summary
     from embpress.reports.uncertainty.judge import judge
 
     try:
-        report = write_report(folder, runs, pages, changes=changes, sources=sources)
+        report = write_report(folder, runs, pages, changes, sources, html)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out, judged = console(), judge(summary(runs), sources or [folder])
     summary_table(runs, out, judged)
     out.print()
     out.print(headline(runs, judged), markup=False)
+    for line in use_lines(runs, folder, judged):
+        out.print(line, markup=False, soft_wrap=True)
     out.print(f"report: {report}", markup=False, soft_wrap=True)
+    if report.with_suffix(".html").exists():
+        out.print(f"page: {report.with_suffix('.html')}", markup=False, soft_wrap=True)
     for name in dict.fromkeys(pages):
         out.print(f"page: {report.with_name(name)}.md", markup=False, soft_wrap=True)
 

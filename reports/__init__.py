@@ -20,6 +20,7 @@ _PUBLIC = {
     "summary_cells": "comparison.terminal",
     "to_csv": "comparison.frames",
     "to_json": "comparison.frames",
+    "use_lines": "comparison.use",
     "write_report": "comparison.report",
 }
 __all__ = list(_PUBLIC)

@@ -102,6 +102,9 @@ def compare(
     """
     if not methods or len(set(map(str, methods))) < len(methods):
         raise InputError("methods must be given, each once")
+    def keep_labels(labels: np.ndarray) -> None:
+        save_labels(folder, prepared.data.fingerprint, labels)
+
     asked = every_size(methods, settings, sizes)
     todo = [
         Todo(spec, of_size, seed, describe_run(prepared, spec, of_size, seed, command))
@@ -117,9 +120,6 @@ def compare(
         lambda spec, settings: width,
     )
     choices = yield from tune(asked, harness, folder, progress, reuse=SEED in seeds)
-
-    def keep_labels(labels: np.ndarray) -> None:
-        save_labels(folder, prepared.data.fingerprint, labels)
 
     def execute(one: Todo, callback: Progress | None, measured: Run | None) -> Done:
         choice = choices.of(one.spec, one.settings)

@@ -48,6 +48,22 @@ def headline(runs: Iterable[Run], judged: Judgement | Path | None = None) -> str
     return f"{first}. {_capital('; '.join(part for part in second if part))}."
 
 
+def best(runs: Iterable[Run], judged: Judgement | None = None) -> Summary | None:
+    """The method that a reader in a hurry would use: the first of its size in the headline; None where none is ahead.
+
+    Of several sizes it is the smallest that is not clearly below full tables; where all are, or where one seed or no
+    full tables leave that unknown, the largest.
+    """
+    whole = summary(runs)
+    ranked = [row for row in _comparable(whole) if "auc" in row.stats and is_smaller(row)]
+    if not ranked:
+        return None
+    sure = judge(whole, []) if judged is None else judged
+    firsts = [group[0] for group in _informative(by_size(ranked), sure)]
+    unhurt = [row for row in firsts if (gap := row.auc_to_full) and gap.high is not None and gap.high >= 0]
+    return unhurt[-1] if unhurt else firsts[0]
+
+
 def _comparable(rows: Sequence[Summary]) -> list[Summary]:
     """The rows of the model and training settings that most runs share: others cannot be compared with them."""
     key = most_shared((row.protocol, row.n) for row in rows)

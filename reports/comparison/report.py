@@ -15,12 +15,19 @@ from embpress.reports import pages as page_folder
 from embpress.reports.comparison import protocol as setting
 from embpress.reports.comparison import results as sections
 from embpress.reports.comparison.headline import headline
+from embpress.reports.comparison.html_report import collected, html_report
 from embpress.reports.comparison.serving import serving_steps
 from embpress.reports.comparison.tuning import tuning
+from embpress.reports.comparison.use import use
+from embpress.reports.focus import focus
 from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
 from embpress.reports.uncertainty import section as uncertainty
 from embpress.reports.uncertainty.judge import Judgement, judge
+
+HTML = "report.html"
+MANY, FEW = 30, 16  # rows that a table is read to the end with; of more so many stand in the first
+DETAILS = "---"  # before it one page for the hurried, after it what HTML folds
 
 
 def write_report(
@@ -29,8 +36,9 @@ def write_report(
     pages: Sequence[str] = (),
     changes: str = "",
     sources: Sequence[str | os.PathLike[str]] = (),
+    html: bool = False,
 ) -> Path:
-    """Write `report.md` and `plots/` into the folder and return the report's path.
+    """Write `report.md` and `plots/` into the folder and return the path of `report.md`.
 
     Each file is written whole or not at all, the report last; the same runs give the same files, in any order.
 
@@ -41,6 +49,8 @@ def write_report(
             are made anew with it, so that none of them tells of other runs than the report.
         changes: what changed against earlier runs, a section in markdown (`comparison.changes`).
         sources: run folders with the runs' predictions and labels, where it is not `folder`.
+        html: also write `report.html`, the report and its pages as one file with the plots inside; one that an
+            earlier report has written is made anew in any case.
 
     Raises:
         InputError: no runs, no such page, no matplotlib to draw it with, or the folder cannot be written.
@@ -51,12 +61,21 @@ def write_report(
     rows = summary(runs)
     folder = Path(folder)
     clean(folder)
-    images = _plots(folder / "plots", rows)
-    wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
-    for name in dict.fromkeys([*wanted, *pages]):
-        write_text(folder / f"{name}.md", page_folder.load_page(name).make(folder / "plots", runs))
+    html = html or (folder / HTML).exists()
+    with collected(html) as pictures:
+        images = _plots(folder / "plots", rows)
+        wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
+        made = {
+            f"{name}.md": page_folder.load_page(name).make(folder / "plots", runs)
+            for name in dict.fromkeys([*wanted, *pages])
+        }
+    for name, text in made.items():
+        write_text(folder / name, text)
     judged = judge(rows, [Path(source) for source in sources] or [folder])
-    return write_text(folder / "report.md", _report(runs, rows, images, wanted, changes, judged))
+    report = _report(folder, runs, rows, images, wanted, changes, judged)
+    if html:
+        write_text(folder / HTML, html_report(folder, report, rows, pictures, made))
+    return write_text(folder / "report.md", report)
 
 
 def _plots(folder: Path, rows: Sequence[Summary]) -> str:
@@ -71,7 +90,13 @@ def _plots(folder: Path, rows: Sequence[Summary]) -> str:
 
 
 def _report(
-    runs: Sequence[Run], rows: Sequence[Summary], images: str, pages: Sequence[str], changes: str, judged: Judgement
+    folder: Path,
+    runs: Sequence[Run],
+    rows: Sequence[Summary],
+    images: str,
+    pages: Sequence[str],
+    changes: str,
+    judged: Judgement,
 ) -> str:
     title = ", ".join(dict.fromkeys(run.data.name for run in runs))
     intro = (
@@ -80,19 +105,22 @@ def _report(
         "tables smaller, and with full (uncompressed) tables to compare them with."
     )
     links = ((name, *page_folder.about(name)) for name in pages)
+    answer = "\n\n".join(part for part in (escape(headline(runs, judged)), use(runs, folder, judged)) if part)
     parts = [
         ("", f"# Compressed embedding tables: {escape(title)}"),
-        ("", intro),
-        ("Answer", escape(headline(runs, judged))),
-        ("Results", sections.main_table(rows, judged)),
+        ("Answer", answer),
+        ("Results", _results(rows, judged)),
         ("What changed", changes),
-        (uncertainty.TITLE, uncertainty.section(judged)),
-        ("From training to serving", serving_steps(rows)),
-        ("Tuning", tuning(rows)),
         ("Failures", sections.failures(rows)),
         ("Plots", images),
+        ("", DETAILS),
         ("More pages", "\n".join(f"- [{title}]({name}.md): {about}" for name, title, about in links)),
+        (uncertainty.TITLE, uncertainty.section(judged)),
+        ("All rows", _all_rows(rows, judged)),
+        ("What was compared", intro),
         ("What the columns mean", sections.meanings(rows)),
+        ("From training to serving", serving_steps(rows)),
+        ("Tuning", tuning(rows)),
         ("Size of each table", sections.table_sizes(rows)),
         ("Lookups on row 0", setting.row0(runs)),
         ("Data and protocol", setting.data_and_protocol(runs)),
@@ -100,3 +128,20 @@ def _report(
         ("Repeat it", setting.command(runs)),
     ]
     return "\n\n".join(f"## {name}\n\n{body}" if name else body for name, body in parts if body) + "\n"
+
+
+def _results(rows: Sequence[Summary], judged: Judgement) -> str:
+    """The main table; of many rows those that are looked at first."""
+    shown = focus(rows, FEW if len(rows) > MANY else len(rows))
+    if len(shown) == len(rows):
+        return sections.main_table(rows, judged)
+    text = f"Full tables and the best test AUC of each size: {len(shown)} of [all {len(rows)} rows](#all-rows)."
+    return f"{text}\n\n{sections.main_table(shown, judged)}"
+
+
+def _all_rows(rows: Sequence[Summary], judged: Judgement) -> str:
+    """Every row by size, where the main table has not all of them."""
+    if len(rows) <= MANY:
+        return ""
+    by_size = sorted(rows, key=lambda row: (not row.is_full, row.asked_ratio or 0, -(row.asked_budget or 0)))
+    return sections.main_table(by_size, judged)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from embpress.dlrm.runs.record import TableRecord
 from embpress.reports import numerals
+from embpress.reports.focus import focus
 from embpress.reports.metrics import METRICS, show
 from embpress.reports.stats import Difference, Stat
 from embpress.reports.summary import Summary
@@ -17,7 +18,7 @@ _COLUMNS = [
     *("serving_bytes", "training_bytes", "ratio", "auc", "auc_to_full", "auc_to_trained", "log_loss", "accuracy"),
     *("step_ms", "lookup_p50_us_b128", "lookup_p99_us_b128", "peak_device_bytes"),
 ]
-_MAX_TABLES = 30
+_MAX_TABLES, _MAX_COLUMNS = 30, 16
 _DIFFERENCES = {
     "auc_to_full": (
         "Δ to full",
@@ -137,7 +138,8 @@ def meanings(rows: Sequence[Summary]) -> str:
 
 def table_sizes(rows: Sequence[Summary]) -> str:
     """Rows and bytes of each embedding table under each method; empty where no run tells."""
-    shown = [row for row in rows if row.runs and row.runs[0].tables]
+    told = [row for row in rows if row.runs and row.runs[0].tables]
+    shown = focus(told, _MAX_COLUMNS)
     by_method = [{table.feature: table for table in row.runs[0].tables} for row in shown]
     features: dict[str, TableRecord] = {}
     for tables in by_method:
@@ -160,12 +162,14 @@ def table_sizes(rows: Sequence[Summary]) -> str:
     if rest:
         count = sum(features[feature].num_embeddings for feature in rest)
         sums = [sum(tables[f].serving_bytes for f in rest if f in tables) for tables in by_method]
-        body.append([f"{len(rest)} smaller tables", f"{count:,}", numerals.MISSING, *map(numerals.size, sums)])
+        body.append([f"*{len(rest)} smaller tables*", f"{count:,}", numerals.MISSING, *map(numerals.size, sums)])
     whole = [sum(table.serving_bytes for table in tables.values()) for tables in by_method]
     count = sum(record.num_embeddings for record in features.values())
     body.append(["**All**", f"{count:,}", numerals.MISSING, *map(numerals.size, whole)])
     headers = ["Feature", "Rows", "Width", *(escape(row.label) for row in shown)]
     notes = ["Bytes to serve, first seed. Memory that tables share is divided among them in proportion to their size."]
+    if len(shown) < len(told):
+        notes.append(f"Of {len(told)} rows these are full tables and those with the best test AUC of each size.")
     if left_full:
         notes.append("† Left a plain table, of the width that the method trains the model at.")
     return f"{table(headers, body)}\n\n{' '.join(notes)}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -25,8 +25,8 @@ _GAP = 1.0
 
 def label_points(
     axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], obstacles: Sequence[Bbox] = ()
-) -> None:
-    """Put each label at the best free place around its point; obstacles are boxes in pixels.
+) -> list[Text]:
+    """Put each label at the best free place around its point; obstacles are boxes in pixels. Gives the labels' texts.
 
     Call it when limits and layout are final: places are found in pixels.
     """
@@ -35,31 +35,32 @@ def label_points(
     renderer = canvas.get_renderer()
     scale = axes.figure.dpi / 72
     pixels = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
-    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in pixels] + list(obstacles)
-    names: list[Bbox] = []
-    inside = axes.get_window_extent(renderer)
+    taken = _boxes([Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in pixels] + list(obstacles))
+    names = _boxes([])
+    written: list[Text] = []
+    inside = _boxes([axes.get_window_extent(renderer)])
+    offsets = np.array([*_NEAR, *_FAR])
+    is_far = np.arange(len(offsets)) >= len(_NEAR)
     for point, (x, y), label in zip(points, pixels, labels):
         text = axes.annotate(label, point, fontsize=9.5, color=TEXT, zorder=6, parse_math=False)
         extent = Text.get_window_extent(text, renderer)
-        best: tuple[float, tuple[int, int], Bbox] | None = None
-        for dx, dy in [*_NEAR, *_FAR]:
-            box = _placed(extent, x + dx * scale, y + dy * scale, dx, dy)
-            cost = 2 * math.hypot(dx, dy) + 5 * _outside(box, inside)
-            cost += sum(_overlap(box, other) for other in taken) + 4 * sum(_overlap(box, other) for other in names)
-            if (dx, dy) in _FAR:
-                cost += 30 * sum(_crosses((x, y), (x + dx * scale, y + dy * scale), other) for other in names)
-            if best is None or cost < best[0]:
-                best = cost, (dx, dy), box
-        assert best is not None
-        names.append(best[2])
+        places = (x, y) + offsets * scale
+        boxes = _boxes([_placed(extent, px, py, dx, dy) for (px, py), (dx, dy) in zip(places, offsets)])
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        cost = 2 * np.hypot(*offsets.T) + 5 * (area - _overlaps(boxes, inside))
+        cost += _overlaps(boxes, taken) + 4 * _overlaps(boxes, names)
+        cost[is_far] += 30 * _crossed((x, y), places[is_far], names)
+        chosen = int(cost.argmin())
+        names = np.concatenate([names, boxes[chosen : chosen + 1]])
         text.remove()
-        _write(axes, point, label, best[1])
+        written.append(_write(axes, point, label, (int(offsets[chosen, 0]), int(offsets[chosen, 1]))))
+    return written
 
 
-def _write(axes: Axes, point: tuple[float, float], label: str, offset: tuple[int, int]) -> None:
+def _write(axes: Axes, point: tuple[float, float], label: str, offset: tuple[int, int]) -> Text:
     dx, dy = offset
     line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.7, "relpos": (0 if dx > 0 else 1, 0.5), "shrinkA": 0}
-    axes.annotate(
+    return axes.annotate(
         label,
         point,
         offset,
@@ -74,29 +75,49 @@ def _write(axes: Axes, point: tuple[float, float], label: str, offset: tuple[int
     )
 
 
-def _placed(extent: Bbox, x: float, y: float, dx: int, dy: int) -> Bbox:
+def _placed(extent: Bbox, x: float, y: float, dx: float, dy: float) -> Bbox:
     """The box of a text that is put to that side of (x, y), with a little room around it."""
     left = x if dx > 0 else x - extent.width if dx < 0 else x - extent.width / 2
     low = y - extent.height / 2 if dx else y if dy > 0 else y - extent.height
     return Bbox.from_bounds(left - _GAP, low - _GAP, extent.width + 2 * _GAP, extent.height + 2 * _GAP)
 
 
-def _crosses(start: tuple[float, float], end: tuple[float, float], box: Bbox) -> bool:
-    steps = [k / 16 for k in range(1, 16)]
-    return any(box.contains(start[0] + k * (end[0] - start[0]), start[1] + k * (end[1] - start[1])) for k in steps)
+def _boxes(boxes: Sequence[Bbox]) -> np.ndarray:
+    """Left, bottom, right and top of each: `(n, 4)` float64."""
+    return np.array([(box.x0, box.y0, box.x1, box.y1) for box in boxes], dtype=float).reshape(-1, 4)
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Name lines at the right of the axes: (x, y, label, colour) each, spread until no two names touch."""
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The area that each of `(n, 4)` boxes has in common with `(m, 4)` others, all together: `(n,)`."""
+    low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
+    shared: np.ndarray = (high - low).clip(min=0).prod(axis=2).sum(axis=1)
+    return shared
+
+
+def _crossed(start: tuple[float, float], ends: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """How many of `(m, 4)` boxes a line from the start to each of `(n, 2)` ends goes through: `(n,)`."""
+    steps = np.arange(1, 16)[:, None, None] / 16
+    on_line = (np.array(start) + steps * (ends - start))[:, :, None, :]  # (steps, n, 1, 2)
+    crossed: np.ndarray = ((on_line >= boxes[:, :2]) & (on_line <= boxes[:, 2:])).all(axis=3).any(axis=0).sum(axis=1)
+    return crossed
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> list[Text]:
+    """Name lines at the right of the axes: (x, y, label, colour) each, spread until no two names touch.
+
+    Gives the labels' texts in the order of the ends.
+    """
     if not ends:
-        return
-    ends = sorted(ends, key=lambda end: end[1])
+        return []
+    order = sorted(range(len(ends)), key=lambda i: ends[i][1])
+    ends = [ends[i] for i in order]
+    written: dict[int, Text] = {}
     inside = axes.get_window_extent()
     step = 15.0 * axes.figure.dpi / 100
     heights = [float(axes.transData.transform((x, y))[1]) for x, y, _, _ in ends]
     for i, height in enumerate(_spread(heights, step, inside.y0, inside.y1)):
         x, y, label, colour = ends[i]
-        axes.annotate(
+        written[order[i]] = axes.annotate(
             label,
             (x, y),
             (1.045, (height - inside.y0) / inside.height),
@@ -115,6 +136,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
                 "relpos": (0, 0.5),
             },
         )
+    return [written[i] for i in range(len(ends))]
 
 
 def _spread(heights: Sequence[float], step: float, low: float, high: float) -> list[float]:
@@ -133,13 +155,3 @@ def _spread(heights: Sequence[float], step: float, low: float, high: float) -> l
     for i in range(len(moved)):
         moved[i] = max(moved[i], low + i * step)
     return moved
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    width = min(a.x1, b.x1) - max(a.x0, b.x0)
-    height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return width * height if width > 0 and height > 0 else 0.0
-
-
-def _outside(box: Bbox, frame: Bbox) -> float:
-    return box.width * box.height - _overlap(box, frame)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 
@@ -10,15 +12,29 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from embpress.dlrm.runs.store import clean, write_atomic
+from embpress.reports.html.svg import to_svg
 from embpress.reports.plotting.fonts import families
 from embpress.reports.plotting.style import DPI
+
+_VECTORS: ContextVar[dict[str, str] | None] = ContextVar("vectors", default=None)
+
+
+@contextmanager
+def vectors() -> Iterator[dict[str, str]]:
+    """Collects each plot that `save_all` writes meanwhile, by folder and file name, as SVG to stand inside a page."""
+    found: dict[str, str] = {}
+    token = _VECTORS.set(found)
+    try:
+        yield found
+    finally:
+        _VECTORS.reset(token)
 
 
 def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> list[str]:
     """Writes each plot whole or not at all; where there is none, an earlier one of that name is taken away.
 
     Args:
-        folder: fig where it is not there.
+        folder: made where it is not there.
         plots: what draws a figure, by file name.
 
     Returns:
@@ -37,4 +53,6 @@ def save_all(folder: Path, plots: Mapping[str, Callable[[], Figure | None]]) -> 
                 continue
             write_atomic(folder / name, partial(fig.savefig, format="png", dpi=DPI, metadata={"Software": None}))
             written.append(name)
+            if (found := _VECTORS.get()) is not None:
+                found[f"{folder.name}/{name}"] = to_svg(fig, Path(name).stem.replace("_", "-"))
     return written

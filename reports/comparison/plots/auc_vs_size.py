@@ -11,7 +11,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from embpress.reports import numerals
-from embpress.reports.metrics import METRICS
+from embpress.reports.focus import focus
+from embpress.reports.metrics import METRICS, show
+from embpress.reports.plotting.hover import hover
 from embpress.reports.plotting.labels import label_points
 from embpress.reports.plotting.pareto import pareto_front
 from embpress.reports.plotting.style import FAINT, FULL, figure, looks, spread_text, tidy
@@ -23,6 +25,8 @@ CAPTION = (
     "than one on it."
 )
 
+MAX_NAMED, FEW = 20, 13  # more names than this cover one another; of more so many are named
+
 
 def draw(rows: Sequence[Summary]) -> Figure | None:
     """Mean test AUC against serving bytes, None where no run has both."""
@@ -30,16 +34,17 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     shown = [row for row in rows if "auc" in row.stats and (row.mean("serving_bytes") or 0) > 0]
     if not shown:
         return None
+    named = {row.label for row in focus(shown, MAX_NAMED if len(shown) <= MAX_NAMED else FEW)}
     points = [(row.stats["serving_bytes"].mean, row.stats["auc"].mean) for row in shown]
     spreads = [row.stats["auc"].sd or 0.0 for row in shown]
-    fig = figure(5.6 + 0.12 * max(0, len(shown) - 10))  # names need room
+    fig = figure(5.6 + 0.12 * max(0, len(named) - 10))  # names need room
     axes = fig.subplots()
     axes.set_xscale("log")
     for row, point, spread in zip(shown, points, spreads):
         style = styles[row.label]
         bars = [[spread], [spread]] if spread else None
-        size = 12 if row.is_full else 7.5
-        axes.errorbar(
+        size = 12 if row.is_full else 7.5 if row.label in named else 5
+        drawn = axes.errorbar(
             *point,
             yerr=bars,
             fmt=style.marker,
@@ -47,8 +52,12 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
             markersize=size,
             capsize=3,
             elinewidth=1.2,
-            zorder=4,
+            zorder=4 if row.label in named else 3,
+            alpha=None if row.label in named else 0.4,
         )
+        hover(drawn.lines[0], row.label, [_told(row)])
+        for part in (*drawn.lines[1], *drawn.lines[2]):
+            hover(part, row.label)
     _limits(axes, points, spreads)
     _front(axes, points)
     full = next((point for row, point in zip(shown, points) if row.is_full), None)
@@ -57,12 +66,30 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     axes.set_xlabel("Bytes needed to serve (log scale, 1 MB = 10⁶ bytes)", fontsize=10)
     axes.set_ylabel(METRICS["auc"].title, fontsize=10)
     line = "; dashed: full tables" if full else ""
-    tidy(axes, TITLE, f"{spread_text(shown)}; grey steps: Pareto front{line}")
+    few = f"; named: {len(named)} of {len(shown)} rows" if len(named) < len(shown) else ""
+    tidy(axes, TITLE, f"{spread_text(shown)}; grey steps: Pareto front{line}{few}")
     fig.tight_layout()
-    fig.canvas.draw()
-    texts = [_name(styles[row.label].label, row) for row in shown]
-    label_points(axes, points, texts, _obstacles(axes, points, spreads, full))
+    fig.draw_without_rendering()
+    said = [(row, point) for row, point in zip(shown, points) if row.label in named]
+    texts = [_name(styles[row.label].label, row) for row, _ in said]
+    obstacles = _obstacles(axes, points, spreads, full)
+    for (row, _), text in zip(said, label_points(axes, [point for _, point in said], texts, obstacles)):
+        hover(text, row.label)
     return fig
+
+
+def _told(row: Summary) -> str:
+    """What is told of a point."""
+    auc = row.stats["auc"]
+    lines = [row.label, f"{METRICS['auc'].title} {numerals.score(auc.mean)}"]
+    if auc.sd is not None:
+        lines[1] += f" ± {numerals.score(auc.sd)} over {auc.n} seeds"
+    gap = row.auc_to_full
+    if gap is not None:
+        ends = " to ".join(numerals.signed(end) for end in (gap.low, gap.high) if end is not None)
+        lines.append(f"{numerals.signed(gap.mean)}{f' ({ends})' if ends else ''} to full tables")
+    size = " at ".join(show(name, row.mean(name)) for name in ("serving_bytes", "ratio"))
+    return "\n".join([*lines, size])
 
 
 def _name(label: str, row: Summary) -> str:

@@ -9,13 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from embpress.reports import numerals
+from embpress.reports.focus import focus
 from embpress.reports.metrics import BATCH_SIZES
+from embpress.reports.plotting.hover import hover
 from embpress.reports.plotting.style import TEXT, figure, looks, tidy
 from embpress.reports.summary import Summary
 
 TITLE = "Lookup latency"
 CAPTION = "Time of one call that looks up all tables, by the rows in the batch."
 
+MAX_BARS = 24
 _MAX_TICKS = 4
 
 
@@ -25,7 +28,8 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
     The bars lie flat, so that each method is named beside its bar however long its name is.
     """
     styles = looks(rows, width=26)
-    shown = [row for row in rows if any(_p(row, 50, batch) for batch in BATCH_SIZES)]
+    timed = [row for row in rows if any(_p(row, 50, batch) for batch in BATCH_SIZES)]
+    shown = focus(timed, MAX_BARS)
     if not shown:
         return None
     times = [t for row in shown for batch in BATCH_SIZES for p in (50, 99) if (t := _p(row, p, batch))]
@@ -41,11 +45,15 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
                 axes.text(low, i, f" {numerals.MISSING}", va="center", fontsize=9, color=TEXT)
                 continue
             late = max(late or middle, middle)
-            axes.barh(i, middle - low, left=low, height=0.66, color=styles[row.label].colour, zorder=3)
-            axes.plot([middle, late], [i, i], color="#555555", linewidth=1.1, zorder=4)
-            axes.plot([late], [i], color="#555555", marker="|", markersize=7, zorder=4)
+            bars = axes.barh(i, middle - low, left=low, height=0.66, color=styles[row.label].colour, zorder=3)
+            hover(bars[0], row.label, [_told(row, batch, middle, late)])
+            whisker = axes.plot([middle, late], [i, i], color="#555555", linewidth=1.1, zorder=4)
+            whisker += axes.plot([late], [i], color="#555555", marker="|", markersize=7, zorder=4)
             text = numerals.plain(middle, numerals.decimals_of(middle))
-            axes.annotate(text, (late, i), (5, 0), textcoords="offset points", va="center", fontsize=9, color=TEXT)
+            place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+            number = axes.annotate(text, (late, i), fontsize=9, color=TEXT, **place)
+            for part in (*whisker, number):
+                hover(part, row.label)
         tidy(axes, "", f"Batch of {batch:,}")
         axes.grid(False, axis="y")
         axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
@@ -57,15 +65,20 @@ def draw(rows: Sequence[Summary]) -> Figure | None:
         tick.set_parse_math(False)
     grid[0].set_ylim(len(shown) - 0.4, -0.6)
     busy = "\nThreads waited for each other on a busy machine: these times are too long"
+    few = f"\n{len(shown)} of {len(timed)} rows: the best test AUC of each size" if len(shown) < len(timed) else ""
     where = sorted({row.device for row in shown if row.device})
     fig.supxlabel(
         f"Time of one lookup call for all tables{' on ' + ', '.join(where) if where else ''} (log scale); "
-        f"bar and number: p50 in µs, whisker: p99{busy if any(row.threads_waited for row in shown) else ''}",
+        f"bar and number: p50 in µs, whisker: p99{few}{busy if any(row.threads_waited for row in shown) else ''}",
         fontsize=10,
     )
     fig.suptitle(TITLE, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=TEXT)
     fig.tight_layout()
     return fig
+
+
+def _told(row: Summary, batch: int, middle: float, late: float) -> str:
+    return f"{row.label}\nBatch of {batch:,}: p50 {numerals.plain(middle)} µs, p99 {numerals.plain(late)} µs"
 
 
 def _p(row: Summary, percent: int, batch: int) -> float | None:

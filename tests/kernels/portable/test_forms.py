@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from embpress.compressors import group
 from embpress.compressors.tables import collection
-from embpress.kernels import ops, portable
+from embpress.kernels import found, ops, portable
+from embpress.kernels.reference.coded_rows import RANGES
 
 SPECS = (
     *(spec for spec in METHODS if spec != "full"),
@@ -123,3 +124,15 @@ def test_checked_ids_and_offsets_are_those_of_the_op():
 def test_an_op_without_form_says_so():
     with pytest.raises(AttributeError, match="no portable form of count_ids"):
         _ = portable.count_ids
+
+
+def test_forms_are_functions_and_rows_of_codes_answer_as_their_op_does():
+    """A form that is imported into its module under its own name would leave the module in its place."""
+    named = [name for name in found.names(portable.__name__) if hasattr(torch.ops.embpress, name)]
+    assert "coded_rows" in named
+    assert all(callable(getattr(portable, name)) for name in named)
+    codes = torch.randint(256, (9, 8), dtype=torch.uint8, generator=torch.manual_seed(0))
+    ranges, index = torch.rand(9, 2).bfloat16(), torch.tensor([[3, 0, 8]])
+    arguments = (codes, ranges, index, None, None, None, 4, 16, RANGES.index("row"))
+    expected = torch.ops.embpress.coded_rows(*arguments)
+    torch.testing.assert_close(portable.coded_rows(*arguments), expected, rtol=1e-5, atol=1e-7)

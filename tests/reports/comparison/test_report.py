@@ -16,6 +16,7 @@ SECTIONS = [
     "Which differences are more than chance",
     "Failures",
     "Plots",
+    "What was compared",
     "What the columns mean",
     "Size of each table",
     "Lookups on row 0",
@@ -60,7 +61,7 @@ def test_report_is_complete_and_the_same_again_in_any_order(runs, folder, tmp_pa
     assert "Only a method that saves by width" in text
     assert "RuntimeError: loss is nan \\| stopped" in text
     assert "cannot reach 16×, smallest 4×" in text
-    assert "| 10 smaller tables |" in text
+    assert "| *10 smaller tables* |" in text
     assert "The other 30 features" in text
     assert runs[0].command in text
     write_report(tmp_path, list(reversed(runs)))
