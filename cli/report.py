@@ -43,9 +43,19 @@ class PageOption(click.Option):
 @click.option(
     "--across", metavar="FILE", help="Write one table of several run folders into this file, a column each, instead."
 )
+@click.option(
+    "--target",
+    metavar="AUC",
+    help="Write the page targets, with this validation AUC to reach: a number, or full for the full tables' best.",
+)
 @click.option("--metric", metavar="NAME", help="The number in that table, as in the columns of csv.  [default: auc]")
 def command(
-    folders: tuple[str, ...], form: str, pages: tuple[str, ...], across: str | None, metric: str | None
+    folders: tuple[str, ...],
+    form: str,
+    pages: tuple[str, ...],
+    across: str | None,
+    target: str | None,
+    metric: str | None,
 ) -> None:
     """Write a report from the records of a run folder, or one table of several.
 
@@ -54,6 +64,7 @@ def command(
       embpress report runs/kaggle
       embpress report runs/kaggle --format csv > runs.csv
       embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
+      embpress report runs/kaggle --page targets --target 0.79
       embpress report runs/kaggle runs/avazu --across methods.md
     """
     if across is not None:
@@ -65,26 +76,31 @@ def command(
         raise InputError(f"{len(folders)} run folders make one table, by --across FILE; a report is of one")
     folder = folders[0]
     from embpress.dlrm.runs.store import read_all
-    from embpress.reports.pages import about, lacks
+    from embpress.reports.pages import about, lacks, taking
 
     if pages and form != "markdown":
         raise InputError(f"--page {pages[0]} is written in markdown and does not go with --format {form}")
     for name in pages:
         about(name)  # before the records are read: a typing mistake should not wait for them
+    options = {"target": target}
+    if target is not None:
+        if form != "markdown":
+            raise InputError(f"--target is of a page in markdown and does not go with --format {form}")
+        pages = (*pages, *(name for name in taking("target") if name not in pages))
     runs = read_all(Path(folder))
     if form != "markdown":
         from embpress.reports import to_csv, to_json
 
         sys.stdout.write((to_csv if form == "csv" else to_json)(runs))
         return
-    reasons = {name: reason for name in dict.fromkeys(pages) if (reason := lacks(name, runs))}
+    reasons = {name: reason for name in dict.fromkeys(pages) if (reason := lacks(name, runs, options))}
     sentences = [f"--page {name}: {folder}: {reason}" for name, reason in reasons.items()]
     possible = [name for name in dict.fromkeys(pages) if name not in reasons]
     if reasons and not possible:
         raise InputError("; ".join(sentences))
     from embpress.cli.show import show_result
 
-    show_result(runs, Path(folder), possible)
+    show_result(runs, Path(folder), possible, options)
     for sentence in sentences:
         click.echo(f"not written: {sentence}", err=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,9 @@ def summary_table(runs: Sequence[Run], out: Console) -> None:
         out.print(f"  {note}", markup=False, style="dim")
 
 
-def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = ()) -> None:
+def show_result(
+    runs: Sequence[Run], folder: Path, pages: Sequence[str] = (), options: Mapping[str, Any] | None = None
+) -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
 
     Raises:
@@ -76,7 +78,7 @@ def show_result(runs: Sequence[Run], folder: Path, pages: Sequence[str] = ()) ->
     from embpress.reports import headline, write_report
 
     try:
-        report = write_report(folder, runs, pages)
+        report = write_report(folder, runs, pages, options)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out = console()

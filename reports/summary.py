@@ -153,12 +153,16 @@ def _values(runs: Sequence[Run], metric: Metric) -> list[float]:
     return list({run.latency_of_seed: run.metrics[metric.name] for run in held}.values())
 
 
-def _against_full(row: Summary, rows: Sequence[Summary]) -> Summary:
-    if row.is_full:
-        return row
+def full_of(row: Summary, rows: Sequence[Summary]) -> Summary | None:
+    """The full tables that a row is held against: of its protocol, on its backend and device where there are such."""
     fulls = [other for other in rows if other.is_full and other.auc_by_seed and other.protocol == row.protocol]
     fulls.sort(key=lambda full: ((full.backend, full.device) != (row.backend, row.device), full.device != row.device))
-    return replace(row, auc_to_full=paired(row.auc_by_seed, fulls[0].auc_by_seed)) if fulls else row
+    return fulls[0] if fulls else None
+
+
+def _against_full(row: Summary, rows: Sequence[Summary]) -> Summary:
+    full = None if row.is_full else full_of(row, rows)
+    return row if full is None else replace(row, auc_to_full=paired(row.auc_by_seed, full.auc_by_seed))
 
 
 def _labels(rows: Sequence[Summary]) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from embpress.compressors.errors import InputError, installed
 from embpress.dlrm.runs.record import Run
@@ -20,7 +21,12 @@ from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape
 
 
-def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Sequence[str] = ()) -> Path:
+def write_report(
+    folder: str | os.PathLike[str],
+    runs: Iterable[Run],
+    pages: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Path:
     """Write `report.md` and `plots/` into the folder and return the report's path.
 
     Each file is written whole or not at all, the report last; the same runs give the same files, in any order.
@@ -30,6 +36,7 @@ def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Seq
         runs: its runs.
         pages: names of pages to write beside the report, which links them. Pages that an earlier report has written
             are made anew with it, so that none of them tells of other runs than the report.
+        options: of pages that take some, by name, such as `target`.
 
     Raises:
         InputError: no runs, no such page, no matplotlib to draw it with, or the folder cannot be written.
@@ -43,7 +50,9 @@ def write_report(folder: str | os.PathLike[str], runs: Iterable[Run], pages: Seq
     images = _plots(folder / "plots", rows)
     wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
     for name in dict.fromkeys([*wanted, *pages]):
-        write_text(folder / f"{name}.md", page_folder.load_page(name).make(folder / "plots", runs))
+        page = page_folder.load_page(name)
+        text = page.make(folder / "plots", runs, **page_folder.options_of(page, options))
+        write_text(folder / f"{name}.md", text)
     return write_text(folder / "report.md", _report(runs, rows, images, wanted))
 
 
