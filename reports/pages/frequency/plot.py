@@ -44,7 +44,7 @@ def auc_by_bin(lines: Sequence[Line], bins: Sequence[str]) -> Figure | None:
         tick.set_parse_math(False)
     grid[0].set_ylim(len(shown) - 0.5, -0.5)
     sure = any(found.low is not None for line in shown for name in bins if (found := line.scores[("auc", name)].gap))
-    what = "mean and 95 % interval, paired by seed" if sure else "one seed"
+    what = "mean and 95 % interval, paired by seed; long ones run out of the picture" if sure else "one seed"
     fig.supxlabel(f"{METRICS['auc'].title} minus that of full tables, {what}", fontsize=10)
     fig.suptitle("What is lost by id frequency", x=0.01, ha="left", fontsize=12.5, fontweight="bold")
     fig.tight_layout()

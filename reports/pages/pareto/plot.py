@@ -77,7 +77,9 @@ def _limits(axes: Axes, cost: Cost, places: Sequence[Place]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     in_bytes = METRICS[cost.metric].unit == "bytes"
     axes.xaxis.set_major_formatter(
-        (lambda value, _: numerals.size(value).replace(".0 ", " ")) if in_bytes else (lambda value, _: f"{value:g} µs")
+        (lambda value, _: numerals.size(value).replace(".0 ", " "))
+        if in_bytes
+        else (lambda value, _: f"{value:,.10g} µs")
     )
 
 

@@ -43,7 +43,9 @@ def seconds_to(targets: Mapping[str, Sequence[Line]]) -> Figure | None:
         style = look(k, name)
         points = [(line.seconds.mean, labels.index(line.row.label)) for line in lines if line.seconds]
         if points:
-            axes.plot(*zip(*points), style.marker, color=style.colour, markersize=7, zorder=4 + k, label=name)
+            axes.plot(
+                *zip(*points), style.marker, color=style.colour, markersize=11.5 - 2 * k, zorder=4 + k, label=name
+            )
     axes.set_yticks(range(len(labels)), short_labels(labels, _NAME), fontsize=9.5)
     for tick in axes.get_yticklabels():
         tick.set_parse_math(False)
