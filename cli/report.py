@@ -48,6 +48,11 @@ class PageOption(click.Option):
 @click.option(
     "--across", metavar="FILE", help="Write one table of several run folders into this file, a column each, instead."
 )
+@click.option(
+    "--target",
+    metavar="AUC",
+    help="Write the page targets, with this validation AUC to reach: a number, or full for the full tables' best.",
+)
 @click.option("--metric", metavar="NAME", help="The number in that table, as in the columns of csv.  [default: auc]")
 @click.option(
     "--out",
@@ -65,6 +70,7 @@ def command(
     pages: tuple[str, ...],
     html: bool,
     across: str | None,
+    target: str | None,
     metric: str | None,
     out: str | None,
     against: str | None,
@@ -89,6 +95,7 @@ def command(
       embpress report runs/kaggle --page hot-rows --page initialisation --page ranks
       embpress report runs/monday runs/tuesday --out runs/both
       embpress report runs/new --against runs/released
+      embpress report runs/kaggle --page targets --target 0.79
       embpress report runs/kaggle runs/avazu --across methods.md
     """
     if across is not None and html:
@@ -105,7 +112,7 @@ def command(
         raise InputError("--metric goes with --across FILE")
     from embpress.cli.report_folders import read_folders, show_changes, show_only
     from embpress.compressors.guard import path
-    from embpress.reports.pages import about, lacks
+    from embpress.reports.pages import about, lacks, taking
 
     if html and form != "markdown":
         raise InputError(f"--html goes beside report.md and does not go with --format {form}")
@@ -121,13 +128,20 @@ def command(
         raise InputError(f"--page {pages[0]} is written in markdown and does not go with --format {form}")
     for name in pages:
         about(name)  # before the records are read: a typing mistake should not wait for them
+    options = {"target": target}
+    if target is not None:
+        if form != "markdown":
+            raise InputError(f"--target is of a page in markdown and does not go with --format {form}")
+        if where is None:
+            raise InputError("--target of several run folders goes with --out FOLDER")
+        pages = (*pages, *(name for name in taking("target") if name not in pages))
     runs = read_folders(folders)
     if form != "markdown":
         from embpress.reports import to_csv, to_json
 
         sys.stdout.write((to_csv if form == "csv" else to_json)(runs))
         return
-    reasons = {name: reason for name in dict.fromkeys(pages) if (reason := lacks(name, runs))}
+    reasons = {name: reason for name in dict.fromkeys(pages) if (reason := lacks(name, runs, options))}
     sentences = [f"--page {name}: {', '.join(folders)}: {reason}" for name, reason in reasons.items()]
     possible = [name for name in dict.fromkeys(pages) if name not in reasons]
     if reasons and not possible:
@@ -145,7 +159,7 @@ def command(
     else:
         from embpress.cli.show import show_result
 
-        show_result(runs, where, possible, section, [Path(folder) for folder in folders], html)
+        show_result(runs, where, possible, section, [Path(folder) for folder in folders], html, options)
     for sentence in sentences:
         click.echo(f"not written: {sentence}", err=True)
     if found is not None:

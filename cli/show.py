@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ def show_result(
     changes: str = "",
     sources: Sequence[Path] = (),
     html: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report of a run folder, with pages asked for, and prints table, answer and where the report is.
 
@@ -88,7 +89,7 @@ def show_result(
     from embpress.reports.uncertainty.judge import judge
 
     try:
-        report = write_report(folder, runs, pages, changes, sources, html)
+        report = write_report(folder, runs, pages, changes, sources, html, options)
     except OSError as error:
         raise InputError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     out, judged = console(), judge(summary(runs), sources or [folder])

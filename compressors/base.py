@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from embpress.compressors.arrays import Array
 from embpress.compressors.bags import as_bags, check_form, integers, own_output
+from embpress.compressors.cells import Cells, taken
 from embpress.compressors.configuration import Configured
 from embpress.compressors.errors import InputError
 from embpress.compressors.frozen import frozen
@@ -152,6 +153,14 @@ class Compressor(Configured, Member):
             InputError: the method does not say, so that what serves it in fewer bits cannot serve it.
         """
         raise InputError(f"{self.spec_name or type(self).__name__} does not say which arrays its lookups read")
+
+    def cells(self, ids: Tensor) -> Cells:
+        """Which stored cells make the rows of checked ids `(N,)` int64: by default what the group's `assemble` takes.
+
+        Raises:
+            InputError: the method does not say.
+        """
+        return taken(self, ids)
 
     def assembly_key(self) -> tuple[Any, ...]:
         """What must agree, beside `group_key` and widths, among tables whose rows one `assemble` puts together."""

@@ -161,6 +161,55 @@ CURVE_METRICS = {
     "train_loss": _score("train_loss", "lower", "Training loss", "Mean loss since the point before, in nats."),
     "valid_auc": _score("valid_auc", "higher", "Validation AUC", "AUC on the validation rows."),
     "valid_log_loss": _score("valid_log_loss", "lower", "Validation log loss", "Log loss on the validation rows."),
+    "seconds": _timed("seconds", "s", "Seconds", "Seconds of training up to here, evaluation not counted."),
+    "test_auc": _score(
+        "test_auc", "higher", "Test AUC", "AUC on the test rows as served, at ends of epochs; it chooses nothing."
+    ),
+}
+# of each bin of lookups by how frequent their ids are, of how the ids of each table share what is stored
+FREQUENCY_METRICS = {
+    "ids": _count("ids", "Ids", "Table rows whose ids are as frequent, over the features that are compressed."),
+    "lookups": _share("lookups", None, "Lookups", "Share of the test lookups that are of these ids."),
+    **{name: METRICS[name] for name in ("auc", "log_loss")},
+    "calibration": _count("calibration", "Predicted / clicked", "Sum of the predicted probabilities over all clicks."),
+    "ece": _score(
+        "ece",
+        "lower",
+        "Calibration error",
+        "Expected calibration error: of ten bins of equally many rows by prediction, the mean distance of the mean "
+        "prediction from the share of clicks.",
+    ),
+}
+_SHARED = {"whole": "the whole row", "part": "a cell of the row"}
+_COUNTED = {"ids": "ids", "train": "training lookups", "test": "test lookups"}
+SHARING_METRICS = {
+    "ids": _count("ids", "Ids", "Ids of the table that were looked at: all, or a sample of a large one."),
+    **{
+        f"{part}_{of}": _share(
+            f"{part}_{of}", "lower", f"{part.capitalize()}: {of}", f"Share of the {many} that share {what} with others."
+        )
+        for part, what in _SHARED.items()
+        for of, many in _COUNTED.items()
+    },
+    **{
+        f"{part}_expected{ending}": _share(
+            f"{part}_expected{ending}",
+            None,
+            f"{part.capitalize()}, by chance{f': {of}' if ending else ''}",
+            f"Share of the {_COUNTED[of]} that would share {what} with others under a function drawn at random.",
+        )
+        for part, what in _SHARED.items()
+        for of, ending in (("ids", ""), ("train", "_train"))
+    },
+    "others_train": _share(
+        "others_train",
+        "lower",
+        "Of other ids",
+        "Of the training lookups that reach a cell, the share that is of other ids than the one that reads it.",
+    ),
+    "others_expected": _share(
+        "others_expected", None, "Of other ids, by chance", "The same where cells are drawn at random."
+    ),
 }
 
 TUNED_METRICS = {

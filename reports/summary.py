@@ -177,16 +177,14 @@ def _values(runs: Sequence[Run], metric: Metric) -> list[float]:
 
 
 def full_of(row: Summary, rows: Sequence[Summary]) -> Summary | None:
-    """The full tables that a method is held against, if possible of its own machine; None for these, or without any."""
-    if row.is_full:
-        return None
+    """The full tables that a row is held against: of its protocol, on its backend and device where there are such."""
     fulls = [other for other in rows if other.is_full and other.auc_by_seed and other.protocol == row.protocol]
     fulls.sort(key=lambda full: ((full.backend, full.device) != (row.backend, row.device), full.device != row.device))
     return fulls[0] if fulls else None
 
 
 def _against_full(row: Summary, rows: Sequence[Summary]) -> Summary:
-    full = full_of(row, rows)
+    full = None if row.is_full else full_of(row, rows)
     return replace(row, auc_to_full=paired(row.auc_by_seed, full.auc_by_seed)) if full else row
 
 

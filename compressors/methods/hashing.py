@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +13,7 @@ from torch import Generator, Tensor
 from typing_extensions import Self, Unpack
 
 from embpress.compressors.by_recipe import Arrays
+from embpress.compressors.cells import Cells
 from embpress.compressors.distributed import tell_ranks
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.init import uniform_
@@ -143,6 +146,18 @@ class HashingTrick(Hashed):
         """±1 by the last bit of a hash."""
         return 1 - 2 * (part_hash(ids.unsqueeze(-1), constants["sign_coefficients"]) & 1) if self.sign else None
 
+    def cells(self, ids: Tensor) -> Cells:
+        """As taken; a sum is the same in whatever order, and what is added and subtracted again is gone."""
+        found = super().cells(ids)
+        if self.op != "add":
+            return found
+        signs = self.part_signs(ids, {name: self.constants.on(ids.device, name) for name in self.constants})
+        alike = found.first.unsqueeze(2) == found.first.unsqueeze(1)
+        times = alike.long() if signs is None else alike * signs.unsqueeze(1)
+        net, seen = times.sum(2), torch.tril(alike, -1).any(2)
+        rows = (found.first * (2 * self.parts + 1) + net + self.parts).masked_fill(seen | (net == 0), -1)
+        return replace(found, rows=rows.sort(dim=1).values, chance=chance_of_sums(self.k, self.parts, self.sign))
+
     def group_key(self) -> tuple[Any, ...]:
         """One call has signs or none."""
         return *super().group_key(), self.sign
@@ -173,6 +188,21 @@ class HashingTrick(Hashed):
         Keywords are the constructor's, or `budget` or `ratio` instead of k; see `least_squares.from_linear`.
         """
         return from_linear(cls, weight, knobs, nonnegative=not knobs.get("sign"))
+
+
+def chance_of_sums(k: int, parts: int, sign: bool) -> float:
+    """With which two sums of l rows, each drawn from k (and added or subtracted, drawn too), are the same sum.
+
+    Without signs these are two multisets of l among k, with them a walk of 2 l steps on the grid of k dimensions that
+    comes back. Both count by the k-th power of `Σ x^m / m!²`: its coefficient of `x^l` times `l!² / k^2l`, or times
+    `(2 l)! / (2 k)^2l`.
+    """
+    series = [Fraction(1, math.factorial(m) ** 2) for m in range(parts + 1)]
+    power = [Fraction(1)]
+    for n in range(1, parts + 1):
+        power.append(sum((k * j - n + j) * series[j] * power[n - j] for j in range(1, n + 1)) / Fraction(n))
+    draws = math.factorial(2 * parts) if sign else math.factorial(parts) ** 2
+    return float(power[parts] * draws / ((2 if sign else 1) * k) ** (2 * parts))
 
 
 def _combination(op: str | None, sign: bool) -> str:

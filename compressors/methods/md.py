@@ -14,6 +14,7 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.cells import CellPart, Cells
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import counted
@@ -185,6 +186,16 @@ class MixedDimensions(Compressor):
             if k < self.embedding_dim:
                 parts.append(Array(f"projection_{b}", k, self.embedding_dim, ranges="row", for_all=True))
         return tuple(parts)
+
+    def cells(self, ids: Tensor) -> Cells:
+        """A row of its own for each id, in the table of its block."""
+        parts, places = [], []
+        for b in range(len(self.widths)):
+            start, last = (self.integers.values(f"{what} {b}")[0] for what in ("start", "last"))
+            place = ids - start
+            places.append(place.masked_fill((place < 0) | (place > last), -1))
+            parts.append(CellPart(f"table_{b}", last + 1))
+        return Cells.of(parts, torch.stack(places, dim=1))
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has the same widths."""

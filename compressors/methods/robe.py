@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from typing_extensions import Self, Unpack
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
 from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores
+from embpress.compressors.cells import CellPart, Cells
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.init import uniform_
@@ -176,6 +178,18 @@ class Robe(Compressor):
     def arrays(self) -> tuple[Array, ...]:
         """The elements of the array."""
         return (Array("memory", self.size, 1, ranges="block", shared=True),)
+
+    def cells(self, ids: Tensor) -> Cells:
+        """The chunks, by where they begin; of the last what the width needs."""
+        coefficients, dim = self.constants.on(ids.device, "coefficients"), self.embedding_dim
+        begins, places = range(0, dim, self.z), self.size - self.z + 1
+        x, chunks = (ids + self.row_offset).unsqueeze(1), torch.arange(len(begins), device=ids.device)
+        parts = [CellPart("memory", self.size, min(self.z, dim - begin), 0, places) for begin in begins]
+        found = Cells.of(parts, robe_hash(x, chunks, coefficients, places), id(self.whole("memory")))
+        if not self.sign or found.chance is None:
+            return found
+        bits = robe_hash(x, torch.arange(dim, device=ids.device), coefficients[3:], 2)
+        return replace(found, rows=torch.cat([found.first, bits], dim=1), chance=found.chance / 2.0**dim)
 
     def group_key(self) -> tuple[Any, ...]:
         """One call has one array and one way to cut rows from it."""

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.cells import Cells
 from embpress.compressors.errors import InputError
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.ledger import Entry, Ledger
@@ -177,6 +178,12 @@ class Modifier(Compressor):
         if type(self)._lookup is not Modifier._lookup:
             raise InputError(f"+{self.modifier_name} does not say which arrays its lookups read")
         return self.table.arrays()
+
+    def cells(self, ids: Tensor) -> Cells:
+        """Those of the table inside; the ids that a modifier keeps uncompressed have none there."""
+        found = self.table.cells(ids)
+        kept = None if type(self).uncompressed is Modifier.uncompressed else self.uncompressed(ids)
+        return found if kept is None else found.without(kept)
 
     def array(self, name: str) -> Tensor:
         """Of the table inside."""

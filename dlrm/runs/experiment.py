@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from embpress.compressors import (
@@ -23,14 +23,29 @@ from embpress.compressors import (
     TableConfig,
     plan,
 )
+from embpress.compressors.tables.planning.proportional import kept_full
 from embpress.dlrm.data import ClickData
+from embpress.dlrm.data.assemble import count_lookups
 from embpress.dlrm.measure.clock import Clock
+from embpress.dlrm.measure.collisions import collisions
 from embpress.dlrm.measure.environment import environment
+from embpress.dlrm.measure.frequency import Frequencies
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.measure.spectrum import spectrum
 from embpress.dlrm.models.base import ClickModel
-from embpress.dlrm.runs.record import Asked, CurvePoint, DataRecord, Run, ServedPoint, Smallest, TableRecord, typed
+from embpress.dlrm.runs.record import (
+    Asked,
+    CurvePoint,
+    DataRecord,
+    FrequencyBin,
+    Run,
+    ServedPoint,
+    Sharing,
+    Smallest,
+    TableRecord,
+    typed,
+)
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
 from embpress.dlrm.training.loop import Progress, RunFailed, train
 from embpress.dlrm.training.model import build, describe, describe_training
@@ -269,7 +284,7 @@ def _run(
 
     def best(model: ClickModel) -> None:
         spectra = map(spectrum, model.tables.tables)
-        found["tables"] = tuple(replace(table, spectrum=one) for table, one in zip(found["tables"], spectra))
+        found["tables"] = tuple(replace(table, spectrum=values) for table, values in zip(found["tables"], spectra))
         if keep is not None:
             keep(model)
 
@@ -287,6 +302,11 @@ def _run(
     probabilities: np.ndarray = torch.sigmoid(trained.test_logits).float().numpy()
     if counts is not None and not counts(metrics):
         return probabilities
+    found["by_frequency"] = by_frequency(data, settings, trained.test_logits)
+    # once, of the last epoch: which cells make a row changes in few methods, and counting them takes a while
+    test_counts = [count_lookups(data.test, f, n) for f, n in enumerate(data.num_embeddings)]
+    shared = sharing(model.tables, data.counts, test_counts)
+    found["tables"] = tuple(replace(table, sharing=one) for table, one in zip(found["tables"], shared))
     if measured is None:
         metrics |= measure_latency(model, tables, data, settings, progress)
     else:
@@ -294,6 +314,27 @@ def _run(
     found["latency_of_seed"] = seed if measured is None else measured.seed
     metrics["peak_memory_bytes"] = peak_memory(model, data, settings)
     return probabilities
+
+
+def sharing(tables: TableCollection, train: Sequence[Tensor], test: Sequence[Tensor]) -> list[Sharing | None]:
+    """How the ids of each table share what is stored as the tables are now, to six decimals: see `collisions`."""
+    was = tables.training
+    found = collisions(list(tables.eval().tables), train, test)
+    tables.train(was)
+    return [None if one is None else replace(one, **_rounded(vars(one))) for one in found]
+
+
+def by_frequency(data: ClickData, settings: Settings, logits: Tensor) -> tuple[FrequencyBin, ...]:
+    """Scores of the test part by how frequent the ids of the features are that these settings compress."""
+    keep = kept_full(table_configs(data, settings.width), settings.min_rows, settings.largest)
+    bins = Frequencies.of(data, [f for f, full in enumerate(keep) if not full])
+    scored = [] if bins is None else bins.scores(logits, data.test.labels)
+    return tuple(typed(FrequencyBin, {**one, **_rounded(one)}) for one in scored)
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of shares and scores six decimals: a record stays small."""
+    return {name: round(value, 6) for name, value in values.items() if isinstance(value, float)}
 
 
 def measure_latency(

@@ -41,6 +41,40 @@ class Smallest:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """How the ids of one table share rows and cells with others of the model; shares of 0 to 1.
+
+    An id shares its whole row where another id's row is made of the same cells in the same way, and a part where any
+    cell of its row is read for another id. Ids whose rows are kept elsewhere, such as hot ones, share nothing.
+
+    Attributes:
+        ids: of the table, that were looked at, and among which it was looked for.
+        whole_ids, whole_train, whole_test: of the ids, of the training lookups and of the test lookups, those that
+            share the whole row.
+        whole_expected, whole_expected_train: what a function drawn at random would give, of ids and training lookups;
+            None where no function decides.
+        part_ids, part_train, part_test, part_expected, part_expected_train: the same of parts.
+        others_train: of the training lookups that reach a cell, those of other ids than the one that reads it: the mean
+            over what the training lookups read.
+        others_expected: the same with cells drawn at random.
+    """
+
+    ids: int
+    whole_ids: float
+    part_ids: float
+    whole_train: float | None = None
+    part_train: float | None = None
+    whole_test: float | None = None
+    part_test: float | None = None
+    whole_expected: float | None = None
+    part_expected: float | None = None
+    whole_expected_train: float | None = None
+    part_expected_train: float | None = None
+    others_train: float | None = None
+    others_expected: float | None = None
+
+
+@dataclass(frozen=True)
 class TableRecord:
     """One table of a run."""
 
@@ -55,6 +89,7 @@ class TableRecord:
     row0_share: float | None = None  # of the test lookups
     is_full: bool = False  # a plain table, every row as it is
     spectrum: tuple[float, ...] = ()  # singular values over the largest, at the epoch of the AUC; of plain rows alone
+    sharing: Sharing | None = None  # at that epoch; where the method says which cells make a row
 
 
 @dataclass(frozen=True)
@@ -66,6 +101,25 @@ class CurvePoint:
     train_loss: float | None = None
     valid_auc: float | None = None
     valid_log_loss: float | None = None
+    seconds: float | None = None  # of training up to here, evaluation not counted
+    test_auc: float | None = None  # as served, at the ends of epochs that were tested: it chooses nothing
+
+
+@dataclass(frozen=True)
+class FrequencyBin:
+    """Test scores over lookups of ids that are equally frequent in the training rows; see `measure.frequency`.
+
+    `name` is the bin, or `all` for all test rows; `ids` are the tables' rows in it, `lookups` its share of the test
+    lookups, both over the features that are compressed.
+    """
+
+    name: str
+    ids: int
+    lookups: float
+    auc: float | None = None
+    log_loss: float | None = None
+    calibration: float | None = None
+    ece: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +192,7 @@ class Run:
         is_full: plain tables, the baseline of all others.
         is_baseline: what people have already, plain tables of one kind or another.
         metrics: numbers by name, all in `embpress.reports.metrics`.
+        by_frequency: test scores of the model as served, by how frequent ids are; empty where no feature is compressed.
         served: the model as trained, then after each step of folding; empty where serving changes no lookup.
         latency_of_seed: the seed that measured the latency, which all seeds of a method share; None where none has.
         backend: what answered the lookups.
@@ -166,6 +221,7 @@ class Run:
     latency_of_seed: int | None = None
     tables: tuple[TableRecord, ...] = ()
     learning_curve: tuple[CurvePoint, ...] = ()
+    by_frequency: tuple[FrequencyBin, ...] = ()
     served: tuple[ServedPoint, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
     backend: str = ""

@@ -39,7 +39,8 @@ class Trained:
     Attributes:
         metrics: auc, auc_last, valid_auc, log_loss, accuracy, best_epoch, step_ms, train_seconds, train_samples_per_s;
             auc_trained and log_loss_trained where serving changes lookups.
-        curve: points of step, epoch, train_loss, valid_auc, valid_log_loss, of the model as it is trained.
+        curve: points of step, epoch, train_loss, valid_auc, valid_log_loss, of the model as it is trained, and seconds
+            of training; test_auc, as served, where an epoch was tested.
         test_logits: `(N,)` of the model as it is served, at the epoch with the best validation AUC.
         served: what each step of folding costs: see `evaluate.Tested`.
     """
@@ -184,6 +185,7 @@ def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callabl
                     "train_loss": float(loss_sum) / loss_steps,
                     "valid_auc": valid["auc"],
                     "valid_log_loss": valid["log_loss"],
+                    "seconds": seconds,
                 }
             )
             loss_sum, loss_steps = torch.zeros((), device=work.device), 0
@@ -194,6 +196,7 @@ def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callabl
         improved, last = not valid["auc"] <= best, epoch == epochs - 1
         if improved or last:
             test = work.test()
+            result.curve[-1]["test_auc"] = test.metrics["auc"]
         if improved:
             best = valid["auc"]
             result.test_logits, result.served = test.logits, test.served

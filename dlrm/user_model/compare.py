@@ -102,6 +102,7 @@ def compare(
     """
     if not methods or len(set(map(str, methods))) < len(methods):
         raise InputError("methods must be given, each once")
+
     def keep_labels(labels: np.ndarray) -> None:
         save_labels(folder, prepared.data.fingerprint, labels)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from embpress.compressors.errors import InputError, installed
 from embpress.dlrm.runs.record import Run
@@ -37,6 +38,7 @@ def write_report(
     changes: str = "",
     sources: Sequence[str | os.PathLike[str]] = (),
     html: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `report.md` and `plots/` into the folder and return the path of `report.md`.
 
@@ -51,6 +53,7 @@ def write_report(
         sources: run folders with the runs' predictions and labels, where it is not `folder`.
         html: also write `report.html`, the report and its pages as one file with the plots inside; one that an
             earlier report has written is made anew in any case.
+        options: of pages that take some, by name, such as `target`.
 
     Raises:
         InputError: no runs, no such page, no matplotlib to draw it with, or the folder cannot be written.
@@ -65,10 +68,10 @@ def write_report(
     with collected(html) as pictures:
         images = _plots(folder / "plots", rows)
         wanted = [name for name in page_folder.page_names() if name in pages or (folder / f"{name}.md").exists()]
-        made = {
-            f"{name}.md": page_folder.load_page(name).make(folder / "plots", runs)
-            for name in dict.fromkeys([*wanted, *pages])
-        }
+        made = {}
+        for name in dict.fromkeys([*wanted, *pages]):
+            page = page_folder.load_page(name)
+            made[f"{name}.md"] = page.make(folder / "plots", runs, **page_folder.options_of(page, options))
     for name, text in made.items():
         write_text(folder / name, text)
     judged = judge(rows, [Path(source) for source in sources] or [folder])

@@ -56,7 +56,9 @@ class Judgement:
         self._covariances = covariances
         self._rows = {row.label: row for row in rows}
         self.groups = _groups(rows)
-        to_full = {row.label: self._difference(row, full) for row in rows if (full := full_of(row, rows))}
+        to_full = {
+            row.label: self._difference(row, full) for row in rows if not row.is_full and (full := full_of(row, rows))
+        }
         self._to_full = _corrected(to_full)
         pairs = {(a.label, b.label): self._difference(a, b) for group in self.groups for a, b in combinations(group, 2)}
         self._pairs = _corrected(pairs)

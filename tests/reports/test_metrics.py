@@ -7,13 +7,15 @@ import pytest
 from embpress.compressors import parse
 from embpress.dlrm.data import load
 from embpress.dlrm.runs.experiment import run
-from embpress.dlrm.runs.record import CurvePoint, ServedPoint, TableRecord, Tuned
+from embpress.dlrm.runs.record import CurvePoint, FrequencyBin, ServedPoint, Sharing, TableRecord, Tuned
 from embpress.dlrm.training.settings import resolve
 from embpress.reports.metrics import (
     CURVE_METRICS,
     DATA_METRICS,
+    FREQUENCY_METRICS,
     METRICS,
     SERVED_METRICS,
+    SHARING_METRICS,
     TABLE_METRICS,
     TUNED_METRICS,
     show,
@@ -61,8 +63,20 @@ def test_numbers_of_tuning():
     )
 
 
+def test_numbers_by_frequency_and_of_sharing(made):
+    named = {f.name for f in fields(FrequencyBin)} - {"name"}
+    assert all(numbers(one) == set(FREQUENCY_METRICS) == named for one in made.by_frequency)
+    assert [one.name for one in made.by_frequency][:2] == ["all", "head"]
+    assert made.by_frequency[0].auc == pytest.approx(made.metrics["auc"], abs=1e-6)
+    assert made.by_frequency[0].log_loss == pytest.approx(made.metrics["log_loss"], abs=1e-6)
+    shared = next(table.sharing for table in made.tables if table.method == "tt")
+    assert numbers(shared) == set(SHARING_METRICS) == {f.name for f in fields(Sharing)}
+    assert all(table.sharing is None for table in made.tables if table.method == "full")
+
+
 def test_each_says_unit_direction_and_meaning():
-    for name, metric in {**METRICS, **DATA_METRICS, **TABLE_METRICS, **CURVE_METRICS, **TUNED_METRICS}.items():
+    tables = (METRICS, DATA_METRICS, TABLE_METRICS, CURVE_METRICS, TUNED_METRICS, FREQUENCY_METRICS, SHARING_METRICS)
+    for name, metric in (item for table in tables for item in table.items()):
         assert metric.name == name
         assert metric.better in ("higher", "lower", None)
         assert metric.title

@@ -15,6 +15,7 @@ from typing_extensions import Self, Unpack
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.bags import without_values
 from embpress.compressors.base import Compressor
+from embpress.compressors.cells import CellPart, Cells
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup, group_of
 from embpress.compressors.init import uniform_
@@ -249,6 +250,13 @@ class Prune(Compressor):
     def arrays(self) -> tuple[Array, ...]:
         """The values that stay."""
         return (values_of(self.kept),)
+
+    def cells(self, ids: Tensor) -> Cells:
+        """Elements of its own for each id; the rows of which nothing stays are one and the same, of zeros."""
+        with torch.no_grad():
+            empty = ~self.lookup(ids).bool().any(1)
+        rows = self.num_embeddings  # the one after the last stands for zeros
+        return Cells.of([CellPart("dense", rows + 1)], ids.masked_fill(empty, rows).unsqueeze(1))
 
     def _serving(self) -> list[Entry]:
         index = index_bytes(self.num_embeddings, self.embedding_dim, self.kept)

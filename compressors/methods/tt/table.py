@@ -12,6 +12,7 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array
 from embpress.compressors.base import Compressor
+from embpress.compressors.cells import Cells, taken
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
@@ -205,6 +206,11 @@ class TTRec(Compressor):
     def uncompressed(self, ids: Tensor) -> Tensor | None:
         """Which ids are cached."""
         return None if self.cache is None else self.cache.holds(ids)
+
+    def cells(self, ids: Tensor) -> Cells:
+        """A slice of each core; of cached rows none."""
+        found, cached = taken(self, ids, leave=("cache.values",)), self.uncompressed(ids)
+        return found if cached is None else found.without(cached)
 
     def fill_cache(self, ids: Tensor) -> None:
         """Caches these rows now, as the cores have them: distinct ids `(K,)` int64, at most `cache_rows`."""
