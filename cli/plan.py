@@ -2,53 +2,189 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from embpress.cli.options import data_options, training_options
 
+if TYPE_CHECKING:
+    from embpress.compressors import Plan
+    from embpress.dlrm.data import ClickData
+    from embpress.dlrm.planning.made import Made
+    from embpress.dlrm.training.settings import Settings
+
+_SHOWN = 12  # candidates in the table of what was tried
+
 
 @click.command(name="plan")
 @data_options
-@click.option("--method", default="tt", show_default=True, help="A method with its knobs and modifiers.")
+@click.option("--method", help="Plan this method with its knobs and modifiers for all tables; nothing is trained then.")
 @training_options
-@click.option("--save", type=click.Path(), metavar="FILE", help="Write the plan, to be used as the method plan:FILE.")
+@click.option("--max-lookup-us", type=float, help="The longest lookup of a batch of 128 in all tables, microseconds.")
+@click.option("--max-training", metavar="SIZE", help="The most bytes of tables in training, optimizer state included.")
+@click.option(
+    "--probe-minutes", type=float, default=5.0, show_default=True, help="The time for short trainings, at most."
+)
+@click.option(
+    "--probes", type=click.Path(), metavar="FOLDER", help="Where they are kept. [default: runs/<data>-<hash>]"
+)
+@click.option("--out", "--save", "save", type=click.Path(), metavar="FILE", help="Write the plan, for plan:FILE.")
 @click.option("--force", is_flag=True, help="Write it over a file that is there.")
-def command(method: str, save: str | None, force: bool, **options: Any) -> None:
-    """Show what each table would use and take, without training.
+def command(
+    method: str | None,
+    max_lookup_us: float | None,
+    max_training: str | None,
+    probe_minutes: float,
+    probes: str | None,
+    save: str | None,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Propose what each table of a model should use for a size, and say what to expect of it.
 
-    A saved plan is JSON with one entry a table, which may be edited: every table can have a method of its own.
+    Candidates are trained for a short time and scored on rows held out of the training part; the test part is not
+    looked at. With --method no search is made: the plan of that method is shown. A plan is JSON with one entry a table,
+    which may be edited; compare, train and compress_model take it as plan:FILE.
 
     \b
     Examples:
+      embpress plan clicks.csv --label click --ratio 16 --out plan.json
+      embpress compare clicks.csv --label click --methods full,robe+int4,plan:plan.json --ratio 16
+      embpress plan clicks.csv --label click --budget 20M --max-lookup-us 50 --probe-minutes 20 --out plan.json
       embpress plan clicks.csv --label click --method robe:z=16 --ratio 64
-      embpress plan clicks.csv --label click --method tt+bf16 --budget 20M --save plan.json
-      embpress compare clicks.csv --label click --methods full,tt,plan:plan.json --ratio 64
     """
     from embpress.cli.compare import prepared
-    from embpress.cli.show import console, table
+    from embpress.cli.show import console
     from embpress.compressors import InputError, parse
     from embpress.compressors.guard import path
     from embpress.dlrm.runs.experiment import plan_tables
+
+    if save is not None and path(save, "--out").exists() and not force:
+        raise InputError(f"--out {save} is there already and may have been edited; --force writes over it")
+    if method is None and options["ratio"] is None and options["budget"] is None:
+        raise InputError("say how small the tables shall be: --ratio 16, or --budget 20M")
+    if not probe_minutes > 0:
+        raise InputError(f"--probe-minutes must be above 0, got {probe_minutes:g}")
+    spec = None if method is None else parse(method)
+    data, settings = prepared(options)
+    if spec is not None:
+        planned = plan_tables(data, spec, settings)
+        show(planned)
+    else:
+        made = search(data, settings, max_lookup_us, max_training, probe_minutes, probes)
+        planned = made.plan
+        report(made)
+    if save is not None:
+        planned.save(save)
+        out = console()
+        out.print(f"plan: {save}", markup=False, soft_wrap=True)
+        if spec is None:
+            out.print(
+                f"use it: embpress compare … --methods full,plan:{shlex.quote(save)}", markup=False, soft_wrap=True
+            )
+
+
+def search(
+    data: ClickData,
+    settings: Settings,
+    max_lookup_us: float | None,
+    max_training: str | None,
+    minutes: float,
+    folder: str | None,
+) -> Made:
+    """Searches for a plan, with progress at a terminal."""
+    from embpress.cli.options import out_folder
+    from embpress.cli.show import RunProgress
+    from embpress.compressors.spec import as_bytes
+    from embpress.dlrm.planning.candidate import Goal
+    from embpress.dlrm.planning.made import make
+    from embpress.dlrm.planning.probe import Prober
+    from embpress.dlrm.runs.experiment import table_configs
+
+    configs = table_configs(data, settings.width)
+    full = sum(4 * n * dim for n, dim, _ in configs)
+    size = settings.budget if settings.ratio is None else int(full / settings.ratio)
+    assert size is not None  # one of the two has been asked for
+    most = None if max_training is None else as_bytes(max_training)
+    goal = Goal(configs, size, settings, max_lookup_us, most)
+    where = (Path(folder) if folder is not None else out_folder(None, data, settings)) / "probes"
+    with RunProgress() as progress:
+        track = progress.start(1, 1, "probes")
+        return make(goal, Prober(data, settings, where), minutes, len(data.test), progress.log, track)
+
+
+def show(planned: Plan) -> None:
+    """The tables of a plan and their bytes."""
+    from embpress.cli.show import console, table
     from embpress.reports import numerals
 
-    spec = parse(method)
-    if save is not None and path(save, "--save").exists() and not force:
-        raise InputError(f"--save {save} is there already and may have been edited; --force writes over it")
-    data, settings = prepared(options)
-    planned = plan_tables(data, spec, settings)
+    why = any(t.why for t in planned.tables)
     rows = [
         [t.config.name, f"{t.config.num_embeddings:,}", str(t.embedding_dim), str(t.method), numerals.size(t.bytes)]
+        + [t.why] * why
         for t in planned.tables
     ]
     size = sum(t.bytes for t in planned.tables)
     out = console()
-    out.print(table(["table", "rows", "width", "method", "bytes"], rows, left=(0, 3)))
+    out.print(table(["table", "rows", "width", "method", "bytes"] + ["why"] * why, rows, left=(0, 3, 5)))
     out.print(
         f"{numerals.size(size)} of {numerals.size(planned.full_bytes)}, {numerals.ratio(planned.full_bytes / size)}",
         markup=False,
     )
-    if save is not None:
-        planned.save(save)
-        out.print(f"plan: {save}", markup=False, soft_wrap=True)
+
+
+def report(made: Made) -> None:
+    """What was tried, the plan, and what it promises."""
+    from embpress.cli.show import console, table
+    from embpress.dlrm.planning.search import CHOOSING, CONFIRMING
+    from embpress.reports import numerals
+
+    out = console()
+    folds = [fold for fold in (*CHOOSING, *CONFIRMING) if any(fold in probes for _, probes in made.tried())]
+    rows = [
+        [one.name, numerals.size(one.bytes)]
+        + [
+            numerals.score(p.auc) if (p := probes.get(fold)) and p.auc is not None else numerals.MISSING
+            for fold in folds
+        ]
+        for one, probes in made.tried()[: _SHOWN + 1]
+    ]
+    out.print(table(["tried", "bytes", *(f"fold {fold}" for fold in folds)], rows, left=(0,)))
+    left = len(made.tried()) - len(rows)
+    if left > 0:
+        out.print(f"and {left} more that were tried in full and scored lower", markup=False)
+    for name, reason in made.study.refused:
+        out.print(f"not tried, beyond a limit: {name} takes {reason}", markup=False)
+    show(made.plan)
+    for line in promised(made):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def promised(made: Made) -> list[str]:
+    """What is to be expected, in sentences."""
+    from embpress.reports import numerals
+
+    said = made.promise
+    bounds = ""
+    if said.low is not None and said.high is not None:
+        bounds = f", between {numerals.score(said.low)} and {numerals.score(said.high)} (90 %)"
+    lines = [f"chosen: {made.chosen.name}", f"expected test AUC {numerals.score(said.auc)}{bounds}"]
+    if not said.fresh:
+        lines.append("no time was left to try it on rows that chose nothing: the AUC is likely a little too high")
+    if said.to_full is not None:
+        span = ""
+        if said.to_full_low is not None and said.to_full_high is not None:
+            span = f" ({numerals.signed(said.to_full_low)} to {numerals.signed(said.to_full_high)})"
+        lines.append(f"against full tables {numerals.signed(said.to_full)}{span}")
+    if made.single is not None and made.single[0].key != made.chosen.key:
+        one, expected = made.single
+        lines.append(f"the best single expression, {one.single}: {numerals.score(expected.auc)}")
+    step = "" if said.step_ms is None else f", a training step {said.step_ms:.2f} ms"
+    lines.append(
+        f"{numerals.size(said.serving_bytes)} to serve, {numerals.size(said.training_bytes)} in training; a lookup of "
+        f"a batch of 128 takes {said.lookup_us:.0f} µs{step}"
+    )
+    return lines

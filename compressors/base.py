@@ -321,13 +321,9 @@ class Compressor(Configured, Member):
     @classmethod
     def knob_names(cls) -> dict[str, inspect.Parameter]:
         """The method's own keywords: constructor keywords besides those of `TableOptions`."""
-        parameters = inspect.signature(cls.__init__).parameters
+        own = inspect.signature(cls.__init__).parameters.items()
         standard = set(TableOptions.__annotations__)
-        return {
-            name: p
-            for name, p in parameters.items()
-            if p.kind is inspect.Parameter.KEYWORD_ONLY and name not in standard
-        }
+        return {name: p for name, p in own if p.kind is inspect.Parameter.KEYWORD_ONLY and name not in standard}
 
     def knobs(self) -> dict[str, Any]:
         """The method's own keywords as resolved, for records and `repr`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,19 +47,27 @@ class TablePlan:
         embedding_dim: the width it is built with; below the model's own where a method saves by width.
         method: its method, knobs and modifiers, with nothing left to solve.
         bytes: serving bytes; memory that tables share is divided among them in proportion to n·D.
+        why: the reason of the choice, a line.
     """
 
     config: TableConfig
     embedding_dim: int
     method: MethodSpec
     bytes: int
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build: one entry a table, in the model's order."""
+    """What to build: one entry a table, in the model's order.
+
+    Attributes:
+        tables: the entries.
+        about: what whoever made it says of it, such as the AUC that it promises; it builds nothing.
+    """
 
     tables: tuple[TablePlan, ...]
+    about: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def width(self) -> int:
@@ -83,10 +91,12 @@ class Plan:
                 "knobs": t.method.knobs,
                 "modifiers": [{"name": m.name, "knobs": m.knobs} for m in t.method.modifiers],
                 "bytes": t.bytes,
+                **({"why": t.why} if t.why else {}),
             }
             for t in self.tables
         ]
-        return json.dumps({"schema": SCHEMA, "tables": tables}, indent=1, ensure_ascii=False) + "\n"
+        about = {"about": self.about} if self.about else {}
+        return json.dumps({"schema": SCHEMA, "tables": tables, **about}, indent=1, ensure_ascii=False) + "\n"
 
     def save(self, path: str | Path) -> None:
         """Writes the file; InputError where it cannot be written."""
@@ -120,7 +130,8 @@ class Plan:
             raise InputError(f"{path} is no plan: it has no schema {SCHEMA!r} with a list of tables")
         if not value["tables"]:
             raise InputError(f"{path}: the plan has no tables")
-        return cls(tuple(_table(entry, f"{path}, table {i}") for i, entry in enumerate(value["tables"], 1)))
+        tables = tuple(_table(entry, f"{path}, table {i}") for i, entry in enumerate(value["tables"], 1))
+        return cls(tables, about if isinstance(about := value.get("about"), dict) else {})
 
     def on(self, configs: Sequence[TableConfig]) -> Plan:
         """This plan for the tables of a model, which must have the planned shapes.
@@ -152,7 +163,7 @@ class Plan:
                 )
         if len({table.config.embedding_dim for table in tables}) == 1 and len({t.embedding_dim for t in tables}) > 1:
             raise InputError("the plan builds its tables with several widths, a model needs one")
-        return Plan(tuple(replace(table, config=config) for table, config in zip(tables, configs)))
+        return Plan(tuple(replace(table, config=config) for table, config in zip(tables, configs)), self.about)
 
 
 def _table(entry: Any, where: str) -> TablePlan:
@@ -165,7 +176,8 @@ def _table(entry: Any, where: str) -> TablePlan:
         ]
         modifiers = tuple(ModifierSpec(m["name"], _knobs(m["name"], modifier, m["knobs"])) for m in written)
         method_ = MethodSpec(entry["method"], _knobs(entry["method"], method, entry["knobs"]), modifiers=modifiers)
-        return TablePlan(TableConfig(n, dim, str(entry["table"])), width, method_, int(entry.get("bytes", 0)))
+        config, size = TableConfig(n, dim, str(entry["table"])), int(entry.get("bytes", 0))
+        return TablePlan(config, width, method_, size, str(entry.get("why", "")))
     except KeyError as error:
         raise InputError(f"{where}: {error} is missing") from None
     except (TypeError, AttributeError):

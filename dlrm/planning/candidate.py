@@ -1,0 +1,94 @@
+"""A plan that may be proposed, and why it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from embpress.compressors import BudgetError, MethodSpec, Plan, TableConfig, plan
+from embpress.dlrm.runs.record import fingerprint
+from embpress.dlrm.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One plan among those that are tried.
+
+    Attributes:
+        name: what it is, in a few words.
+        plan: for every table of the model.
+        why: a line for each table.
+        single: the expression, where all tables use one at the model's own width: what `compare` would run by it.
+        expression: the same, at whatever width; None where tables use several.
+    """
+
+    name: str
+    plan: Plan
+    why: tuple[str, ...] = ()
+    single: str | None = None
+    expression: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Serving bytes of all tables."""
+        return sum(table.bytes for table in self.plan.tables)
+
+    @cached_property
+    def key(self) -> str:
+        """Different for every plan."""
+        return fingerprint(self.plan.to_json())
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked for.
+
+    Attributes:
+        configs: the tables, at the model's own width.
+        bytes: the most serving bytes of all tables.
+        settings: how is trained; `min_rows` and `largest` say which tables may be made smaller.
+        max_lookup_us: the most microseconds of a lookup of a batch of 128 in all tables, or None.
+        max_training: the most bytes of tables, gradients and optimizer state in training, or None.
+    """
+
+    configs: Sequence[TableConfig]
+    bytes: int
+    settings: Settings
+    max_lookup_us: float | None = None
+    max_training: int | None = None
+
+    @property
+    def full_bytes(self) -> int:
+        """`Σ 4 n D`."""
+        return sum(4 * n * dim for n, dim, _ in self.configs)
+
+    @property
+    def width(self) -> int:
+        """The model's own."""
+        return self.configs[0].embedding_dim
+
+
+def at_width(goal: Goal, spec: MethodSpec, width: int) -> Plan:
+    """The plan of one expression in a model of this width, within the goal's bytes.
+
+    Raises:
+        BudgetError: it takes more.
+    """
+    narrow = [TableConfig(n, width, name) for n, _, name in goal.configs]
+    settings = goal.settings
+    if spec.sizable and not spec.tags.saves_by_width:
+        whole = sum(4 * n * width for n, _, _ in narrow)
+        made = plan(spec, narrow, budget=min(goal.bytes, whole), min_rows=settings.min_rows, largest=settings.largest)
+    else:  # of one size at this width
+        made = plan(spec, narrow, min_rows=settings.min_rows, largest=settings.largest)
+    size = sum(table.bytes for table in made.tables)
+    if size > goal.bytes:
+        raise BudgetError(f"{spec} at width {width} takes {size} bytes", size)
+    return widened(made, goal)
+
+
+def widened(made: Plan, goal: Goal) -> Plan:
+    """A plan of narrower tables as one of the model's own tables that are built narrower."""
+    tables = (replace(table, config=config) for table, config in zip(made.tables, goal.configs))
+    return Plan(tuple(tables))

@@ -1,0 +1,197 @@
+"""Short trainings of a candidate, scored as it would be served on rows held out of the training part."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator
+
+from embpress.compressors import InputError, Ledger, TableCollection
+from embpress.dlrm.data import ClickData, Part
+from embpress.dlrm.data.base import Bags
+from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.planning.candidate import Candidate
+from embpress.dlrm.runs.experiment import build_model, method_generator, table_configs
+from embpress.dlrm.runs.record import fingerprint, plain, typed
+from embpress.dlrm.runs.store import clean, write_json
+from embpress.dlrm.training.loop import Progress, RunFailed, train
+from embpress.dlrm.training.optim import sparse_gradients
+from embpress.dlrm.training.settings import Settings
+
+SCHEMA = "embpress-probe/1"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One short training.
+
+    Attributes:
+        candidate: its name; `plan` a hash of it.
+        fold: which rows were held out, and the seed.
+        epochs: passes over the rest.
+        auc, log_loss: of the rows held out, by the model as it would be served, at the best epoch.
+        error: standard error of the AUC over the held out rows.
+        step_ms: median training step.
+        seconds: what it took in all.
+        reason: why there is no score.
+    """
+
+    candidate: str
+    plan: str
+    fold: int
+    epochs: int
+    auc: float | None = None
+    log_loss: float | None = None
+    error: float | None = None
+    step_ms: float | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+class Prober:
+    """Tries candidates on one data set, and remembers in a folder what it has tried.
+
+    The test part is not in what is trained on or scored: fold 0 holds out the validation part, each other fold a tenth
+    of training and validation part together, drawn anew.
+
+    Args:
+        data: the click data.
+        settings: how is trained.
+        folder: where probes are kept.
+    """
+
+    def __init__(self, data: ClickData, settings: Settings, folder: Path) -> None:
+        self._data, self._settings, self._folder = data, settings, folder
+        self._folds: dict[int, ClickData] = {}
+        self.probes: list[Probe] = []
+        clean(folder)
+
+    def probe(self, candidate: Candidate, fold: int, epochs: int, progress: Progress | None = None) -> Probe:
+        """The score of a candidate on one fold, found in the folder or by training it."""
+        path = self._path(candidate, fold, epochs)
+        done = _read(path) if path.exists() else None
+        if done is None:
+            done = self._train(candidate, fold, epochs, progress)
+            write_json(path, {"schema": SCHEMA, **plain(asdict(done))})
+        self.probes.append(done)
+        return done
+
+    def _path(self, candidate: Candidate, fold: int, epochs: int) -> Path:
+        about = {**asdict(self._settings), "epochs": epochs, "ratio": None, "budget": None, "threads": None}
+        key = fingerprint([self._data.fingerprint, about, candidate.plan.to_json(), fold])
+        return self._folder / f"{key}.json"
+
+    def _train(self, candidate: Candidate, fold: int, epochs: int, progress: Progress | None) -> Probe:
+        probe = Probe(candidate.name, candidate.key, fold, epochs)
+        start = time.perf_counter()
+        try:
+            found = self._scores(candidate, fold, epochs, progress)
+        except (RunFailed, InputError, MemoryError) as error:
+            found = {"reason": str(error) or type(error).__name__}
+        return replace(probe, **found, seconds=time.perf_counter() - start)
+
+    def _scores(self, candidate: Candidate, fold: int, epochs: int, progress: Progress | None) -> dict[str, Any]:
+        settings, data = replace(self._settings, epochs=epochs), self.fold(fold)
+        model = build_model(data, self.tables(candidate, fold), settings, fold)
+        trained = train(model, data, settings, fold, progress)
+        scores = trained.metrics
+        if not math.isfinite(scores["auc"]):
+            raise RunFailed("the rows held out are of one class: they choose nothing")
+        return {
+            "auc": scores["auc"],
+            "log_loss": scores["log_loss"],
+            "error": auc_error(scores["auc"], data.test.labels),
+            "step_ms": scores["step_ms"],
+        }
+
+    def model(self, candidate: Candidate, fold: int) -> ClickModel | None:
+        """The candidate's model, trained on a fold; None where that fails."""
+        data = self.fold(fold)
+        model = build_model(data, self.tables(candidate, fold), self._settings, fold)
+        try:
+            train(model, data, self._settings, fold)
+        except RunFailed:
+            return None
+        return model
+
+    @property
+    def held_rows(self) -> int:
+        """How many rows a fold holds out."""
+        return len(self._data.valid)
+
+    @property
+    def counts(self) -> list[torch.Tensor]:
+        """Per table `(n,)`, lookups of each row in the rows trained on."""
+        return self._data.counts
+
+    def tables(self, candidate: Candidate, fold: int = 0, device: str | None = None) -> TableCollection:
+        """The tables of a candidate, on the device of the settings or on another (`meta` takes no memory)."""
+        settings = self._settings
+        return TableCollection.build(
+            table_configs(self._data, settings.width),
+            candidate.plan,
+            sparse=sparse_gradients(settings.optimizer),
+            update={"optimizer": settings.optimizer, "learning_rate": settings.learning_rate},
+            device=device or settings.device,
+            generator=method_generator(fold),
+        )
+
+    def ledger(self, candidate: Candidate) -> Ledger:
+        """Bytes of a candidate's tables, of memory that nobody touches: what a batch keeps depends on the device."""
+        settings = self._settings
+        tables: TableCollection = self.tables(candidate, device="meta").to_empty(device=settings.device)
+        return tables.ledger(settings.optimizer, settings.batch_size)
+
+    def fold(self, number: int) -> ClickData:
+        """The data with what is held out in place of both the validation and the test part."""
+        if number not in self._folds:
+            data = self._data
+            if number == 0:
+                train_part, held = data.train, data.valid
+            else:
+                whole = joined(data.train, data.valid)
+                order = torch.randperm(len(whole), generator=Generator().manual_seed(1_000 + number))
+                rows = max(1, len(data.valid))
+                train_part, held = whole.take(order[rows:]), whole.take(order[:rows])
+            self._folds = {number: replace(data, train=train_part, valid=held, test=held)}  # one at a time
+        return self._folds[number]
+
+
+def auc_error(auc: float, labels: torch.Tensor) -> float:
+    """Standard error of an AUC over its rows (Hanley and McNeil 1982), from the counts of both labels alone."""
+    positive = float(labels.sum())
+    negative = len(labels) - positive
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (positive - 1) * (q1 - auc**2) + (negative - 1) * (q2 - auc**2)
+    return math.sqrt(max(0.0, variance) / (positive * negative))
+
+
+def joined(one: Part, other: Part) -> Part:
+    """The rows of both."""
+    bags = {
+        f: Bags(
+            torch.cat([one.bags[f].values, other.bags[f].values]),
+            torch.cat([one.bags[f].offsets, other.bags[f].offsets[1:] + one.bags[f].offsets[-1]]),
+        )
+        for f in one.bags
+    }
+    labels, dense, ids = (torch.cat([getattr(one, name), getattr(other, name)]) for name in ("labels", "dense", "ids"))
+    return Part(labels, dense, ids, bags)
+
+
+def _read(path: Path) -> Probe | None:
+    """A probe of before; None where the file is damaged: it is made again."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value.get("schema") != SCHEMA:
+            return None
+        probe: Probe = typed(Probe, value)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return probe
