@@ -66,19 +66,24 @@ def command(
         raise InputError(f"--out {save} is there already and may have been edited; --force writes over it")
     if method is None and options["ratio"] is None and options["budget"] is None:
         raise InputError("say how small the tables shall be: --ratio 16, or --budget 20M")
-    if not probe_minutes > 0:
-        raise InputError(f"--probe-minutes must be above 0, got {probe_minutes:g}")
+    if not 0 < probe_minutes < 1e6:
+        raise InputError(f"--probe-minutes must be above 0 and finite, got {probe_minutes:g}")
+    if save is not None and not path(save, "--out").absolute().parent.is_dir():
+        raise InputError(f"--out {save}: there is no folder {path(save, '--out').absolute().parent}")
+    for flag, value in (("--max-lookup-us", max_lookup_us), ("--max-training", max_training), ("--probes", probes)):
+        if method is not None and value is not None:
+            raise InputError(f"{flag} goes with a search, and --method {method} makes none")
     spec = None if method is None else parse(method)
     data, settings = prepared(options)
-    if spec is not None:
-        planned = plan_tables(data, spec, settings)
+    made = search(data, settings, max_lookup_us, max_training, probe_minutes, probes) if spec is None else None
+    planned = made.plan if made is not None else plan_tables(data, parse(method or ""), settings)
+    if save is not None:  # first of all: what was found took its time
+        planned.save(save)
+    if made is None:
         show(planned)
     else:
-        made = search(data, settings, max_lookup_us, max_training, probe_minutes, probes)
-        planned = made.plan
         report(made)
     if save is not None:
-        planned.save(save)
         out = console()
         out.print(f"plan: {save}", markup=False, soft_wrap=True)
         if spec is None:
@@ -103,6 +108,7 @@ def search(
     from embpress.dlrm.planning.made import make
     from embpress.dlrm.planning.probe import Prober
     from embpress.dlrm.runs.experiment import table_configs
+    from embpress.dlrm.runs.store import check_writable
 
     configs = table_configs(data, settings.width)
     full = sum(4 * n * dim for n, dim, _ in configs)
@@ -110,6 +116,8 @@ def search(
     assert size is not None  # one of the two has been asked for
     most = None if max_training is None else as_bytes(max_training)
     goal = Goal(configs, size, settings, max_lookup_us, most)
+    if folder is not None:
+        check_writable(Path(folder))
     where = (Path(folder) if folder is not None else out_folder(None, data, settings)) / "probes"
     with RunProgress() as progress:
         track = progress.start(1, 1, "probes")
@@ -118,6 +126,8 @@ def search(
 
 def show(planned: Plan) -> None:
     """The tables of a plan and their bytes."""
+    from rich.markup import escape
+
     from embpress.cli.show import console, table
     from embpress.reports import numerals
 
@@ -129,7 +139,8 @@ def show(planned: Plan) -> None:
     ]
     size = sum(t.bytes for t in planned.tables)
     out = console()
-    out.print(table(["table", "rows", "width", "method", "bytes"] + ["why"] * why, rows, left=(0, 3, 5)))
+    shown = [[escape(cell) for cell in row] for row in rows]
+    out.print(table(["table", "rows", "width", "method", "bytes"] + ["why"] * why, shown, left=(0, 3, 5)))
     out.print(
         f"{numerals.size(size)} of {numerals.size(planned.full_bytes)}, {numerals.ratio(planned.full_bytes / size)}",
         markup=False,
@@ -138,6 +149,8 @@ def show(planned: Plan) -> None:
 
 def report(made: Made) -> None:
     """What was tried, the plan, and what it promises."""
+    from rich.markup import escape
+
     from embpress.cli.show import console, table
     from embpress.dlrm.planning.search import CHOOSING, CONFIRMING
     from embpress.reports import numerals
@@ -145,7 +158,7 @@ def report(made: Made) -> None:
     out = console()
     folds = [fold for fold in (*CHOOSING, *CONFIRMING) if any(fold in probes for _, probes in made.tried())]
     rows = [
-        [one.name, numerals.size(one.bytes)]
+        [escape(one.name), numerals.size(one.bytes)]
         + [
             numerals.score(p.auc) if (p := probes.get(fold)) and p.auc is not None else numerals.MISSING
             for fold in folds
@@ -156,6 +169,10 @@ def report(made: Made) -> None:
     left = len(made.tried()) - len(rows)
     if left > 0:
         out.print(f"and {left} more that were tried in full and scored lower", markup=False)
+    if untried := made.study.untried():
+        out.print(f"{untried} of {len(made.study.candidates)} candidates were not tried for want of time", markup=False)
+    for name, reason in made.study.failures():
+        out.print(f"{name} failed: {reason}", markup=False)
     for name, reason in made.study.refused:
         out.print(f"not tried, beyond a limit: {name} takes {reason}", markup=False)
     show(made.plan)
@@ -165,6 +182,7 @@ def report(made: Made) -> None:
 
 def promised(made: Made) -> list[str]:
     """What is to be expected, in sentences."""
+    from embpress.dlrm.planning.probe import Effort
     from embpress.reports import numerals
 
     said = made.promise
@@ -172,6 +190,11 @@ def promised(made: Made) -> list[str]:
     if said.low is not None and said.high is not None:
         bounds = f", between {numerals.score(said.low)} and {numerals.score(said.high)} (90 %)"
     lines = [f"chosen: {made.chosen.name}", f"expected test AUC {numerals.score(said.auc)}{bounds}"]
+    effort = made.study.effort
+    if effort.amount < made.study.goal.settings.epochs:
+        lines.append(
+            f"probes were {effort.text(Effort(made.study.goal.settings.epochs))}: a whole training may give more"
+        )
     if not said.fresh:
         lines.append("no time was left to try it on rows that chose nothing: the AUC is likely a little too high")
     if said.to_full is not None:

@@ -174,7 +174,7 @@ class TableCollection(nn.Module):
     def _one_call(self) -> OneCall | LearningCall | None:
         """What answers many tables at once, where nothing but a gradient is asked, and no hook for a group."""
         training = learning()
-        if not (training or serving()) or any(each._forward_hooks or each._forward_pre_hooks for each in self.groups):
+        if not (training or serving()) or any(_hooked(group) for group in self.groups):
             return None
         calls = self.__dict__.setdefault("_calls", {})
         if training not in calls:
@@ -279,6 +279,12 @@ class TableCollection(nn.Module):
             f"{len(self.configs)} tables, width {self.embedding_dim}, serving_bytes={self.serving_bytes}, "
             f"ratio={self.ratio:.3g}"
         )
+
+
+def _hooked(group: TableGroup) -> bool:
+    """Whether something is to be called when the group is."""
+    forward = group._forward_hooks or group._forward_pre_hooks
+    return bool(forward or group._backward_hooks or group._backward_pre_hooks)
 
 
 def _tables_of(folded: TableGroup | list[Compressor]) -> Sequence[Compressor]:

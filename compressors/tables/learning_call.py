@@ -28,11 +28,13 @@ class LearningCall:
         native = ops.backend("recipe_lookup") == "native"
         learning = [g for g, group in enumerate(groups) if native and learns(group)]
         said = [g for g in learning if by_recipe([(groups[g], t) for t in range(groups[g].count)], members[g])]
-        asked = [g for g in learning if g not in said]
-        self._others = [g for g in range(len(groups)) if g not in learning]
         tables = sorted((column, g, t) for g in said for t, column in enumerate(members[g]))
         columns = [column for column, _, _ in tables]
         self._recipe = by_recipe([(groups[g], t) for _, g, t in tables], columns)
+        if self._recipe is None:  # they pool in different ways
+            said, columns = [], []
+        asked = [g for g in learning if g not in said]
+        self._others = [g for g in range(len(groups)) if g not in learning]
         self._names = [names[column] for column in columns]
 
         # what the function takes: arrays of the recipe, parameters of the groups that no recipe says, others' rows

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from embpress.dlrm.planning.candidate import Candidate
+from embpress.dlrm.planning.limits import lookup_us
 from embpress.dlrm.planning.probe import Probe, Prober
-from embpress.dlrm.planning.search import CHOOSING, CONFIRMING, Study, lookup_us
+from embpress.dlrm.planning.search import CONFIRMING, Study
 
 CONFIDENCE = 0.9
+_NORMAL = 1.645  # its quantile of the normal distribution, both tails left out
 
 
 @dataclass(frozen=True)
@@ -45,73 +47,56 @@ class Promise:
 def promise(study: Study, prober: Prober, chosen: Candidate, test_rows: int) -> Promise:
     """What the probes of the chosen candidate say.
 
-    An AUC measured later differs from the mean of the probes by the probes' own spread (other seeds, other rows to
-    train on and held out), and by the rows of the test part, whose error is that of the rows held out, scaled by their
-    number.
-    That the test part is drawn like the training part is assumed, and wrong where clicks drift over time.
+    The AUC is that of full tables on the validation part, fold 0, plus the mean difference between the candidate and
+    full tables on the folds that chose nothing: of rows drawn from the training part at random the ids are known, so
+    that the AUC on them is no measure of the AUC on the test part, but the difference is. A run measured later differs
+    by the spread of that difference, and by the errors of the validation and of the test part, which are those of an
+    AUC on so many rows. That the test part is drawn like the validation part is assumed, and wrong where clicks drift.
 
     Args:
         test_rows: of the test part: how many, nothing else of it is asked.
     """
-    probes = study.scores[chosen.key]
-    scored = [fold for fold in (*CHOOSING, *CONFIRMING) if fold in probes and probes[fold].auc is not None]
-    fresh = [fold for fold in scored if fold in CONFIRMING]
-    folds = fresh if len(fresh) > 1 else scored
-    every = [probe.auc for probe in probes.values() if probe.auc is not None]
-    aucs = [probes[fold].auc or 0.0 for fold in folds]
-    mean = statistics.fmean(aucs)
-    held = next(iter(probes.values()))
-    rows = prober.held_rows
-    error = (held.error or 0.0) * math.sqrt(rows / max(1, test_rows))
-    half = _half(every, len(folds), error)
-    gap = _to_full(study, chosen)
+    ours, full = study.scores[chosen.key], study.scores.get(study.full.key, {})
+    gaps = {fold: gap for fold in ours if (gap := _gap(ours[fold], full.get(fold))) is not None}
+    fresh = [fold for fold in gaps if fold in CONFIRMING]
+    folds = fresh if len(fresh) > 1 else list(gaps)
+    base = full.get(0)
+    if gaps and base is not None and base.auc is not None:
+        to_full: float | None = statistics.fmean(gaps[fold] for fold in folds)
+        auc = base.auc + (to_full or 0.0)
+        error = base.error or 0.0
+    else:  # full tables could not be trained
+        auc, to_full = statistics.fmean(probe.auc for probe in ours.values() if probe.auc is not None), None
+        error = next(iter(ours.values())).error or 0.0
+    spread = statistics.stdev(gaps.values()) if len(gaps) > 1 else None
+    half = half_gap = None
+    if spread is not None:
+        from scipy.stats import t
+
+        times = float(t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1))
+        of_rows = error * math.sqrt(1 + prober.held_rows / max(1, test_rows))
+        half_gap = times * spread / math.sqrt(len(folds))
+        half = math.hypot(times * spread * math.sqrt(1 + 1 / len(folds)), _NORMAL * of_rows)
     ledger = prober.ledger(chosen)
     return Promise(
         serving_bytes=ledger.serving_bytes,
         training_bytes=ledger.training_bytes,
-        auc=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-        to_full=None if gap is None else gap[0],
-        to_full_low=None if gap is None or gap[1] is None else gap[0] - gap[1],
-        to_full_high=None if gap is None or gap[1] is None else gap[0] + gap[1],
+        auc=auc,
+        low=None if half is None else auc - half,
+        high=None if half is None else auc + half,
+        to_full=to_full,
+        to_full_low=None if half_gap is None or to_full is None else to_full - half_gap,
+        to_full_high=None if half_gap is None or to_full is None else to_full + half_gap,
         folds=len(folds),
-        fresh=folds == fresh,
-        step_ms=_step_ms(probes.values()),
-        lookup_us=lookup_us(study, prober, chosen),
+        fresh=len(fresh) > 1,
+        step_ms=_step_ms(ours.values()),
+        lookup_us=lookup_us(chosen, prober, study.lookup_us),
     )
 
 
-def _half(every: list[float], folds: int, error: float) -> float | None:
-    """Half the width of the interval of a new run; None where the spread is unknown.
-
-    The spread between folds holds the error of the rows held out already; the test part's own is taken where larger.
-    """
-    if len(every) < 2:
-        return None
-    from scipy.stats import t
-
-    spread = statistics.stdev(every)
-    new = max(spread, error)
-    return float(t.ppf((1 + CONFIDENCE) / 2, len(every) - 1)) * math.sqrt(new**2 + spread**2 / folds)
-
-
-def _to_full(study: Study, chosen: Candidate) -> tuple[float, float | None] | None:
-    """The mean difference to full tables over the folds of both, and half its interval."""
-    ours, full = study.scores[chosen.key], study.scores.get(study.full.key, {})
-    gaps = [
-        (ours[fold].auc or 0.0) - (full[fold].auc or 0.0)
-        for fold in sorted(ours.keys() & full.keys())
-        if ours[fold].auc is not None and full[fold].auc is not None
-    ]
-    if not gaps:
-        return None
-    if len(gaps) < 2:
-        return gaps[0], None
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return statistics.fmean(gaps), half
+def _gap(one: Probe, full: Probe | None) -> float | None:
+    """The difference to full tables on the same fold, where both are known."""
+    return None if full is None or one.auc is None or full.auc is None else one.auc - full.auc
 
 
 def _step_ms(probes: Iterable[Probe]) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,41 @@ from embpress.dlrm.training.optim import sparse_gradients
 from embpress.dlrm.training.settings import Settings
 
 SCHEMA = "embpress-probe/1"
+_FAILURES = (RunFailed, InputError, MemoryError, RuntimeError)
+_LEAST = 0.01  # the smallest share of the rows
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of a training a probe is.
+
+    Attributes:
+        epochs: passes.
+        share: of the rows trained on, drawn at random.
+    """
+
+    epochs: int
+    share: float = 1.0
+
+    @property
+    def amount(self) -> float:
+        """In passes over all rows."""
+        return self.epochs * self.share
+
+    def times(self, factor: float) -> Effort:
+        """At most this effort times so much, whole epochs where it is one at least."""
+        amount = min(1.0, factor) * self.amount
+        epochs = max(1, int(amount))
+        return Effort(epochs, min(1.0, max(_LEAST, amount / epochs)) if amount < 1 else 1.0)
+
+    def least(self, other: Effort) -> Effort:
+        """The smaller of the two."""
+        return min(self, other, key=lambda effort: effort.amount)
+
+    def text(self, whole: Effort) -> str:
+        """Such as `2 of 4 epochs`, or `1 of 4 epochs on 20% of the rows`."""
+        rows = "" if self.share == 1 else f" on {100 * self.share:.0f}% of the rows"
+        return f"{self.epochs} of {whole.epochs} epochs{rows}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +71,7 @@ class Probe:
     Attributes:
         candidate: its name; `plan` a hash of it.
         fold: which rows were held out, and the seed.
-        epochs: passes over the rest.
+        epochs, share: see `Effort`.
         auc, log_loss: of the rows held out, by the model as it would be served, at the best epoch.
         error: standard error of the AUC over the held out rows.
         step_ms: median training step.
@@ -46,6 +83,7 @@ class Probe:
     plan: str
     fold: int
     epochs: int
+    share: float = 1.0
     auc: float | None = None
     log_loss: float | None = None
     error: float | None = None
@@ -69,35 +107,50 @@ class Prober:
     def __init__(self, data: ClickData, settings: Settings, folder: Path) -> None:
         self._data, self._settings, self._folder = data, settings, folder
         self._folds: dict[int, ClickData] = {}
-        self.probes: list[Probe] = []
         clean(folder)
+        if bool((data.valid.labels == data.valid.labels[0]).all()):
+            raise InputError("the validation part has labels of one class: it cannot tell what is better")
 
-    def probe(self, candidate: Candidate, fold: int, epochs: int, progress: Progress | None = None) -> Probe:
+    def probe(self, candidate: Candidate, fold: int, effort: Effort, progress: Progress | None = None) -> Probe:
         """The score of a candidate on one fold, found in the folder or by training it."""
-        path = self._path(candidate, fold, epochs)
+        path = self._path(candidate.plan.to_json(), fold, asdict(effort))
         done = _read(path) if path.exists() else None
         if done is None:
-            done = self._train(candidate, fold, epochs, progress)
+            done = self._train(candidate, fold, effort, progress)
             write_json(path, {"schema": SCHEMA, **plain(asdict(done))})
-        self.probes.append(done)
         return done
 
-    def _path(self, candidate: Candidate, fold: int, epochs: int) -> Path:
-        about = {**asdict(self._settings), "epochs": epochs, "ratio": None, "budget": None, "threads": None}
-        key = fingerprint([self._data.fingerprint, about, candidate.plan.to_json(), fold])
+    def remembered(self, what: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, of JSON, or has given before on these data with these settings."""
+        path = self._path(what, 0, None)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return json.loads(path.read_text(encoding="utf-8"))["value"]
+        value = make()
+        if value is not None:
+            write_json(path, {"value": value})
+        return value
+
+    def _path(self, what: str, fold: int, effort: dict[str, Any] | None) -> Path:
+        """The file of something on these data with these settings."""
+        about = {**asdict(self._settings), "ratio": None, "budget": None, "threads": None}
+        key = fingerprint([self._data.fingerprint, about, what, fold, effort])
         return self._folder / f"{key}.json"
 
-    def _train(self, candidate: Candidate, fold: int, epochs: int, progress: Progress | None) -> Probe:
-        probe = Probe(candidate.name, candidate.key, fold, epochs)
+    def _train(self, candidate: Candidate, fold: int, effort: Effort, progress: Progress | None) -> Probe:
+        probe = Probe(candidate.name, candidate.key, fold, effort.epochs, effort.share)
         start = time.perf_counter()
         try:
-            found = self._scores(candidate, fold, epochs, progress)
-        except (RunFailed, InputError, MemoryError) as error:
-            found = {"reason": str(error) or type(error).__name__}
+            found = self._scores(candidate, fold, effort, progress)
+        except _FAILURES as error:
+            found = {"reason": (str(error).strip().splitlines() or [type(error).__name__])[0]}
         return replace(probe, **found, seconds=time.perf_counter() - start)
 
-    def _scores(self, candidate: Candidate, fold: int, epochs: int, progress: Progress | None) -> dict[str, Any]:
-        settings, data = replace(self._settings, epochs=epochs), self.fold(fold)
+    def _scores(self, candidate: Candidate, fold: int, effort: Effort, progress: Progress | None) -> dict[str, Any]:
+        settings, data = replace(self._settings, epochs=effort.epochs), self.fold(fold)
+        if effort.share < 1:
+            rows = max(1, round(effort.share * len(data.train)))
+            order = torch.randperm(len(data.train), generator=Generator().manual_seed(fold))
+            data = replace(data, train=data.train.take(order[:rows]))
         model = build_model(data, self.tables(candidate, fold), settings, fold)
         trained = train(model, data, settings, fold, progress)
         scores = trained.metrics
@@ -113,12 +166,17 @@ class Prober:
     def model(self, candidate: Candidate, fold: int) -> ClickModel | None:
         """The candidate's model, trained on a fold; None where that fails."""
         data = self.fold(fold)
-        model = build_model(data, self.tables(candidate, fold), self._settings, fold)
         try:
+            model = build_model(data, self.tables(candidate, fold), self._settings, fold)
             train(model, data, self._settings, fold)
-        except RunFailed:
+        except _FAILURES:
             return None
         return model
+
+    @property
+    def trained_rows(self) -> int:
+        """How many rows are trained on."""
+        return len(self._data.train)
 
     @property
     def held_rows(self) -> int:
@@ -145,7 +203,9 @@ class Prober:
     def ledger(self, candidate: Candidate) -> Ledger:
         """Bytes of a candidate's tables, of memory that nobody touches: what a batch keeps depends on the device."""
         settings = self._settings
-        tables: TableCollection = self.tables(candidate, device="meta").to_empty(device=settings.device)
+        tables = self.tables(candidate, device="meta")
+        with suppress(RuntimeError):  # more than can be asked for: what a batch keeps is then a little off
+            tables = tables.to_empty(device=settings.device)
         return tables.ledger(settings.optimizer, settings.batch_size)
 
     def fold(self, number: int) -> ClickData:

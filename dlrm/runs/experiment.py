@@ -319,8 +319,12 @@ def _run(
 def sharing(tables: TableCollection, train: Sequence[Tensor], test: Sequence[Tensor]) -> list[Sharing | None]:
     """How the ids of each table share what is stored as the tables are now, to six decimals: see `collisions`."""
     was = tables.training
-    found = collisions(list(tables.eval().tables), train, test)
-    tables.train(was)
+    try:
+        found = collisions(list(tables.eval().tables), train, test)
+    except Exception:  # it is told beside what was trained: no plug-in, and no lack of memory, may cost the run
+        return [None] * len(tables.tables)
+    finally:
+        tables.train(was)
     return [None if one is None else replace(one, **_rounded(vars(one))) for one in found]
 
 

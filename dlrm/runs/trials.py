@@ -25,7 +25,7 @@ from embpress.dlrm.tuning import RATE, Tuning, Values, parse, protocol_rate, tex
 
 SEED = 0
 _Counts = Callable[[Mapping[str, float]], bool]
-_Key = tuple[str, float | None, int | None]
+_Key = tuple[str, str | None, float | None, int | None]
 
 
 class Harness(NamedTuple):
@@ -107,12 +107,16 @@ class Choices:
 
     def agrees(self, done: Run) -> bool:
         """Whether a run of before was made with the values that are chosen now."""
-        choice = self.by_method.get((done.method, done.asked.ratio, done.asked.budget))
+        choice = self.by_method.get(_key_of(done))
         return choice is None or choice.tuned is None or (done.tuned is not None and _same(done.tuned, choice.tuned))
 
 
 def _key(spec: MethodSpec, settings: Settings) -> _Key:
-    return str(spec), *asked_size(spec, settings)
+    return str(spec), spec.content, *asked_size(spec, settings)
+
+
+def _key_of(run: Run) -> _Key:
+    return run.method, run.plan, run.asked.ratio, run.asked.budget
 
 
 def _same(one: Tuned, other: Tuned) -> bool:
@@ -147,7 +151,7 @@ def tune(
         return choices
     runs = [store.read(path) for path in store.record_paths(folder)]
     check_comparable([*runs, harness.describe(*next(iter(wanted.values())))], folder)
-    decided = {(run.method, run.asked.ratio, run.asked.budget): run.tuned for run in reversed(runs) if run.ok}
+    decided = {_key_of(run): run.tuned for run in reversed(runs) if run.ok}
     ways = {key: parse(settings.tune, settings.learning_rate) for key, (_, settings) in wanted.items()}
     desk = _Desk(harness, folder / "trials", progress, sum(way.trials for way in ways.values()), reuse)
     for key, (spec, settings) in wanted.items():

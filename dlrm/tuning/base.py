@@ -8,9 +8,6 @@ from typing import Any, ClassVar
 
 from typing_extensions import Self
 
-from embpress.compressors.errors import InputError
-from embpress.compressors.guard import shown, whole
-
 RATE = "learning_rate"
 Values = dict[str, Any]  # the learning rate, and the knobs that are not left as they are
 Search = Generator[Values, float, None]
@@ -60,6 +57,9 @@ def options_of(cls: type[Tuning], argument: str, known: Mapping[str, int]) -> di
     Raises:
         InputError: another name, or no whole number; trials are between 1 and 100.
     """
+    from embpress.compressors.errors import InputError
+    from embpress.compressors.guard import shown, whole
+
     values = dict(known)
     for part in argument.split(":") if argument else ():
         key, equals, value = part.partition("=")
@@ -74,6 +74,9 @@ def options_of(cls: type[Tuning], argument: str, known: Mapping[str, int]) -> di
 
 def learning_rate(text: str, cls: type[Tuning]) -> float:
     """A learning rate from text; InputError where it is not positive and finite."""
+    from embpress.compressors.errors import InputError
+    from embpress.compressors.guard import shown
+
     try:
         rate = float(text)
     except (ValueError, OverflowError):

@@ -60,7 +60,8 @@ def best(runs: Iterable[Run], judged: Judgement | None = None) -> Summary | None
         return None
     sure = judge(whole, []) if judged is None else judged
     firsts = [group[0] for group in _informative(by_size(ranked), sure)]
-    unhurt = [row for row in firsts if (gap := row.auc_to_full) and gap.high is not None and gap.high >= 0]
+    known = [(row, gap) for row in firsts if (gap := sure.to_full(row)) is not None and gap.told is not None]
+    unhurt = [row for row, gap in known if not (gap.told and gap.mean < 0)]
     return unhurt[-1] if unhurt else firsts[0]
 
 

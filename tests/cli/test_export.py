@@ -44,7 +44,7 @@ def test_from_training_to_another_process(folder, tmp_path):
     assert (out / "model.onnx").exists() != ("no ONNX file: it needs" in done.stdout)
     used = subprocess.run([sys.executable, "-c", USE, str(out)], capture_output=True, text=True, check=True)
     first, second = map(float, used.stdout.split())
-    assert first == second
+    assert first == pytest.approx(second, abs=1e-6)  # equal rows; a matrix product may round them differently
     assert 0 < first < 1
     again = run("export", folder, "--to", out, "--no-onnx")
     assert again.exit_code == 2

@@ -6,7 +6,7 @@ goes to the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from embpress.compressors import BudgetError, InputError, MethodSpec, Plan, TablePlan, parse
@@ -20,7 +20,7 @@ _EXPRESSIONS = 2  # of the best that can take any size
 _ALONE = {"mlet+int4": "all its rows in four bits", "top:rows=1+int4": "one row for nearly all its ids"}
 
 
-def propose(goal: Goal, prober: Prober, best: Sequence[Candidate]) -> Iterator[Candidate]:
+def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[[], bool]) -> Iterator[Candidate]:
     """For the best expressions that can take any size."""
     keep = kept_full(goal.configs, goal.settings.min_rows, goal.settings.largest)
     tables = [t for t in range(len(goal.configs)) if not keep[t]]
@@ -46,7 +46,9 @@ def _apart(goal: Goal, spec: MethodSpec, width: int, t: int, alone: MethodSpec) 
     config = goal.configs[t]
     size = serving_size(alone, config.num_embeddings, width, alone.knobs)
     others = [other for i, other in enumerate(goal.configs) if i != t]
-    rest = replace(goal, configs=others, bytes=goal.bytes - size)
+    largest = goal.settings.largest  # of which table t is one
+    settings = replace(goal.settings, largest=None if largest is None else largest - 1)
+    rest = replace(goal, configs=others, bytes=goal.bytes - size, settings=settings)
     if rest.bytes < 1:
         return None
     try:

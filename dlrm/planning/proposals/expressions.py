@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from embpress.compressors import BudgetError, InputError, MethodSpec, parse
 from embpress.dlrm.planning.candidate import Candidate, Goal, at_width
@@ -13,13 +13,15 @@ from embpress.dlrm.sets import specs_of
 _NARROWEST = 4
 
 
-def propose(goal: Goal, prober: Prober, best: Sequence[Candidate]) -> Iterator[Candidate]:
+def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[[], bool]) -> Iterator[Candidate]:
     """Every method of the set `planned`; one that takes all rows at the largest width that fits."""
     if best:
         return
-    for spec in map(parse, specs_of("planned")):
-        widths = _halved(goal.width) if _sizable(spec) else [_widest(goal, spec)]
-        for width in widths:
+    specs = [parse(text) for text in specs_of("planned")]
+    widths = [_halved(goal.width) if _sizable(spec) else [_widest(goal, spec)] for spec in specs]
+    for turn in range(max(map(len, widths))):  # each once before any at a smaller width
+        for spec, own in zip(specs, widths):
+            width = own[turn] if turn < len(own) else None
             if width is None:
                 continue
             try:
@@ -36,10 +38,9 @@ def _sizable(spec: MethodSpec) -> bool:
 
 
 def _halved(width: int) -> list[int | None]:
-    widths: list[int | None] = []
-    while width >= _NARROWEST:
+    widths: list[int | None] = [width]
+    while (width := width // 2) >= _NARROWEST:
         widths.append(width)
-        width //= 2
     return widths
 
 
@@ -48,7 +49,7 @@ def _widest(goal: Goal, spec: MethodSpec) -> int | None:
     for width in range(goal.width, 0, -1):
         try:
             at_width(goal, spec, width)
-        except BudgetError:
+        except (BudgetError, InputError):
             continue
         return width
     return None

@@ -8,18 +8,17 @@ bytes go where a byte saves most: down the convex hulls of the tables' curves, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from embpress.compressors import BudgetError, MethodSpec, Plan, TablePlan, parse
 from embpress.compressors.sizes import serving_size
 from embpress.compressors.tables.planning.proportional import kept_full, sized
-from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.planning.candidate import Candidate, Goal, at_width
 from embpress.dlrm.planning.probe import Prober
 from embpress.dlrm.training.evaluate import predict, scores
@@ -28,6 +27,7 @@ _STEP = 2.0  # from one number of exact rows to the next
 _MOST_WIDTHS = 4
 _CODES = "int4"
 _WHOLE = ("full", "mlet")  # what tables are of which all rows stay
+_SCORED_ROWS = 50_000  # of those held out, that say what a table's rarer rows are worth
 _WIDER = (1.25, 1.5, 2.0)  # than what fits with all rows
 
 
@@ -39,16 +39,14 @@ class Point(NamedTuple):
     loss: float
 
 
-def propose(goal: Goal, prober: Prober, best: Sequence[Candidate]) -> Iterator[Candidate]:
+def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[[], bool]) -> Iterator[Candidate]:
     """At the widths of the best candidates, and at some that are wider than what fits with all rows."""
     if not best:
         return
     for width in _widths(goal, best):
-        full = Candidate(f"full at width {width}", _all_rows(goal, width, "full"))
-        trained = prober.model(full, 0)
-        if trained is None:
-            continue
-        curves = _curves(goal, trained, prober)
+        curves = _curves(goal, prober, width, on) if on() else None
+        if curves is None:
+            return
         for whole in _WHOLE:
             made = _candidate(goal, width, whole, curves)
             if made is not None:
@@ -71,15 +69,40 @@ def _all_rows(goal: Goal, width: int, spec: str) -> Plan:
     return at_width(roomy, parse(spec), width)
 
 
-def _curves(goal: Goal, model: ClickModel, prober: Prober) -> dict[int, list[tuple[int, float]]]:
-    """For each table that may be made smaller, the log loss by the number of exact rows, falling."""
+def _curves(
+    goal: Goal, prober: Prober, width: int, on: Callable[[], bool]
+) -> dict[int, list[tuple[int, float]]] | None:
+    """For each table that may be made smaller, the log loss by the number of exact rows; None where time runs out."""
+    full = Candidate(f"full at width {width}", _all_rows(goal, width, "full"))
+    what = f"losses of rarer rows, {full.plan.to_json()}"
+    measured = prober.remembered(what, lambda: _losses(goal, prober, full, on))
+    if measured is None:
+        return None
+    return {int(t): [(int(k), loss) for k, loss in points] for t, points in measured.items()}
+
+
+def _losses(
+    goal: Goal, prober: Prober, full: Candidate, on: Callable[[], bool]
+) -> dict[str, list[tuple[int, float]]] | None:
+    """`_curves` by the table's number as text, by training a model of plain tables."""
+    model = prober.model(full, 0)
+    if model is None:
+        return None
     held = prober.fold(0).test
-    base = scores(predict(model, held), held.labels)["log_loss"]
+    if len(held) > _SCORED_ROWS:
+        held = held.take(torch.randperm(len(held), generator=Generator().manual_seed(0))[:_SCORED_ROWS])
+
+    def loss() -> float:
+        return scores(predict(model, held), held.labels)["log_loss"]
+
+    base = loss()
     keep = kept_full(goal.configs, goal.settings.min_rows, goal.settings.largest)
     curves = {}
     for t, table in enumerate(model.tables.tables):
         if keep[t]:
             continue
+        if not on():
+            return None
         n = table.num_embeddings
         weight, counts = table.own("weight"), prober.counts[t]
         kept = weight.detach().clone()
@@ -88,17 +111,17 @@ def _curves(goal: Goal, model: ClickModel, prober: Prober) -> dict[int, list[tup
             rows = int(k)
             with torch.no_grad():
                 weight[rows:] = _mean(kept[rows:], counts[rows:])
-            points.append((rows, scores(predict(model, held), held.labels)["log_loss"]))
+            points.append((rows, loss()))
             k /= _STEP
         with torch.no_grad():
             weight.copy_(kept)
-        curves[t] = points
+        curves[str(t)] = points
     return curves
 
 
 def _mean(rows: Tensor, counts: Tensor) -> Tensor:
     """The mean row by traffic; of rows that nobody looks up the plain one."""
-    share = counts.to(rows.dtype)
+    share = counts.to(rows)
     return (share @ rows) / share.sum() if float(share.sum()) else rows.mean(0)
 
 

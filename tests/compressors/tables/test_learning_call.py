@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 from torch.func import functional_call
 
-from embpress.compressors import TableCollection, TableConfig
+from embpress.compressors import TableCollection, TableConfig, create
 from embpress.compressors.methods.full import Full, _FullGroup
 from embpress.compressors.tables import collection
 from embpress.kernels import ops
@@ -180,6 +180,24 @@ def test_optimizers_and_copies_go_on():
             p.zero_()
     assert twin(drawn()).abs().sum() == 0
     assert tables(drawn()).abs().sum() > 0
+
+
+def test_tables_that_pool_differently_learn():
+    """Of single ids sums and means are the same."""
+    tables = [create("full", 9, 4, mode=mode, generator=Generator().manual_seed(0)) for mode in ("sum", "mean")]
+    both = TableCollection([TableConfig(9, 4, "a"), TableConfig(9, 4, "b")], tables, 288)
+    rows = both(torch.tensor([[1, 2], [3, 1]]))
+    rows.sum().backward()
+    assert torch.equal(rows[0, 0], rows[1, 1])
+    assert [float(p.grad.to_dense().sum()) for p in both.parameters()] == [8.0, 8.0]
+
+
+def test_a_backward_hook_on_a_group_is_called():
+    tables = model("full")
+    seen = []
+    tables.groups[0].register_full_backward_hook(lambda *_: seen.append(1))
+    tables(drawn()).sum().backward()
+    assert seen
 
 
 def test_a_hook_on_a_group_is_called():

@@ -153,7 +153,7 @@ def test_a_run_keeps_to_its_device_and_gives_what_the_cpu_gives(runs, case):
     assert "failed" not in run, run["failed"]
     assert run["devices"] == ["pretend"]
     assert run["start"] == 0
-    assert run["end"] < 1e-5  # an MLP of another kernel rounds differently
+    assert run["end"] < 1e-4  # other kernels of the MLPs and of their optimizers round differently
     assert run["learned"] > 0.01
     here, pretended = run["loss"]
     assert pretended == pytest.approx(here, rel=1e-6)

@@ -11,7 +11,7 @@ from embpress.compressors import BudgetError, InputError, Plan, TableCollection
 from embpress.dlrm.data import load
 from embpress.dlrm.planning.candidate import Goal
 from embpress.dlrm.planning.made import make
-from embpress.dlrm.planning.probe import Prober, auc_error
+from embpress.dlrm.planning.probe import Effort, Prober, auc_error
 from embpress.dlrm.planning.proposals import exchanges, expressions, frequent_rows
 from embpress.dlrm.planning.search import choose
 from embpress.dlrm.runs.experiment import table_configs
@@ -95,10 +95,10 @@ def test_folds_hold_out_rows_that_are_not_trained_on(data, goal, tmp_path):
 def test_a_damaged_probe_is_made_again(made, data, goal, tmp_path):
     candidate = made[0].chosen
     prober = Prober(data, goal.settings, tmp_path)
-    first = prober.probe(candidate, 0, 1)
+    first = prober.probe(candidate, 0, Effort(1))
     (path,) = tmp_path.iterdir()
     path.write_text("{")
-    assert Prober(data, goal.settings, tmp_path).probe(candidate, 0, 1).auc == first.auc
+    assert Prober(data, goal.settings, tmp_path).probe(candidate, 0, Effort(1)).auc == first.auc
     assert json.loads(path.read_text())["auc"] == first.auc
 
 
@@ -116,11 +116,11 @@ def test_proposals_say_why_and_mix_methods(made, goal, data):
     best = made[0].study.ranked()
     prober = Prober(data, goal.settings, made[1])
     for module in (frequent_rows, exchanges):
-        found = list(module.propose(goal, prober, best))
+        found = list(module.propose(goal, prober, best, lambda: True))
         assert found, module.__name__
         assert any(len({t.method.name for t in one.plan.tables}) > 1 for one in found)
         assert all(len(one.why) == len(goal.configs) and any(one.why) for one in found)
-    assert all(one.expression for one in expressions.propose(goal, prober, ()))
+    assert all(one.expression for one in expressions.propose(goal, prober, (), lambda: True))
 
 
 def test_the_saved_plan_is_read_again_with_what_it_says(made, goal, tmp_path):
@@ -137,3 +137,23 @@ def test_the_error_of_an_auc_is_that_of_samples():
     x = torch.randn(4000, 200, generator=g) + labels
     wins = (x[:, :60, None] > x[:, None, 60:]).double().mean((1, 2))
     assert auc_error(float(wins.mean()), labels) == pytest.approx(float(wins.std()), rel=0.1)
+
+
+def test_an_effort_is_whole_epochs_or_a_share_of_one():
+    assert Effort(4).times(0.6) == Effort(2)
+    assert Effort(4).times(0.1) == Effort(1, 0.4)
+    assert Effort(4).times(7) == Effort(4)
+    assert Effort(1).times(1e-9).share == 0.01
+    assert Effort(4).least(Effort(1, 0.5)) == Effort(1, 0.5)
+
+
+def test_little_time_is_spread_over_all(data, goal, tmp_path):
+    made = make(goal, Prober(data, goal.settings, tmp_path), 0.05, 10, lambda text: None)
+    assert made.study.effort.amount <= 1
+    assert made.promise.serving_bytes <= goal.bytes
+
+
+def test_one_class_to_choose_by_is_refused(data, goal, tmp_path):
+    blind = replace(data, valid=replace(data.valid, labels=torch.zeros(len(data.valid))))
+    with pytest.raises(InputError, match="one class"):
+        Prober(blind, goal.settings, tmp_path)

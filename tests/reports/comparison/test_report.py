@@ -13,9 +13,9 @@ from embpress.reports.text import code, escape
 SECTIONS = [
     "Answer",
     "Results",
-    "Which differences are more than chance",
     "Failures",
     "Plots",
+    "Which differences are more than chance",
     "What was compared",
     "What the columns mean",
     "Size of each table",

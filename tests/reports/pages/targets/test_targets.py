@@ -70,7 +70,7 @@ def test_the_page(run, tmp_path):
     assert "| hash | " in text
     assert "| 1 of 3 | 2 | 4 | 0.50 |" in text
     assert (tmp_path / "plots" / "seconds_to_target.png").exists()
-    write_report(tmp_path, made(run), ["targets"], {"target": "0.95"})
+    write_report(tmp_path, made(run), ["targets"], options={"target": "0.95"})
     assert "| 0 of 3 | – | – | – |" in (tmp_path / "targets.md").read_text()
     assert not (tmp_path / "plots" / "seconds_to_target.png").exists()
 
