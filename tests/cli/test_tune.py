@@ -53,6 +53,20 @@ def test_compare_tells_trials_then_runs_and_the_same_command_repeats_neither(tmp
     assert tuned[0] == tuned[1]
 
 
+def test_a_plan_that_was_changed_is_tuned_anew(tmp_path):
+    plan, folder = tmp_path / "plan.json", tmp_path / "run"
+    for method in ("hash", "robe:z=4"):
+        done = call("plan", *SMALL, "--method", method, "--ratio", "6", "--out", plan, "--force")
+        assert done.exit_code == 0, done.output
+        command = ["compare", *SMALL, "--methods", f"plan:{plan}", "--tune", "lr:0.01", "--out", folder]
+        done = call(*command)
+        assert done.exit_code == 0, done.output
+        assert done.stderr.count("[trial ") == 2
+    of_hash, of_robe = sorted(records(folder / "records"), key=lambda record: record["created"])
+    for record in (of_hash, of_robe):
+        assert record["tuned"]["valid_auc"] == record["metrics"]["valid_auc"]
+
+
 @pytest.mark.parametrize(
     ("way", "words"),
     [
