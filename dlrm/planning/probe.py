@@ -174,6 +174,11 @@ class Prober:
         return model
 
     @property
+    def batch_size(self) -> int:
+        """Samples of a training step."""
+        return self._settings.batch_size
+
+    @property
     def trained_rows(self) -> int:
         """How many rows are trained on."""
         return len(self._data.train)

@@ -184,7 +184,9 @@ def _take(study: Study, prober: Prober, candidate: Candidate) -> bool:
 def _seconds(prober: Prober, full: Candidate, whole: Effort) -> float:
     """About how long a whole training takes, from one on few rows."""
     few = Effort(1, min(1.0, _TIMED_ROWS / max(1, prober.trained_rows)))
-    return max(0.01, prober.probe(full, 0, few).seconds * whole.amount / few.amount)
+    probe = prober.probe(full, 0, few)
+    more = (whole.amount - few.amount) * prober.trained_rows / prober.batch_size  # steps
+    return max(0.01, probe.seconds + more * (probe.step_ms or 0.0) / 1e3)
 
 
 def _probe(
