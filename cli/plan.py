@@ -189,12 +189,12 @@ def promised(made: Made) -> list[str]:
     bounds = ""
     if said.low is not None and said.high is not None:
         bounds = f", between {numerals.score(said.low)} and {numerals.score(said.high)} (90 %)"
-    lines = [f"chosen: {made.chosen.name}", f"expected test AUC {numerals.score(said.auc)}{bounds}"]
-    effort = made.study.effort
-    if effort.amount < made.study.goal.settings.epochs:
-        lines.append(
-            f"probes were {effort.text(Effort(made.study.goal.settings.epochs))}: a whole training may give more"
-        )
+    effort, whole = made.study.effort, Effort(made.study.goal.settings.epochs)
+    short = effort.amount < whole.amount
+    what = f"validation AUC after {effort.text(whole)}" if short else "expected test AUC"
+    lines = [f"chosen: {made.chosen.name}", f"{what} {numerals.score(said.auc)}{bounds}"]
+    if short:
+        lines.append("so short were the probes: a whole training gives another AUC; more --probe-minutes tell it")
     if not said.fresh:
         lines.append("no time was left to try it on rows that chose nothing: the AUC is likely a little too high")
     if said.to_full is not None:
