@@ -81,3 +81,33 @@ def test_a_plan_for_other_data_is_refused_before_anything_runs(saved, tmp_path):
     assert done.exit_code == 2
     assert "the plan has the table" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_plan_is_searched_for_saved_and_used(tmp_path):
+    plan = tmp_path / "plan.json"
+    done = call("plan", "--ratio", "8", "--probe-minutes", "0.05", "--probes", tmp_path, "--out", plan)
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.stdout.split())
+    assert "chosen: " in text
+    assert "full tables" in text
+    assert f"use it: embpress compare … --methods full,plan:{plan}" in text
+    bytes_ = json.loads(plan.read_text())["about"]["promise"]["serving_bytes"]
+    done = call("compare", "--methods", f"plan:{plan}", "--ratio", "8", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert load(tmp_path / "run")["serving_bytes"].tolist() == [bytes_]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "say how small the tables shall be"),
+        (("--ratio", "8", "--probe-minutes", "inf"), "--probe-minutes must be above 0 and finite"),
+        (("--ratio", "8", "--method", "hash", "--max-lookup-us", "5"), "goes with a search"),
+        (("--ratio", "8", "--out", "/nowhere/at/all/plan.json"), "there is no folder"),
+        (("--ratio", "4,8"), "ratio"),
+    ],
+)
+def test_what_no_plan_can_be_made_for_is_refused(options, words):
+    done = call("plan", *options)
+    assert done.exit_code == 2
+    assert words in done.stderr
