@@ -12,8 +12,18 @@ from embpress.cli.numbers import Whole
 @click.option("--to", "to", type=click.Path(), required=True, metavar="DIR", help="New folder for the files.")
 @click.option("--method", help="Which run of a run folder, as the records name its method.")
 @click.option("--seed", type=Whole(), help="Which run of a run folder.")
+@click.option("--ratio", help="The ratio that the run was asked for, where a folder has several sizes.")
+@click.option("--budget", help="The same, of serving bytes.")
 @click.option("--onnx/--no-onnx", default=True, help="Write an ONNX file, where ONNX has the ops. [default: onnx]")
-def command(source: str, to: str, method: str | None, seed: int | None, onnx: bool) -> None:
+def command(
+    source: str,
+    to: str,
+    method: str | None,
+    seed: int | None,
+    ratio: str | None,
+    budget: str | None,
+    onnx: bool,
+) -> None:
     """Write a trained model as files that run without embpress.
 
     RUN_OR_CHECKPOINT is a run folder of compare or train with --keep-weights, a record in it, or a file in its folder
@@ -28,11 +38,16 @@ def command(source: str, to: str, method: str | None, seed: int | None, onnx: bo
     """
     from embpress.cli.show import console, table
     from embpress.compressors.guard import path
+    from embpress.compressors.spec import as_bytes, as_ratio
     from embpress.dlrm.export.export import export
     from embpress.dlrm.export.source import find
+    from embpress.dlrm.runs.record import Asked
     from embpress.reports import numerals
 
-    found, folder = find(path(source, "RUN_OR_CHECKPOINT"), method, seed), path(to, "--to")
+    asked = None
+    if ratio is not None or budget is not None:
+        asked = Asked(None if ratio is None else as_ratio(ratio), None if budget is None else as_bytes(budget))
+    found, folder = find(path(source, "RUN_OR_CHECKPOINT"), method, seed, asked), path(to, "--to")
     with console(stderr=True).status("starting") as status:
         made = export(found, folder, onnx=onnx, progress=status.update)
     about = made.manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +88,22 @@ def command(
         out = console()
         out.print(f"plan: {save}", markup=False, soft_wrap=True)
         if spec is None:
-            out.print(
-                f"use it: embpress compare … --methods full,plan:{shlex.quote(save)}", markup=False, soft_wrap=True
-            )
+            out.print(f"use it: {using(save)}", markup=False, soft_wrap=True)
+
+
+def using(plan: str) -> str:
+    """The command that compares the plan with full tables on the same data."""
+    own = {"--max-lookup-us", "--max-training", "--probe-minutes", "--probes", "--out", "--save", "--method"}
+    kept: list[str] = []
+    words = iter(sys.argv[2:])
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in own:
+            if not equals:
+                next(words, None)
+        elif name != "--force":
+            kept.append(word)
+    return shlex.join(["embpress", "compare", *kept, "--methods", f"full,plan:{plan}"])
 
 
 def search(
@@ -195,7 +209,7 @@ def promised(made: Made) -> list[str]:
     lines = [f"chosen: {made.chosen.name}", f"{what} {numerals.score(said.auc)}{bounds}"]
     if short:
         lines.append("so short were the probes: a whole training gives another AUC; more --probe-minutes tell it")
-    if not said.fresh:
+    if not short and not said.fresh:
         lines.append("no time was left to try it on rows that chose nothing: the AUC is likely a little too high")
     if said.to_full is not None:
         span = ""
@@ -205,9 +219,9 @@ def promised(made: Made) -> list[str]:
     if made.single is not None and made.single[0].key != made.chosen.key:
         one, expected = made.single
         lines.append(f"the best single expression, {one.single}: {numerals.score(expected.auc)}")
+    lines.append(f"{numerals.size(said.serving_bytes)} to serve, {numerals.size(said.training_bytes)} in training")
     step = "" if said.step_ms is None else f", a training step {said.step_ms:.2f} ms"
     lines.append(
-        f"{numerals.size(said.serving_bytes)} to serve, {numerals.size(said.training_bytes)} in training; a lookup of "
-        f"a batch of 128 takes {said.lookup_us:.0f} µs{step}"
+        f"a lookup of a batch of 128 takes {said.lookup_us:.0f} µs, in full tables {said.full_lookup_us:.0f} µs{step}"
     )
     return lines

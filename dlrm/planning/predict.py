@@ -27,7 +27,7 @@ class Promise:
         folds: how many folds that takes in.
         fresh: whether these folds chose nothing; else the AUC is too high by what choosing the best adds.
         step_ms: median training step.
-        lookup_us: median lookup of a batch of 128 in all tables.
+        lookup_us, full_lookup_us: median lookup of a batch of 128 in all tables, and in full ones.
     """
 
     serving_bytes: int
@@ -42,6 +42,7 @@ class Promise:
     fresh: bool
     step_ms: float | None
     lookup_us: float
+    full_lookup_us: float
 
 
 def promise(study: Study, prober: Prober, chosen: Candidate, test_rows: int) -> Promise:
@@ -91,6 +92,7 @@ def promise(study: Study, prober: Prober, chosen: Candidate, test_rows: int) -> 
         fresh=len(fresh) > 1,
         step_ms=_step_ms(ours.values()),
         lookup_us=lookup_us(chosen, prober, study.lookup_us),
+        full_lookup_us=lookup_us(study.full, prober, study.lookup_us),
     )
 
 

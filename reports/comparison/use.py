@@ -52,7 +52,8 @@ def command_of(row: Summary, folder: Path) -> str:
     kept = [run for run in row.runs if checkpoint_path(folder, run).exists()]
     if kept:
         run = kept[0]
-        chosen = ["--method", run.method, "--seed", str(run.seed)]
+        size = [] if run.is_full else [part for name, asked in _size(row).items() for part in (f"--{name}", str(asked))]
+        chosen = ["--method", run.method, "--seed", str(run.seed), *size]
         return shlex.join(["embpress", "export", str(folder), *chosen, "--to", "served"])
     run = row.runs[0]
     try:

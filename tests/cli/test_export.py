@@ -81,3 +81,24 @@ def test_what_the_user_got_wrong_is_one_sentence(tmp_path):
     done = run("train", "--model", "mine.models:ctr", "--keep-weights")
     assert done.exit_code == 2
     assert "--keep-weights does not go with --model mine.models:ctr" in done.stderr
+
+
+def test_of_several_sizes_one_is_chosen(tmp_path):
+    folder = tmp_path / "run"
+    done = CliRunner().invoke(
+        main,
+        ["compare", "--rows", "3000", "--scale", "0.001", "--min-count", "1", "--threads", "1", "--methods", "hash",
+         "--ratio", "4,8", "--keep-weights", "--out", str(folder)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("use it: "))
+    assert " --ratio " in line
+    which = ["export", str(folder), "--method", "hash", "--no-onnx", "--to"]
+    refused = CliRunner().invoke(main, [*which, str(tmp_path / "a")])
+    assert refused.exit_code == 2
+    assert (
+        "hash --ratio 4 seed 0, hash --ratio 8 seed 0: choose by --method and --seed, and by --ratio" in refused.stderr
+    )
+    done = CliRunner().invoke(main, [*which, str(tmp_path / "b"), "--ratio", "8"])
+    assert done.exit_code == 0, done.output
+    assert "8.0×" in done.stdout

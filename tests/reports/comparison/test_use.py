@@ -83,7 +83,7 @@ def test_weights_that_are_there_are_exported(tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"{run.id}.pt").write_bytes(b"")
     line = use_lines([run], tmp_path)[0]
-    assert line == f"use it: embpress export {tmp_path} --method tt --seed 4 --to served"
+    assert line == f"use it: embpress export {tmp_path} --method tt --seed 4 --ratio 16 --to served"
 
 
 def test_where_nothing_is_best_nothing_is_said(tmp_path):
