@@ -47,8 +47,9 @@ def command(
     """Propose what each table of a model should use for a size, and say what to expect of it.
 
     Candidates are trained for a short time and scored on rows held out of the training part; the test part is not
-    looked at. With --method no search is made: the plan of that method is shown. A plan is JSON with one entry a table,
-    which may be edited; compare, train and compress_model take it as plan:FILE.
+    looked at. Without --lr, full tables and the best candidates are trained at several learning rates. With --method
+    no search is made: the plan of that method is shown. A plan is JSON with one entry a table, which may be edited;
+    compare, train and compress_model take it as plan:FILE.
 
     \b
     Examples:
@@ -76,7 +77,10 @@ def command(
             raise InputError(f"{flag} goes with a search, and --method {method} makes none")
     spec = None if method is None else parse(method)
     data, settings = prepared(options)
-    made = search(data, settings, max_lookup_us, max_training, probe_minutes, probes) if spec is None else None
+    rates = options["learning_rate"] is None
+    made = None
+    if spec is None:
+        made = search(data, settings, max_lookup_us, max_training, probe_minutes, probes, rates)
     planned = made.plan if made is not None else plan_tables(data, parse(method or ""), settings)
     if save is not None:  # first of all: what was found took its time
         planned.save(save)
@@ -88,11 +92,11 @@ def command(
         out = console()
         out.print(f"plan: {save}", markup=False, soft_wrap=True)
         if spec is None:
-            out.print(f"use it: {using(save)}", markup=False, soft_wrap=True)
+            out.print(f"use it: {using(save, rates)}", markup=False, soft_wrap=True)
 
 
-def using(plan: str) -> str:
-    """The command that compares the plan with full tables on the same data."""
+def using(plan: str, tune: bool) -> str:
+    """The command that compares the plan with full tables on the same data, each at its own learning rate or not."""
     own = {"--max-lookup-us", "--max-training", "--probe-minutes", "--probes", "--out", "--save", "--method"}
     kept: list[str] = []
     words = iter(sys.argv[2:])
@@ -103,7 +107,8 @@ def using(plan: str) -> str:
                 next(words, None)
         elif name != "--force":
             kept.append(word)
-    return shlex.join(["embpress", "compare", *kept, "--methods", f"full,plan:{plan}"])
+    rates = ["--tune", "lr"] * tune
+    return shlex.join(["embpress", "compare", *kept, *rates, "--methods", f"full,plan:{plan}"])
 
 
 def search(
@@ -113,6 +118,7 @@ def search(
     max_training: str | None,
     minutes: float,
     folder: str | None,
+    rates: bool = False,
 ) -> Made:
     """Searches for a plan, with progress at a terminal."""
     from embpress.cli.options import out_folder
@@ -129,7 +135,7 @@ def search(
     size = settings.budget if settings.ratio is None else int(full / settings.ratio)
     assert size is not None  # one of the two has been asked for
     most = None if max_training is None else as_bytes(max_training)
-    goal = Goal(configs, size, settings, max_lookup_us, most)
+    goal = Goal(configs, size, settings, max_lookup_us, most, rates)
     if folder is not None:
         check_writable(Path(folder))
     where = (Path(folder) if folder is not None else out_folder(None, data, settings)) / "probes"
@@ -166,20 +172,19 @@ def report(made: Made) -> None:
     from rich.markup import escape
 
     from embpress.cli.show import console, table
-    from embpress.dlrm.planning.search import CHOOSING, CONFIRMING
     from embpress.reports import numerals
 
-    out = console()
-    folds = [fold for fold in (*CHOOSING, *CONFIRMING) if any(fold in probes for _, probes in made.tried())]
-    rows = [
-        [escape(one.name), numerals.size(one.bytes)]
-        + [
-            numerals.score(p.auc) if (p := probes.get(fold)) and p.auc is not None else numerals.MISSING
-            for fold in folds
-        ]
-        for one, probes in made.tried()[: _SHOWN + 1]
-    ]
-    out.print(table(["tried", "bytes", *(f"fold {fold}" for fold in folds)], rows, left=(0,)))
+    out, study = console(), made.study
+    rates = study.goal.rates
+    rows = []
+    for one, folds in made.tried()[: _SHOWN + 1]:
+        over = range(folds)
+        rate = f"{one.rate or study.goal.settings.learning_rate:g}"
+        auc, to_full = study.mean(one.key, over), study.mean(study.full.key, over)
+        gap = "–" if one is study.full or to_full == float("-inf") else numerals.signed(auc - to_full)
+        rows.append([escape(one.name), numerals.size(one.bytes), *[rate] * rates, str(folds), numerals.score(auc), gap])
+    headers = ["tried", "bytes", *["rate"] * rates, "folds", "mean AUC", "to full"]
+    out.print(table(headers, rows, left=(0,)))
     left = len(made.tried()) - len(rows)
     if left > 0:
         out.print(f"and {left} more that were tried in full and scored lower", markup=False)
@@ -206,7 +211,8 @@ def promised(made: Made) -> list[str]:
     effort, whole = made.study.effort, Effort(made.study.goal.settings.epochs)
     short = effort.amount < whole.amount
     what = f"validation AUC after {effort.text(whole)}" if short else "expected test AUC"
-    lines = [f"chosen: {made.chosen.name}", f"{what} {numerals.score(said.auc)}{bounds}"]
+    rate = f", at a learning rate of {made.plan.about['learning_rate']:g}" if made.study.goal.rates else ""
+    lines = [f"chosen: {made.chosen.name}{rate}", f"{what} {numerals.score(said.auc)}{bounds}"]
     if short:
         lines.append("so short were the probes: a whole training gives another AUC; more --probe-minutes tell it")
     if not short and not said.fresh:
@@ -220,8 +226,8 @@ def promised(made: Made) -> list[str]:
         one, expected = made.single
         lines.append(f"the best single expression, {one.single}: {numerals.score(expected.auc)}")
     lines.append(f"{numerals.size(said.serving_bytes)} to serve, {numerals.size(said.training_bytes)} in training")
-    step = "" if said.step_ms is None else f", a training step {said.step_ms:.2f} ms"
     lines.append(
-        f"a lookup of a batch of 128 takes {said.lookup_us:.0f} µs, in full tables {said.full_lookup_us:.0f} µs{step}"
+        f"a lookup of a batch of 128 takes {said.lookup_us:.0f} µs, in full tables {said.full_lookup_us:.0f} µs, "
+        f"a training step {said.step_ms:.2f} ms"
     )
     return lines

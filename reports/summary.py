@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 from embpress.dlrm.runs.comparable import protocol_key
@@ -189,8 +190,12 @@ def _against_full(row: Summary, rows: Sequence[Summary]) -> Summary:
 
 
 def _labels(rows: Sequence[Summary]) -> list[str]:
-    """The method's spec; where rows share it, also the size asked for, then the backend, then a number."""
-    labels = [row.method for row in rows]
+    """The method's spec, of a plan its file's name; where rows share it, also the size asked for, then the backend,
+    then a number."""
+    methods: dict[str, set[str]] = {}
+    for row in rows:
+        methods.setdefault(_file_name(row.method), set()).add(row.method)
+    labels = [name if len(methods[name := _file_name(row.method)]) == 1 else row.method for row in rows]
     asked = [f" @{row.asked}" if row.asked else "" for row in rows]
     machines = [f" [{row.backend} {row.device}]" for row in rows]
     for extras in (asked, machines):
@@ -202,6 +207,12 @@ def _labels(rows: Sequence[Summary]) -> list[str]:
         seen[label] = seen.get(label, 0) + 1
         unique.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
     return unique
+
+
+def _file_name(method: str) -> str:
+    """`plan:folder/small.json` as `plan:small`."""
+    kind, colon, path = method.partition(":")
+    return f"{kind}:{PurePath(path).stem}" if kind == "plan" and colon else method
 
 
 def shorten(labels: Sequence[str], width: int) -> list[str]:

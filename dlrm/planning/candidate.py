@@ -21,6 +21,8 @@ class Candidate:
         why: a line for each table.
         single: the expression, where all tables use one at the model's own width: what `compare` would run by it.
         expression: the same, at whatever width; None where tables use several.
+        trimmed: the expression of whole tables and the width, where the rarest rows are left out so that it fits.
+        rate: the learning rate of its trainings; None where it is that of the settings.
     """
 
     name: str
@@ -28,6 +30,13 @@ class Candidate:
     why: tuple[str, ...] = ()
     single: str | None = None
     expression: str | None = None
+    trimmed: tuple[str, int] | None = None
+    rate: float | None = None
+
+    @property
+    def family(self) -> str:
+        """The same for candidates that differ in little."""
+        return self.trimmed[0] if self.trimmed else self.expression or self.name.partition(",")[0]
 
     @property
     def bytes(self) -> int:
@@ -36,8 +45,17 @@ class Candidate:
 
     @cached_property
     def key(self) -> str:
+        """Different for every plan and rate."""
+        return self.plan_key if self.rate is None else fingerprint([self.plan_key, self.rate])
+
+    @cached_property
+    def plan_key(self) -> str:
         """Different for every plan."""
         return fingerprint(self.plan.to_json())
+
+    def at_rate(self, rate: float | None) -> Candidate:
+        """The same, trained at another learning rate."""
+        return replace(self, rate=rate)
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class Goal:
         settings: how is trained; `min_rows` and `largest` say which tables may be made smaller.
         max_lookup_us: the most microseconds of a lookup of a batch of 128 in all tables, or None.
         max_training: the most bytes of tables, gradients and optimizer state in training, or None.
+        rates: whether learning rates besides that of the settings are tried.
     """
 
     configs: Sequence[TableConfig]
@@ -57,6 +76,7 @@ class Goal:
     settings: Settings
     max_lookup_us: float | None = None
     max_training: int | None = None
+    rates: bool = False
 
     @property
     def full_bytes(self) -> int:

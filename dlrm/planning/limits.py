@@ -15,21 +15,22 @@ LOOKUP = "lookup_p50_us_b128"
 
 
 def broken_limit(candidate: Candidate, goal: Goal, prober: Prober, measured: dict[str, float]) -> str:
-    """Which limit a candidate breaks; empty where none. `measured` keeps lookups by key."""
+    """Which limit a candidate breaks; empty where none. `measured` keeps lookups by the plan's key."""
     if goal.max_training is not None:
         training = prober.ledger(candidate).training_bytes
         if training > goal.max_training:
             return f"{training:,} bytes in training"
     if goal.max_lookup_us is not None and lookup_us(candidate, prober, measured) > goal.max_lookup_us:
-        return f"{measured[candidate.key]:.0f} µs a lookup"
+        return f"{measured[candidate.plan_key]:.0f} µs a lookup"
     return ""
 
 
 def lookup_us(candidate: Candidate, prober: Prober, measured: dict[str, float]) -> float:
     """Microseconds of a lookup of a batch of 128 in the folded tables, measured once."""
-    if candidate.key not in measured:
-        measured[candidate.key] = measure(None, prober.tables(candidate).fold(), 0, 0.1)[LOOKUP]
-    return measured[candidate.key]
+    key = candidate.plan_key
+    if key not in measured:
+        measured[key] = measure(None, prober.tables(candidate).fold(), 0, 0.1)[LOOKUP]
+    return measured[key]
 
 
 def unreachable(goal: Goal, refused: Sequence[tuple[str, str]]) -> Exception:

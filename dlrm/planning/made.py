@@ -8,8 +8,8 @@ from typing import Any
 from embpress.compressors import Plan
 from embpress.dlrm.planning.candidate import Candidate, Goal
 from embpress.dlrm.planning.predict import Promise, promise
-from embpress.dlrm.planning.probe import Probe, Prober
-from embpress.dlrm.planning.search import Say, Study, best_single, choose, search
+from embpress.dlrm.planning.probe import Prober
+from embpress.dlrm.planning.search import CHOOSING, Say, Study, best_single, choose, search, unique
 from embpress.dlrm.training.loop import Progress
 
 
@@ -31,11 +31,12 @@ class Made:
     single: tuple[Candidate, Promise] | None
     study: Study
 
-    def tried(self) -> list[tuple[Candidate, dict[int, Probe]]]:
-        """Candidates by their AUC on the first fold, with their probes by fold; the full tables first."""
+    def tried(self) -> list[tuple[Candidate, int]]:
+        """Candidates with the number of folds that they were tried on, those on most folds and the best first."""
         study = self.study
-        rows = [study.full, *study.ranked()]
-        return [(one, study.scores[one.key]) for one in rows if one.key in study.scores]
+        by_folds = [(one, study.folds(one.key)) for one in unique([study.full, *study.ranked()])]
+        by_folds.sort(key=lambda pair: (-pair[1], -study.mean(pair[0].key, CHOOSING[: pair[1]])))
+        return sorted(by_folds, key=lambda pair: pair[0].key != study.full.key)
 
 
 def make(
@@ -51,6 +52,7 @@ def make(
     about: dict[str, Any] = {
         "name": chosen.name,
         "asked_bytes": goal.bytes,
+        "learning_rate": chosen.rate or goal.settings.learning_rate,
         "promise": asdict(expected),
         "probes": sum(len(probes) for probes in study.scores.values()) + len(study.quick),
     }

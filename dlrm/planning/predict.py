@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from embpress.dlrm.planning.candidate import Candidate
@@ -40,7 +39,7 @@ class Promise:
     to_full_high: float | None
     folds: int
     fresh: bool
-    step_ms: float | None
+    step_ms: float
     lookup_us: float
     full_lookup_us: float
 
@@ -90,7 +89,7 @@ def promise(study: Study, prober: Prober, chosen: Candidate, test_rows: int) -> 
         to_full_high=None if half_gap is None or to_full is None else to_full + half_gap,
         folds=len(folds),
         fresh=len(fresh) > 1,
-        step_ms=_step_ms(ours.values()),
+        step_ms=prober.step_ms(chosen),
         lookup_us=lookup_us(chosen, prober, study.lookup_us),
         full_lookup_us=lookup_us(study.full, prober, study.lookup_us),
     )
@@ -99,8 +98,3 @@ def promise(study: Study, prober: Prober, chosen: Candidate, test_rows: int) -> 
 def _gap(one: Probe, full: Probe | None) -> float | None:
     """The difference to full tables on the same fold, where both are known."""
     return None if full is None or one.auc is None or full.auc is None else one.auc - full.auc
-
-
-def _step_ms(probes: Iterable[Probe]) -> float | None:
-    times = [probe.step_ms for probe in probes if probe.step_ms is not None]
-    return statistics.median(times) if times else None

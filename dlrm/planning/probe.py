@@ -21,6 +21,7 @@ from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.planning.candidate import Candidate
 from embpress.dlrm.runs.experiment import build_model, method_generator, table_configs
 from embpress.dlrm.runs.record import fingerprint, plain, typed
+from embpress.dlrm.runs.rehearsal import rehearse
 from embpress.dlrm.runs.store import clean, write_json
 from embpress.dlrm.training.loop import Progress, RunFailed, train
 from embpress.dlrm.training.optim import sparse_gradients
@@ -69,7 +70,7 @@ class Probe:
     """One short training.
 
     Attributes:
-        candidate: its name; `plan` a hash of it.
+        candidate: its name; `plan` a hash of it and its learning rate.
         fold: which rows were held out, and the seed.
         epochs, share: see `Effort`.
         auc, log_loss: of the rows held out, by the model as it would be served, at the best epoch.
@@ -113,7 +114,7 @@ class Prober:
 
     def probe(self, candidate: Candidate, fold: int, effort: Effort, progress: Progress | None = None) -> Probe:
         """The score of a candidate on one fold, found in the folder or by training it."""
-        path = self._path(candidate.plan.to_json(), fold, asdict(effort))
+        path = self._path(candidate.plan.to_json(), fold, asdict(effort), self._settings_of(candidate))
         done = _read(path) if path.exists() else None
         if done is None:
             done = self._train(candidate, fold, effort, progress)
@@ -122,7 +123,7 @@ class Prober:
 
     def remembered(self, what: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, of JSON, or has given before on these data with these settings."""
-        path = self._path(what, 0, None)
+        path = self._path(what, 0, None, self._settings)
         with suppress(OSError, ValueError, KeyError, TypeError):
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         value = make()
@@ -130,9 +131,14 @@ class Prober:
             write_json(path, {"value": value})
         return value
 
-    def _path(self, what: str, fold: int, effort: dict[str, Any] | None) -> Path:
+    def _settings_of(self, candidate: Candidate) -> Settings:
+        """How a candidate is trained."""
+        rate = candidate.rate
+        return self._settings if rate is None else replace(self._settings, learning_rate=rate)
+
+    def _path(self, what: str, fold: int, effort: dict[str, Any] | None, settings: Settings) -> Path:
         """The file of something on these data with these settings."""
-        about = {**asdict(self._settings), "ratio": None, "budget": None, "threads": None}
+        about = {**asdict(settings), "ratio": None, "budget": None, "threads": None}
         key = fingerprint([self._data.fingerprint, about, what, fold, effort])
         return self._folder / f"{key}.json"
 
@@ -146,7 +152,7 @@ class Prober:
         return replace(probe, **found, seconds=time.perf_counter() - start)
 
     def _scores(self, candidate: Candidate, fold: int, effort: Effort, progress: Progress | None) -> dict[str, Any]:
-        settings, data = replace(self._settings, epochs=effort.epochs), self.fold(fold)
+        settings, data = replace(self._settings_of(candidate), epochs=effort.epochs), self.fold(fold)
         if effort.share < 1:
             rows = max(1, round(effort.share * len(data.train)))
             order = torch.randperm(len(data.train), generator=Generator().manual_seed(fold))
@@ -165,13 +171,17 @@ class Prober:
 
     def model(self, candidate: Candidate, fold: int) -> ClickModel | None:
         """The candidate's model, trained on a fold; None where that fails."""
-        data = self.fold(fold)
+        data, settings = self.fold(fold), self._settings_of(candidate)
         try:
-            model = build_model(data, self.tables(candidate, fold), self._settings, fold)
-            train(model, data, self._settings, fold)
+            model = build_model(data, self.tables(candidate, fold), settings, fold)
+            train(model, data, settings, fold)
         except _FAILURES:
             return None
         return model
+
+    def step_ms(self, candidate: Candidate) -> float:
+        """Milliseconds of a training step now, whenever the candidate was tried."""
+        return rehearse(self.tables(candidate), self.fold(0), self._settings_of(candidate), 0.0).step_ms
 
     @property
     def batch_size(self) -> int:
@@ -195,7 +205,7 @@ class Prober:
 
     def tables(self, candidate: Candidate, fold: int = 0, device: str | None = None) -> TableCollection:
         """The tables of a candidate, on the device of the settings or on another (`meta` takes no memory)."""
-        settings = self._settings
+        settings = self._settings_of(candidate)
         return TableCollection.build(
             table_configs(self._data, settings.width),
             candidate.plan,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,11 +17,17 @@ from embpress.dlrm.planning.probe import Effort, Probe, Prober
 from embpress.dlrm.planning.proposals import proposals
 from embpress.dlrm.training.loop import Progress
 
-# by which share of the time everything has been tried once, what builds on it has, and the choice is made
-FIRST, BUILT, CHOSEN = 0.4, 0.65, 0.85
-KEPT = (6, 4)  # candidates tried on a second fold, and on a third
-CHOOSING, CONFIRMING = (0, 1, 2), (3, 4)  # folds that choose, and folds that say what the choice is worth
+# by which share of the time everything has been tried quickly, the best with all the effort that there is time for, and
+# these on a second fold; what builds on them has been tried, other learning rates have, and the choice is made
+FIRST, WHOLE, TWICE, BUILT, RATED, CHOSEN = 0.3, 0.4, 0.5, 0.64, 0.72, 0.9
+# how many of the best are tried again, and on which folds: one fold's noise is as large as what tells them apart
+ROUNDS = ((16, (1,)), (10, (2, 3)), (6, (4, 5, 6)), (3, (7, 8, 9, 10, 11)))
+_ALIKE = 3  # of one family among them: what is nearly the same need not be tried as often
+CHOOSING, CONFIRMING = tuple(range(12)), (12, 13, 14)  # folds that choose, and folds that say what the choice is worth
+RATES = (2.0, 0.5)  # times the one that is best so far
+_BUILT_ON, _RATED = 6, 4  # of the best: proposals build on so many, so many are tried at other learning rates
 _TIMED_ROWS = 20_000  # that tell how long training takes
+_BESIDE = 1.25  # times the training steps: the rows held out are scored, too
 _FULL_PROBES = 40  # about so many are made with the effort that counts
 _GIVE_UP = 3  # failures, with nothing else
 Say = Callable[[str], None]
@@ -38,7 +45,7 @@ class Study:
         refused: names of proposals that break a limit, and which.
         scores: probes by key and fold, of the effort that counts.
         quick: probes on fold 0 by key, of less effort.
-        lookup_us: measured lookups by key.
+        lookup_us: measured lookups by the plan's key.
     """
 
     goal: Goal
@@ -60,6 +67,10 @@ class Study:
         """Those that were tried on all of these folds, the best first."""
         keys = [key for key in self.candidates if self.mean(key, folds) > -math.inf]
         return [self.candidates[key] for key in sorted(keys, key=lambda key: -self.mean(key, folds))]
+
+    def folds(self, key: str) -> int:
+        """On how many of the choosing folds a candidate has been tried, from the first on."""
+        return next((f for f in CHOOSING if self.mean(key, CHOOSING[: f + 1]) == -math.inf), len(CHOOSING))
 
     def ranked_quickly(self) -> list[Candidate]:
         """Those that were tried with less effort, the best first."""
@@ -90,69 +101,109 @@ def search(goal: Goal, prober: Prober, minutes: float, say: Say, progress: Progr
     whole = Effort(goal.settings.epochs)
     full = Candidate("full", at_width(Goal(goal.configs, 1 << 62, goal.settings), parse("full"), goal.width))
     study = Study(goal, full, whole)
-    for candidate in proposals(goal, prober, (), lambda: before(FIRST)):
-        _take(study, prober, candidate)
-    if not study.candidates:
+    proposed = [one for one in proposals(goal, prober, (), lambda: before(FIRST)) if _allowed(study, prober, one)]
+    if not proposed:
         raise unreachable(goal, study.refused)
     training = _seconds(prober, full, whole)
     study.effort = whole.times(0.6 * seconds / (_FULL_PROBES * training))
-    quick = study.effort.least(whole.times(FIRST * seconds / (len(study.candidates) * training)))
-    say(f"{len(study.candidates)} candidates, {quick.text(whole)} each to begin with")
 
     def probe(candidate: Candidate, fold: int, effort: Effort | None = None) -> None:
         _probe(study, prober, candidate, fold, effort or study.effort, progress)
 
     probe(full, 0)
+    if goal.rates:
+        study.full = full = _best_rate(study, full, lambda one: probe(one, 0))
+        say(f"full tables learn best at a rate of {full.rate or goal.settings.learning_rate:g}")
+    for candidate in proposed:
+        candidate = candidate.at_rate(full.rate)
+        study.candidates[candidate.key] = candidate
+    quick = study.effort.least(whole.times(FIRST * seconds / (len(study.candidates) * training)))
+    say(f"{len(study.candidates)} candidates, {quick.text(whole)} each to begin with")
     for candidate in list(study.candidates.values()):
         if before(FIRST) or not (study.ranked() or study.quick):
             probe(candidate, 0, quick)
         if len(study.failures()) >= _GIVE_UP and not (study.ranked() or study.ranked_quickly()):
             break
-    for candidate in study.ranked_quickly()[: 2 * KEPT[0]]:
-        if before(BUILT) or not study.ranked():
+    for candidate in study.ranked_quickly()[: ROUNDS[0][0]]:
+        if before(WHOLE) or not study.ranked():
             probe(candidate, 0)
     if not study.ranked():
         name, reason = (study.failures() or [("nothing", "no time")])[-1]
         raise InputError(f"no candidate could be trained; {name}: {reason}")
+
+    def again(count: int, folds: Sequence[int], share: float) -> None:
+        for fold in folds:
+            for candidate in [full, *_with_single(study, range(fold), count)]:
+                if before(share):
+                    probe(candidate, fold)
+
+    def tried(candidate: Candidate, share: float) -> None:
+        if before(share) and _take(study, prober, candidate):
+            probe(candidate, 0)
+            if before(share):
+                probe(candidate, 1)
+
+    again(*ROUNDS[0], TWICE)
     for _ in range(2):  # proposals that build on what was best, and on what was best of these
-        more = proposals(goal, prober, study.ranked()[: KEPT[0]], lambda: before(BUILT))
+        more = proposals(goal, prober, _best(study)[:_BUILT_ON], lambda: before(BUILT))
         for candidate in _while(lambda: before(BUILT), more):
-            if _take(study, prober, candidate):
-                probe(candidate, 0)
-    for i, kept in enumerate(KEPT, 1):
-        for candidate in [full, *_with_single(study, CHOOSING[:i], kept)]:
-            if before(CHOSEN):
-                probe(candidate, CHOOSING[i])
-    chosen = choose(study)
+            tried(candidate, BUILT)
+    for candidate in _with_single(study, range(2), _RATED) if goal.rates else ():
+        for times in RATES:
+            tried(candidate.at_rate(times * _rate(study, candidate)), RATED)
+    for count, folds in ROUNDS[1:]:
+        again(count, folds, CHOSEN)
     for fold in CONFIRMING:
-        for candidate in unique([chosen, full, *best_single(study)]):
+        for candidate in unique([choose(study), full, *best_single(study)]):
             if before(1):
                 probe(candidate, fold)
     return study
 
 
+def _rate(study: Study, candidate: Candidate) -> float:
+    return candidate.rate or study.goal.settings.learning_rate
+
+
+def _best_rate(study: Study, candidate: Candidate, probe: Callable[[Candidate], None]) -> Candidate:
+    """The candidate at the learning rate at which it is best on fold 0, by steps of two from that of the settings."""
+    best = candidate
+    for times in RATES:
+        while True:
+            other = candidate.at_rate(times * _rate(study, best))
+            probe(other)
+            if study.mean(other.key, (0,)) <= study.mean(best.key, (0,)):
+                break
+            best = other
+        if best is not candidate:  # it went up, so that it does not go down
+            break
+    return best
+
+
 def choose(study: Study) -> Candidate:
     """The best on as many of the choosing folds as any was tried on."""
-    for count in range(len(CHOOSING), 1, -1):
-        ranked = study.ranked(CHOOSING[:count])
-        if ranked:
-            return ranked[0]
-    return study.ranked()[0]
+    return _best(study)[0]
 
 
 def best_single(study: Study) -> list[Candidate]:
     """The best of those that are one expression, as `compare` would run it; none where none was tried."""
-    for count in range(len(CHOOSING), 0, -1):
-        ranked = [one for one in study.ranked(CHOOSING[:count]) if one.single]
-        if ranked:
-            return ranked[:1]
-    return []
+    return _best(study, single=True)[:1]
+
+
+def _best(study: Study, single: bool = False) -> list[Candidate]:
+    """Those that were tried on as many of the choosing folds as any, the best first; single expressions if so asked."""
+    tried = [one for one in study.ranked() if one.single or not single]
+    most = max((study.folds(one.key) for one in tried), default=0)
+    return [one for one in study.ranked(CHOOSING[:most]) if one in tried]
 
 
 def _with_single(study: Study, folds: Sequence[int], count: int) -> list[Candidate]:
-    """The best, and the best of the single expressions among them."""
-    ranked = study.ranked(folds)
-    return unique([*ranked[:count], *[one for one in ranked if one.single][:1]])
+    """The best on these folds, and the best of the single expressions among them."""
+    ranked, alike, kept = study.ranked(folds), Counter[str](), []
+    for one in ranked:
+        alike[one.family] += 1
+        if alike[one.family] <= _ALIKE:
+            kept.append(one)
+    return unique([*kept[:count], *[one for one in ranked if one.single][:1]])
 
 
 def unique(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -171,22 +222,25 @@ def _while(on: Callable[[], bool], proposed: Iterator[Candidate]) -> Iterator[Ca
 
 def _take(study: Study, prober: Prober, candidate: Candidate) -> bool:
     """Takes a candidate that keeps the limits and is new."""
-    if candidate.key in study.candidates:
-        return False
-    reason = broken_limit(candidate, study.goal, prober, study.lookup_us)
-    if reason:
-        study.refused.append((candidate.name, reason))
+    if candidate.key in study.candidates or not _allowed(study, prober, candidate):
         return False
     study.candidates[candidate.key] = candidate
     return True
 
 
+def _allowed(study: Study, prober: Prober, candidate: Candidate) -> bool:
+    """Whether a candidate keeps the limits; else which one it breaks is noted."""
+    reason = broken_limit(candidate, study.goal, prober, study.lookup_us)
+    if reason:
+        study.refused.append((candidate.name, reason))
+    return not reason
+
+
 def _seconds(prober: Prober, full: Candidate, whole: Effort) -> float:
-    """About how long a whole training takes, from one on few rows."""
+    """About how long a whole training takes, from the steps of one on few rows."""
     few = Effort(1, min(1.0, _TIMED_ROWS / max(1, prober.trained_rows)))
-    probe = prober.probe(full, 0, few)
-    more = (whole.amount - few.amount) * prober.trained_rows / prober.batch_size  # steps
-    return max(0.01, probe.seconds + more * (probe.step_ms or 0.0) / 1e3)
+    step_ms = prober.probe(full, 0, few).step_ms or 0.0
+    return max(0.01, _BESIDE * whole.amount * prober.trained_rows / prober.batch_size * step_ms / 1e3)
 
 
 def _probe(

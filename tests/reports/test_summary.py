@@ -67,6 +67,12 @@ def test_two_asked_sizes_are_two_rows_with_their_own_labels(run):
     assert [row.n for row in rows] == [1, 2, 2]
 
 
+def test_plans_go_by_their_file_and_by_its_path_where_two_are_called_alike(run):
+    one, other, third = (f"plan:runs/{name}.json" for name in ("a/small", "b/small", "b/tiny"))
+    rows = summary([run(method, 0) for method in ("full", one, other, third)])
+    assert {row.label for row in rows} == {"full", one, other, "plan:tiny"}
+
+
 def test_a_failed_seed_stays_with_its_method_and_a_repeated_one_counts_once(run, lost):
     runs = [run("tt", 0), run("tt", 0, auc=0.8, created="2027"), lost("tt", 1), lost("tt", 0)]
     (row,) = summary(runs)

@@ -38,7 +38,7 @@ def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[
                 table = goal.configs[t].name or f"table {t}"
                 name = f"{one.name}, {table} {alone}"
                 why = tuple(text if i == t else "" for i in range(len(goal.configs)))
-                yield Candidate(name, made, why)
+                yield Candidate(name, made, why, rate=one.rate)
 
 
 def _apart(goal: Goal, spec: MethodSpec, width: int, t: int, alone: MethodSpec) -> Plan | None:

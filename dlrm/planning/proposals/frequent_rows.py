@@ -44,13 +44,13 @@ def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[
     if not best:
         return
     for width in _widths(goal, best):
-        curves = _curves(goal, prober, width, on) if on() else None
+        curves = _curves(goal, prober, width, best[0].rate, on) if on() else None
         if curves is None:
             return
         for whole in _WHOLE:
             made = _candidate(goal, width, whole, curves)
             if made is not None:
-                yield made
+                yield made.at_rate(best[0].rate)
 
 
 def _widths(goal: Goal, best: Sequence[Candidate]) -> list[int]:
@@ -70,11 +70,11 @@ def _all_rows(goal: Goal, width: int, spec: str) -> Plan:
 
 
 def _curves(
-    goal: Goal, prober: Prober, width: int, on: Callable[[], bool]
+    goal: Goal, prober: Prober, width: int, rate: float | None, on: Callable[[], bool]
 ) -> dict[int, list[tuple[int, float]]] | None:
     """For each table that may be made smaller, the log loss by the number of exact rows; None where time runs out."""
-    full = Candidate(f"full at width {width}", _all_rows(goal, width, "full"))
-    what = f"losses of rarer rows, {full.plan.to_json()}"
+    full = Candidate(f"full at width {width}", _all_rows(goal, width, "full"), rate=rate)
+    what = f"losses of rarer rows, {full.key}"
     measured = prober.remembered(what, lambda: _losses(goal, prober, full, on))
     if measured is None:
         return None

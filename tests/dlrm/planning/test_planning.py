@@ -9,20 +9,25 @@ import torch
 
 from embpress.compressors import BudgetError, InputError, Plan, TableCollection
 from embpress.dlrm.data import load
+from embpress.dlrm.planning import search
 from embpress.dlrm.planning.candidate import Goal
 from embpress.dlrm.planning.made import make
 from embpress.dlrm.planning.probe import Effort, Prober, auc_error
-from embpress.dlrm.planning.proposals import exchanges, expressions, frequent_rows
-from embpress.dlrm.planning.search import choose
+from embpress.dlrm.planning.proposals import exchanges, expressions, frequent_rows, rarest_rows
 from embpress.dlrm.runs.experiment import table_configs
 from embpress.dlrm.training.settings import resolve
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _few():
-    """A few methods are as good as many here."""
+    """A few methods and folds are as good as many here."""
     few = ("full+int4", "mlet+int4", "top+int4", "robe+int4")
-    with mock.patch.object(expressions, "specs_of", return_value=few):
+    with (
+        mock.patch.object(expressions, "specs_of", return_value=few),
+        mock.patch.object(rarest_rows, "_WHOLE", few[:2]),
+        mock.patch.object(search, "ROUNDS", ((4, (1,)), (3, (2, 3)))),
+        mock.patch.object(search, "_BUILT_ON", 2),
+    ):
         yield
 
 
@@ -63,9 +68,11 @@ def test_every_candidate_that_was_tried_fits(made, goal):
 
 def test_the_chosen_one_is_the_best_of_the_choosing_folds(made):
     study = made[0].study
-    assert made[0].chosen is choose(study)
-    means = [study.mean(key, (0, 1, 2)) for key in study.candidates]
-    assert study.mean(made[0].chosen.key, (0, 1, 2)) == max(means)
+    assert made[0].chosen is search.choose(study)
+    most = study.folds(made[0].chosen.key)
+    means = [study.mean(key, range(most)) for key in study.candidates]
+    assert most > 3
+    assert study.mean(made[0].chosen.key, range(most)) == max(means)
 
 
 def test_the_test_part_decides_nothing(made, data, goal):
@@ -102,6 +109,34 @@ def test_a_damaged_probe_is_made_again(made, data, goal, tmp_path):
     assert json.loads(path.read_text())["auc"] == first.auc
 
 
+def test_rates_are_tried_only_where_none_is_asked_for(made, data, goal, tmp_path):
+    """A rate that is far too small goes up for full tables, and what is chosen is trained at one near it."""
+    assert all(one.rate is None for one in made[0].study.candidates.values())
+    slow = replace(goal, settings=replace(goal.settings, learning_rate=1e-4), rates=True)
+    chosen = make(slow, Prober(data, slow.settings, tmp_path), 0.3, len(data.test), lambda text: None)
+    study = chosen.study
+    assert study.full.rate > 1e-3
+    tried = [one.rate for one in study.candidates.values()]
+    assert min(tried) >= study.full.rate / 4
+    assert chosen.plan.about["learning_rate"] == chosen.chosen.rate
+
+
+def test_the_rarest_rows_over_all_tables_make_room(data, goal, tmp_path):
+    """Of the rows that stay exact none has less traffic than one of another table that does not."""
+    prober = Prober(data, goal.settings, tmp_path)
+    for one in rarest_rows.propose(goal, prober, (), lambda: True):
+        assert one.bytes <= goal.bytes
+        kept, left = [], []
+        for table, counts in zip(one.plan.tables, prober.counts):
+            rows = table.method.knobs.get("rows")
+            if rows is not None:
+                kept += [int(counts[rows - 1])] if rows > 1 else []
+                left.append(int(counts[rows]))
+        assert not left or not kept or min(kept) >= max(left)
+        room = goal.bytes - one.bytes
+        assert room < 2 * goal.width or not left, "more rows would have fitted"
+
+
 def test_limits_are_kept_or_refused(data, goal, tmp_path):
     prober = Prober(data, goal.settings, tmp_path)
     with pytest.raises(InputError, match="in training"):
@@ -115,7 +150,7 @@ def test_limits_are_kept_or_refused(data, goal, tmp_path):
 def test_proposals_say_why_and_mix_methods(made, goal, data):
     best = made[0].study.ranked()
     prober = Prober(data, goal.settings, made[1])
-    for module in (frequent_rows, exchanges):
+    for module in (frequent_rows, rarest_rows, exchanges):
         found = list(module.propose(goal, prober, best, lambda: True))
         assert found, module.__name__
         assert any(len({t.method.name for t in one.plan.tables}) > 1 for one in found)
