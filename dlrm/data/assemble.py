@@ -44,21 +44,12 @@ def assemble(
     Raises:
         InputError: too few rows, no sparse feature, one class only, or a bad option.
     """
-    whole(min_count, "min_count", 1)
-    whole(split_seed, "split_seed", 0)
-    if number_ids not in NUMBERINGS:
-        raise InputError(f"number_ids is {shown(number_ids)}, but it must be one of {', '.join(NUMBERINGS)}")
-    if not raw.fields:
-        raise InputError(f"{name} has no sparse column, so there is no table to compress; name one with --sparse")
+    check_options(min_count, split_seed, number_ids)
+    check_features(name, raw.features)
     rows = len(raw.labels)
     parts = split_rows(rows, raw.test_rows, split, split_seed)
     for part, index in zip(("training", "test"), (parts[0], parts[2])):
-        classes = np.unique(raw.labels[index])
-        if len(classes) < 2:
-            raise InputError(
-                f"all {len(index)} rows of the {part} part of {name} have label {classes[0]:g}, "
-                "but both labels are needed to learn and to measure"
-            )
+        check_classes(name, part, len(index), int(np.count_nonzero(raw.labels[index])))
     # rows that are trained on: validation, which chooses the epoch, must meet unseen ids just as the test part does
     training = np.zeros(rows, bool)
     training[parts[0]] = True
@@ -106,6 +97,29 @@ def assemble(
         "multi_hot": [raw.features[f] for f in bags],
     }
     return data
+
+
+def check_options(min_count: int, split_seed: int, number_ids: str) -> None:
+    """Raises InputError for a value that these options cannot have."""
+    whole(min_count, "min_count", 1)
+    whole(split_seed, "split_seed", 0)
+    if number_ids not in NUMBERINGS:
+        raise InputError(f"number_ids is {shown(number_ids)}, but it must be one of {', '.join(NUMBERINGS)}")
+
+
+def check_features(name: str, features: Sequence[str]) -> None:
+    """Raises InputError where there is no sparse column."""
+    if not features:
+        raise InputError(f"{name} has no sparse column, so there is no table to compress; name one with --sparse")
+
+
+def check_classes(name: str, part: str, rows: int, clicks: int) -> None:
+    """Raises InputError where all rows of a part have one label."""
+    if clicks in (0, rows):
+        raise InputError(
+            f"all {rows} rows of the {part} part of {name} have label {int(clicks > 0)}, "
+            "but both labels are needed to learn and to measure"
+        )
 
 
 def lookups(part: Part, feature: int) -> torch.Tensor:

@@ -38,10 +38,28 @@ def encode(
     counts = np.bincount(seen, minlength=distinct)
     first = np.full(distinct, len(seen))
     first[seen[::-1]] = np.arange(len(seen))[::-1]  # of repeated positions the last write stays: the first appearance
+    rows, kept = number(counts, first, min_count, shuffle)
+    return rows[codes], len(kept) + 1
+
+
+def number(
+    counts: NDArray[np.int64], first: NDArray[np.int64], min_count: int, shuffle: np.random.Generator | None = None
+) -> tuple[Ints, NDArray[np.int64]]:
+    """Gives the distinct values that are frequent enough a row each: see `encode`.
+
+    Args:
+        counts: `(V,)`, how often each value occurs in the rows trained on.
+        first: `(V,)`, a place of its first appearance there, which grows with it.
+        min_count, shuffle: as in `encode`.
+
+    Returns:
+        The row of each value, `(V + 1,)` int32 (int64 for 2**31 rows and more), the last of them 0, for code -1; and
+        the values that have rows 1, 2, …, `(rows - 1,)`.
+    """
     kept = np.flatnonzero(counts >= max(1, min_count))
     kept = kept[np.lexsort((first[kept], -counts[kept]))]
-    rows = np.zeros(distinct + 1, np.int32 if len(kept) < 2**31 - 1 else np.int64)  # code -1 reads the last place: 0
+    rows = np.zeros(len(counts) + 1, np.int32 if len(kept) < 2**31 - 1 else np.int64)
     if shuffle is not None:
         kept = shuffle.permutation(kept)
     rows[kept] = np.arange(1, len(kept) + 1)
-    return rows[codes], len(kept) + 1
+    return rows, kept

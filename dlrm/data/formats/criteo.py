@@ -24,3 +24,10 @@ class Criteo(Format):
         from embpress.dlrm.data.readers.criteo import read_criteo
 
         return read_criteo(*files)
+
+    @classmethod
+    def source(cls, *files: Any, **options: Any) -> Any:
+        """See `CriteoSource`."""
+        from embpress.dlrm.data.prepare.sources.criteo import CriteoSource
+
+        return CriteoSource(*files)

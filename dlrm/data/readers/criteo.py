@@ -60,23 +60,36 @@ def _read_all(paths: Paths, rows: int | None) -> pl.DataFrame:
 
 
 def _read_one(path: str | Path, rows: int | None) -> pl.DataFrame:
-    data = read_text(path, rows)
+    return parse(path, read_text(path, rows))
+
+
+def parse(path: str | Path, data: bytes, line: int = 1) -> pl.DataFrame:
+    """Whole lines of a file as columns `label`, `INTEGERS` and `CATEGORIES`.
+
+    Args:
+        path: what a message names.
+        data: UTF-8 text that ends with a line.
+        line: number of its first line in the file, from 1.
+
+    Raises:
+        InputError: see `read_criteo`.
+    """
     schema: dict[str, type[pl.DataType]] = {"label": pl.Int64}
     schema |= dict.fromkeys(INTEGERS, pl.Int64) | dict.fromkeys(CATEGORIES, pl.String)
     try:
         frame = pl.read_csv(data, has_header=False, separator="\t", quote_char=None, schema=schema)
     except pl.exceptions.PolarsError as e:
-        _refuse_bad_line(path, data)
+        _refuse_bad_line(path, data, line)
         raise InputError(f"{path} cannot be read as raw Criteo data ({str(e).splitlines()[0]})") from e
     # polars fills short lines up with nulls; as longer ones are refused, the sum tells whether any is short
     whole = data.count(b"\t") == (NUM_COLUMNS - 1) * frame.height
     if not whole or not frame["label"].is_in([0, 1]).fill_null(False).all():
-        _refuse_bad_line(path, data)
+        _refuse_bad_line(path, data, line)
     return frame
 
 
-def _refuse_bad_line(path: str | Path, data: bytes) -> None:
-    for number, line in enumerate(data.decode().split("\n")[:-1], 1):
+def _refuse_bad_line(path: str | Path, data: bytes, first: int) -> None:
+    for number, line in enumerate(data.decode().split("\n")[:-1], first):
         values = line.removesuffix("\r").split("\t")
         where = f"{path}, line {number}"
         if len(values) != NUM_COLUMNS:

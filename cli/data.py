@@ -1,0 +1,49 @@
+"""`embpress data`: click data as a folder of columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from embpress.cli.options import data_options
+
+
+@click.group(name="data")
+def command() -> None:
+    """Prepare click data that are read again and again, or are larger than memory.
+
+    \b
+    Examples:
+      embpress data prepare day_*.gz --format criteo --to prepared/terabyte
+      embpress compare prepared/terabyte --ratio 1000 --preset terabyte
+    """
+
+
+@command.command(name="prepare")
+@data_options
+@click.option("--to", required=True, type=click.Path(), metavar="DIR", help="The folder to write; new or empty.")
+def prepare(to: str, paths: tuple[str, ...], **options: Any) -> None:
+    """Write files as a folder of columns, which any command takes as it takes the files.
+
+    The folder is mapped, not read: memory is needed for what a step uses. Split, vocabularies and ids are those that
+    the files and options give anyway, and stand in the folder. The files are read once, in blocks. An interrupted
+    command leaves no folder; the same one starts anew.
+
+    \b
+    Examples:
+      embpress data prepare train.txt --format criteo --to prepared/kaggle
+      embpress compare prepared/kaggle --methods full,tt,robe --ratio 1000
+    """
+    from embpress.cli.show import console
+    from embpress.compressors.errors import InputError
+    from embpress.dlrm.data import describe, load
+    from embpress.dlrm.data.prepare.prepare import prepare as write
+
+    if not paths:
+        raise InputError("embpress data prepare needs at least one data file")
+    with console(stderr=True).status("reading") as status:
+        folder = write(paths, to, progress=lambda line: status.update(line), **options)
+    out = console()
+    out.print(describe(load(folder)), markup=False)
+    out.print(f"prepared: {folder}", markup=False, soft_wrap=True)

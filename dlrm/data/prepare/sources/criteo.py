@@ -1,0 +1,68 @@
+"""Raw Criteo files in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import polars as pl
+
+from embpress.dlrm.data.prepare.blocks import Block, Column, Layout
+from embpress.dlrm.data.prepare.staging import Staging
+from embpress.dlrm.data.raw import log_dense
+from embpress.dlrm.data.readers.chunks import SourceFile, chunks, source_file
+from embpress.dlrm.data.readers.criteo import CATEGORIES, INTEGERS, parse
+from embpress.dlrm.data.readers.files import Paths
+
+
+class CriteoSource:
+    """See `readers.criteo.read_criteo`."""
+
+    def __init__(self, paths: Paths, test: Paths = (), rows: int | None = None) -> None:
+        self.files: list[SourceFile] = []
+        self.test_rows: int | None = None
+        self._paths, self._test, self._rows = [str(p) for p in paths], [str(p) for p in test], rows
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows in order; the next block is read while one is worked on."""
+        frames = self._frames()
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(next, frames, None)
+            while (frame := coming.result()) is not None:
+                coming = reader.submit(next, frames, None)
+                yield Block(
+                    frame.height,
+                    [Column(frame[name]) for name in CATEGORIES],
+                    frame["label"].cast(pl.Float32).to_numpy(),
+                    log_dense([frame[name] for name in INTEGERS], frame.height),
+                )
+
+    def _frames(self) -> Iterator[pl.DataFrame]:
+        for test, paths in ((False, self._paths), (True, self._test)):
+            left, total = self._rows, 0
+            for path in paths:
+                if left is not None and left <= 0:
+                    break
+                self.files.append(source_file(path, test))
+                for chunk in chunks(self.files[-1], left):
+                    frame = parse(path, chunk.data, chunk.line)
+                    total += frame.height
+                    left = None if left is None else left - frame.height
+                    yield frame
+            if test and paths:
+                self.test_rows = total
+
+    def layout(self, staging: Staging) -> Layout:
+        """13 dense and 26 sparse columns."""
+
+        def ids(column: int) -> pl.Series:
+            values = staging.columns[column].keys()
+            return values.set(values == ("" if values.dtype == pl.String else 0), None)
+
+        return Layout(
+            list(CATEGORIES),
+            list(range(len(CATEGORIES))),
+            list(INTEGERS),
+            ids,
+            about={"files": self._paths, "test_files": self._test},
+        )
