@@ -20,7 +20,7 @@ class StagedColumn:
     Attributes:
         dtype: of its values.
         entries: of each block, how many distinct values it has there.
-        jagged: rows may have several values, or none.
+        jagged: rows may have several values, or none; whoever knows better may say that they have not.
         single: all rows so far have exactly one.
     """
 
@@ -43,7 +43,7 @@ class StagedColumn:
 
     def lengths(self, block: int) -> NDArray[np.int32] | None:
         """How many values each row of a block has; None where each has one."""
-        return self._lengths.array(block, np.int32) if self.jagged and not self.single else None
+        return self._lengths.array(block, np.int32) if self.jagged else None
 
     def packed_values(self) -> list[pl.Series]:
         """The distinct values of each block; text as numbers where it could be packed."""
@@ -113,7 +113,7 @@ class Staging:
         codes = self.columns[column].codes.array(block, np.int32)
         return self.starts[block] + int((codes == entry - before[block]).argmax())
 
-    def gathered(self, column: int, of_entries: Ints | NDArray[np.float32], block: int) -> NDArray[np.generic]:
+    def gathered(self, column: int, of_entries: Ints, block: int) -> Ints:
         """What belongs to the values of a column in a block, from what belongs to `all_values`."""
         entries = self.columns[column].entries
         start = sum(entries[:block])

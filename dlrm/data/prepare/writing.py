@@ -32,7 +32,7 @@ class Columns:
     def __init__(self, staging: Staging, layout: Layout, ids: Sequence[Spool], numbers: dict[int, Spool]) -> None:
         self.staging, self.layout, self._ids, self._numbers = staging, layout, ids, numbers
         self.sparse = [staging.columns[c] for c in layout.sparse]
-        self.multi_hot = [f for f, column in enumerate(self.sparse) if column.jagged and not column.single]
+        self.multi_hot = [f for f, column in enumerate(self.sparse) if column.jagged]
         self.num_dense = len(layout.dense_names) or 1
 
     def labels(self, block: int) -> NDArray[np.float32]:
