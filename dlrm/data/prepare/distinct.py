@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import polars as pl
-from numpy.typing import NDArray
 
 from embpress.dlrm.data.raw import Ints, codes_of
 
 SHORT = 8  # bytes of text that a number holds
+_AS_NUMBER = pl.all().cast(pl.Binary).bin.reinterpret(dtype=pl.UInt64, endianness="little")
 _HIGH_BITS = np.uint64(0x8080808080808080)
 
 
-def distinct(values: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
+def distinct(values: pl.Series, numbers: pl.Series | None = None) -> tuple[Ints, pl.Series]:
     """Numbers the distinct values of a column; nothing but equal values of one type are alike.
 
     Args:
         values: `(total,)` of any type.
+        numbers: of `packed`, where there are any.
 
     Returns:
         The number of each, `(total,)`, and the distinct values: in order of first appearance, null, where there is one,
-        last. Text of at most 8 ASCII characters is packed: see `packed`. Of a type that can be no id, such as a
-        struct, all values count as one.
+        last; packed where all of them are plain ASCII. Of a type that can be no id, such as a struct, all values count
+        as one.
     """
     if values.dtype.is_nested() or values.dtype in (pl.Binary, pl.Object):
         return np.zeros(len(values), np.int32), values[:1]
-    kept = values
-    if values.dtype == pl.String:
-        small = packed(values)
-        values = kept = values if small is None else small
-    present = None
-    if values.null_count():
-        present = values.is_not_null().to_numpy()
-        kept = kept.drop_nulls()
-    codes = np.asarray(pd.factorize(keys)[0], np.int32) if (keys := _bits(kept)) is not None else codes_of(_text(kept))
+    keys = values if numbers is None else numbers
+    codes, entries = _numbered(keys)
+    if numbers is not None and (entries.drop_nulls().to_numpy() & _HIGH_BITS).any():
+        return _numbered(values)
+    return codes, entries
+
+
+def _numbered(values: pl.Series) -> tuple[Ints, pl.Series]:
+    present = values.is_not_null().to_numpy() if values.null_count() else None
+    kept = values if present is None else values.drop_nulls()
+    codes = codes_of(_text(kept)) if (keys := _bits(kept)) is None else np.asarray(pd.factorize(keys)[0], np.int32)
     newest = np.maximum.accumulate(codes) if len(codes) else codes
-    first = np.flatnonzero(np.diff(newest, prepend=-1))
-    entries = kept.gather(first)
+    entries = kept.gather(np.flatnonzero(np.diff(newest, prepend=-1)))
     if present is None:
         return codes, entries
     all_codes = np.full(len(present), len(entries), np.int32)
@@ -45,18 +49,24 @@ def distinct(values: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
     return all_codes, entries.extend_constant(None, 1)
 
 
-def packed(text: pl.Series) -> pl.Series | None:
-    """Text as UInt64, its bytes from the lowest on with zeros behind; None where some is longer or not plain ASCII."""
-    for padded in (False, True):
-        if padded:
-            if text.str.contains("\0", literal=True).any():
-                return None
-            text = text.str.pad_end(SHORT, "\0")
-        numbers = text.cast(pl.Binary).bin.reinterpret(dtype=pl.UInt64, endianness="little")
-        if numbers.null_count() == text.null_count():  # all of them have eight bytes
-            plain = not (numbers.drop_nulls().to_numpy() & _HIGH_BITS).any()
-            return numbers if plain else None
-    return None
+def packed(columns: Sequence[pl.Series]) -> list[pl.Series | None]:
+    """Text as UInt64, its bytes from the lowest on with zeros behind; None where some is longer, or it is no text."""
+    found: list[pl.Series | None] = [None] * len(columns)
+    text = [c for c, column in enumerate(columns) if column.dtype == pl.String]
+    for length in {len(columns[c]) for c in text}:
+        frame = pl.DataFrame([columns[c].alias(str(c)) for c in text if len(columns[c]) == length])
+        for column in frame.select(_AS_NUMBER).iter_columns():  # all columns in one call, in all threads
+            whole = column.null_count() == frame[column.name].null_count()  # all of them have eight bytes
+            numbers = column if whole else _padded(frame[column.name])
+            found[int(column.name)] = None if numbers is None else numbers.alias("")
+    return found
+
+
+def _padded(text: pl.Series) -> pl.Series | None:
+    if text.str.contains("\0", literal=True).any():
+        return None
+    numbers = text.str.pad_end(SHORT, "\0").to_frame().select(_AS_NUMBER).to_series()
+    return numbers if numbers.null_count() == text.null_count() else None
 
 
 def unpacked(numbers: pl.Series) -> pl.Series:

@@ -73,7 +73,7 @@ def numbered(
 
 def _trained_on(staging: Staging, column: StagedColumn, division: Division, block: int) -> NDArray[np.int32]:
     """The values of a block's training rows, by their number in the block."""
-    codes: NDArray[np.int32] = column.codes.array(block, np.int32)
+    codes: NDArray[np.int32] = column.codes.array(block)
     begin, end = staging.starts[block : block + 2]
     rows = division.rows(begin, end)[0]
     lengths = column.lengths(block)

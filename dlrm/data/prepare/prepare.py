@@ -24,6 +24,7 @@ from embpress.dlrm.data.assemble import (
     row0_share,
 )
 from embpress.dlrm.data.loading import chosen, name_of
+from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Source
 from embpress.dlrm.data.prepare.division import PARTS, Division
@@ -104,7 +105,7 @@ def _write(
     folder: Path, staged: Path, source: Source, name: str, format: str, options: Options, progress: Progress
 ) -> dict[str, Any]:
     staging = Staging(staged)
-    for block in source.blocks():
+    for block in ahead(source.blocks()):
         staging.add(block)
         progress(f"{staging.rows:,} rows read")
     test_rows = source.test_rows

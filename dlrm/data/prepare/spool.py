@@ -21,6 +21,7 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._spans: list[tuple[int, int]] = []
+        self._types: dict[int, np.dtype[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -33,7 +34,8 @@ class Spool:
         self._spans.append((start, memoryview(data).nbytes))
 
     def add_array(self, values: NDArray[Any]) -> None:
-        """Appends a piece of numbers."""
+        """Appends a piece of numbers of any type."""
+        self._types[len(self)] = values.dtype
         self.add(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
     def add_series(self, values: pl.Series) -> None:
@@ -49,9 +51,9 @@ class Spool:
             file.seek(start)
             return file.read(size)
 
-    def array(self, index: int, dtype: type[np.generic]) -> NDArray[Any]:
-        """A piece of numbers: 1-D."""
-        return np.frombuffer(self.piece(index), dtype)
+    def array(self, index: int) -> NDArray[Any]:
+        """A piece of numbers, of the type that it had: 1-D."""
+        return np.frombuffer(self.piece(index), self._types[index])
 
     def series(self, index: int) -> pl.Series:
         """A piece of values."""

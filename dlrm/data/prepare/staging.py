@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from embpress.dlrm.data.prepare.blocks import Block, Column
-from embpress.dlrm.data.prepare.distinct import distinct, unpacked
+from embpress.dlrm.data.prepare.distinct import distinct, packed, unpacked
 from embpress.dlrm.data.prepare.spool import Spool
 from embpress.dlrm.data.raw import Ints
 
@@ -31,10 +31,10 @@ class StagedColumn:
         self.single = True
         self.codes, self.values, self._lengths = (Spool(folder / f"{name}.{what}") for what in ("codes", "values", "n"))
 
-    def add(self, column: Column) -> None:
-        """Appends the values of a block."""
-        codes, entries = distinct(column.values)
-        self.codes.add_array(codes)
+    def add(self, column: Column, numbers: pl.Series | None = None) -> None:
+        """Appends the values of a block, given packed as well where they can be."""
+        codes, entries = distinct(column.values, numbers)
+        self.codes.add_array(codes.astype(np.min_scalar_type(len(entries))))
         self.values.add_series(entries)
         self.entries.append(len(entries))
         if column.lengths is not None:
@@ -43,7 +43,7 @@ class StagedColumn:
 
     def lengths(self, block: int) -> NDArray[np.int32] | None:
         """How many values each row of a block has; None where each has one."""
-        return self._lengths.array(block, np.int32) if self.jagged else None
+        return self._lengths.array(block) if self.jagged else None
 
     def packed_values(self) -> list[pl.Series]:
         """The distinct values of each block; text as numbers where it could be packed."""
@@ -98,8 +98,9 @@ class Staging:
         """Appends a block."""
         if not self.columns:
             self.columns = [StagedColumn(self.folder, str(c), column) for c, column in enumerate(block.columns)]
-        for staged, column in zip(self.columns, block.columns, strict=True):
-            staged.add(column)
+        numbers = packed([column.values for column in block.columns])
+        for staged, column, short in zip(self.columns, block.columns, numbers, strict=True):
+            staged.add(column, short)
         if block.labels is not None:
             self.labels.add_array(block.labels)
         if block.dense is not None:
@@ -110,12 +111,12 @@ class Staging:
         """The first row of a column of single values that holds a value, by its place in `all_values`."""
         before = np.cumsum([0, *self.columns[column].entries])
         block = int(np.searchsorted(before, entry, side="right")) - 1
-        codes = self.columns[column].codes.array(block, np.int32)
+        codes = self.columns[column].codes.array(block)
         return self.starts[block] + int((codes == entry - before[block]).argmax())
 
     def gathered(self, column: int, of_entries: Ints, block: int) -> Ints:
         """What belongs to the values of a column in a block, from what belongs to `all_values`."""
         entries = self.columns[column].entries
         start = sum(entries[:block])
-        codes = self.columns[column].codes.array(block, np.int32)
+        codes = self.columns[column].codes.array(block)
         return np.asarray(of_entries[start : start + entries[block]][codes])

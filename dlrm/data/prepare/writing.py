@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Layout
 from embpress.dlrm.data.prepare.division import PARTS, Division
@@ -17,6 +18,9 @@ from embpress.dlrm.data.prepare.manifest import bag_files
 from embpress.dlrm.data.prepare.spool import Spool
 from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
 from embpress.dlrm.data.raw import Ints
+
+# of a block: labels, dense values, ids, and the values of bags with how many each row has
+Made = tuple[NDArray[np.float32], NDArray[np.float32], Ints, dict[int, tuple[Ints, Ints | None]]]
 
 
 class Columns:
@@ -38,7 +42,7 @@ class Columns:
     def labels(self, block: int) -> NDArray[np.float32]:
         """`(B,)`, 0 or 1."""
         if self.layout.label is None:
-            return self.staging.labels.array(block, np.float32)
+            return self.staging.labels.array(block)
         return self._number(self.layout.label, block)
 
     def dense(self, block: int) -> NDArray[np.float32]:
@@ -47,7 +51,7 @@ class Columns:
         if not self.layout.dense_names:
             return np.ones((rows, 1), np.float32)
         if self.layout.dense is None:
-            return self.staging.dense.array(block, np.float32).reshape(rows, self.num_dense)
+            return self.staging.dense.array(block).reshape(rows, self.num_dense)
         return np.stack([self._number(column, block) for column in self.layout.dense], 1)
 
     def ids(self, block: int, dtype: type[np.generic]) -> Ints:
@@ -56,17 +60,17 @@ class Columns:
         ids: Ints = np.zeros((rows, len(self.sparse)), dtype)
         for f in range(len(self.sparse)):
             if f not in self.multi_hot:
-                ids[:, f] = self.values(f, block, dtype)
+                ids[:, f] = self.values(f, block)
         return ids
 
-    def values(self, feature: int, block: int, dtype: type[np.generic]) -> Ints:
+    def values(self, feature: int, block: int) -> Ints:
         """All ids of a feature, `(total,)`."""
-        codes = self.sparse[feature].codes.array(block, np.int32)
-        return np.asarray(self._ids[feature].array(block, dtype)[codes])
+        codes = self.sparse[feature].codes.array(block)
+        return np.asarray(self._ids[feature].array(block)[codes])
 
     def _number(self, column: int, block: int) -> NDArray[np.float32]:
-        codes = self.staging.columns[column].codes.array(block, np.int32)
-        return np.asarray(self._numbers[column].array(block, np.float32)[codes])
+        codes = self.staging.columns[column].codes.array(block)
+        return np.asarray(self._numbers[column].array(block)[codes])
 
 
 def pieces(column: StagedColumn, values: NDArray[Any], path: Path) -> Spool:
@@ -113,10 +117,14 @@ def write_parts(folder: Path, columns: Columns, division: Division, ids: type[np
         ids: the type of ids, which is that of the pieces of `columns`.
     """
     starts = columns.staging.starts
-    with _writers(folder, columns, ids) as writers:
+
+    def made() -> Iterator[Made]:
         for block in range(columns.staging.blocks):
-            labels, dense, matrix = columns.labels(block), columns.dense(block), columns.ids(block, ids)
-            jagged = {f: (columns.values(f, block, ids), columns.sparse[f].lengths(block)) for f in columns.multi_hot}
+            jagged = {f: (columns.values(f, block), columns.sparse[f].lengths(block)) for f in columns.multi_hot}
+            yield columns.labels(block), columns.dense(block), columns.ids(block, ids), jagged
+
+    with _writers(folder, columns, ids) as writers:
+        for block, (labels, dense, matrix, jagged) in enumerate(ahead(made())):
             for writer, rows in zip(writers, division.rows(starts[block], starts[block + 1])):
                 writer.labels.add(labels[rows])
                 writer.dense.add(dense[rows])

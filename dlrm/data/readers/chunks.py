@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class Chunk:
 
     Attributes:
         data: UTF-8 text that ends with a line.
-        line: number of its first line in the file, from 1.
+        line: number of its first line in the file, from 1; 0 where lines are not counted.
     """
 
     data: bytes
@@ -69,37 +70,37 @@ def source_file(path: str | Path, test: bool) -> SourceFile:
     return SourceFile(str(path), test, stat.st_size, stat.st_mtime_ns)
 
 
-def last_line(data: bytes) -> int:
-    """Where the last whole line ends: 0 where none does."""
-    return data.rfind(b"\n") + 1
+def last_line(rest: bytes, block: bytes) -> int:
+    """Where in a block the last whole line ends: 0 where none does."""
+    return block.rfind(b"\n") + 1
 
 
 def chunks(
     source: SourceFile,
     lines: int | None = None,
-    cut: Callable[[bytes], int] = last_line,
-    size: int | None = None,
+    cut: Callable[[bytes, bytes], int] = last_line,
+    counted: bool = True,
 ) -> Iterator[Chunk]:
     """The text of a plain or gzip file in pieces; together they are what `read_text` gives.
 
     Args:
         source: the file, whose digest is filled in.
         lines: read only so many lines.
-        cut: how much of some bytes ends where a piece may end.
-        size: bytes of a piece, about; None is `CHUNK_BYTES`.
+        cut: of the bytes that follow some others, how many may be the end of a piece that begins with those.
+        counted: count lines, for who does not do so.
 
     Raises:
         InputError: as `read_text`.
     """
     held: Chunk | None = None  # blank lines at the end of a file do not count, so a piece waits for the next
-    for piece in _pieces(source, lines, cut, size or CHUNK_BYTES):
+    for piece in _pieces(source, lines, cut, counted):
         if held is None:
             if b"\0" in piece.data[:65536]:
                 raise InputError(
                     f"{source.path} is a binary file, but text is expected; check the file or give its --format"
                 )
             held = Chunk(piece.data.removeprefix(b"\xef\xbb\xbf"), piece.line)
-        elif not piece.data.strip(b"\r\n"):
+        elif piece.data[:1] in (b"\r", b"\n") and not piece.data.strip(b"\r\n"):
             held.data += piece.data
         else:
             yield _decodable(source, held)
@@ -110,7 +111,9 @@ def chunks(
     yield _decodable(source, Chunk(text + b"\n", held.line))
 
 
-def _pieces(source: SourceFile, lines: int | None, cut: Callable[[bytes], int], size: int) -> Iterator[Chunk]:
+def _pieces(
+    source: SourceFile, lines: int | None, cut: Callable[[bytes, bytes], int], counted: bool
+) -> Iterator[Chunk]:
     path = source.path
     try:
         with Path(path).open("rb") as plain:
@@ -120,25 +123,24 @@ def _pieces(source: SourceFile, lines: int | None, cut: Callable[[bytes], int], 
             plain.seek(0)
             raw: Any = Digested(plain, source)
             f = cast("IO[bytes]", gzip.GzipFile(fileobj=raw, mode="rb")) if zipped else raw
-            rest, line, left = b"", 1, lines
+            rest, line, left = b"", int(counted), lines
             while left is None or left > 0:
-                block = f.read(size)
-                data = rest + block
-                end = cut(data) if block else len(data)
-                if not data:
+                block = f.read(CHUNK_BYTES)
+                if not rest and not block:
                     break
-                if not end:
-                    rest = data
+                end = cut(rest, block) if block else 0
+                if block and not end:
+                    rest += block
                     continue
-                data, rest = data[:end], data[end:]
-                count = data.count(b"\n")
+                data, rest = b"".join((rest, memoryview(block)[:end])), block[end:]
+                count = data.count(b"\n") if counted or left is not None else 0
                 if left is not None:
                     if count >= left:
                         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
                         data, count = data[: int(ends[left - 1]) + 1], left
                     left -= count
                 yield Chunk(data, line)
-                line += count
+                line += count if counted else 0
                 if not block:
                     break
     except (OSError, EOFError, zlib.error) as e:
@@ -146,9 +148,13 @@ def _pieces(source: SourceFile, lines: int | None, cut: Callable[[bytes], int], 
 
 
 def _decodable(source: SourceFile, chunk: Chunk) -> Chunk:
+    if chunk.data.isascii():
+        return chunk
     try:
         chunk.data.decode()
     except UnicodeDecodeError as e:
+        if not chunk.line:  # from the beginning, to say which line it is
+            deque(chunks(source_file(source.path, source.test)), maxlen=0)
         line = chunk.line + chunk.data.count(b"\n", 0, e.start)
         raise InputError(f"{source.path}, line {line}: the text is not UTF-8; convert the file") from e
     return chunk

@@ -121,12 +121,12 @@ def header_lines(path: str | Path, data: bytes) -> int:
     return data.count(b"\n") if second is None else second[0] - 1
 
 
-def record_end(data: bytes) -> int:
-    """Where the last whole record of a csv ends that begins a record: 0 where none does."""
-    if b'"' not in data:
-        return data.rfind(b"\n") + 1
-    ends = np.flatnonzero(_unquoted(data, b"\n"))
-    return int(ends[-1]) + 1 if len(ends) else 0
+def record_end(rest: bytes, block: bytes) -> int:
+    """Where in a block the last whole record of a csv ends, where records began before it: 0 where none does."""
+    if b'"' not in block and b'"' not in rest:
+        return block.rfind(b"\n") + 1
+    ends = np.flatnonzero(_unquoted(rest + block, b"\n"))
+    return max(0, int(ends[-1]) + 1 - len(rest)) if len(ends) else 0
 
 
 def parse_csv(path: str | Path, data: bytes, rows: int | None = None, shift: int = 0) -> pl.DataFrame:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
+from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.blocks import Block, Column, Layout
 from embpress.dlrm.data.prepare.staging import Staging
 from embpress.dlrm.data.raw import log_dense
@@ -24,18 +24,14 @@ class CriteoSource:
         self._paths, self._test, self._rows = [str(p) for p in paths], [str(p) for p in test], rows
 
     def blocks(self) -> Iterator[Block]:
-        """All rows in order; the next block is read while one is worked on."""
-        frames = self._frames()
-        with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(next, frames, None)
-            while (frame := coming.result()) is not None:
-                coming = reader.submit(next, frames, None)
-                yield Block(
-                    frame.height,
-                    [Column(frame[name]) for name in CATEGORIES],
-                    frame["label"].cast(pl.Float32).to_numpy(),
-                    log_dense([frame[name] for name in INTEGERS], frame.height),
-                )
+        """All rows in order."""
+        for frame in self._frames():
+            yield Block(
+                frame.height,
+                [Column(frame[name]) for name in CATEGORIES],
+                frame["label"].cast(pl.Float32).to_numpy(),
+                log_dense([frame[name] for name in INTEGERS], frame.height),
+            )
 
     def _frames(self) -> Iterator[pl.DataFrame]:
         for test, paths in ((False, self._paths), (True, self._test)):
@@ -44,8 +40,10 @@ class CriteoSource:
                 if left is not None and left <= 0:
                     break
                 self.files.append(source_file(path, test))
-                for chunk in chunks(self.files[-1], left):
-                    frame = parse(path, chunk.data, chunk.line)
+                line = 1
+                for chunk in ahead(chunks(self.files[-1], left, counted=False)):
+                    frame = parse(path, chunk.data, line)
+                    line += frame.height
                     total += frame.height
                     left = None if left is None else left - frame.height
                     yield frame

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data.prepare.blocks import Block, Column, Layout
+from embpress.dlrm.data.prepare.distinct import packed
 from embpress.dlrm.data.prepare.sources.tables import csv_frames, parquet_frames, parquet_schema
 from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
 from embpress.dlrm.data.raw import log_dense
@@ -195,7 +196,7 @@ def _as_lists(staging: Staging, column: int, lists: pl.Series) -> StagedColumn:
         shift = np.repeat(first - (np.cumsum(n) - n), n)
         made = Column(items.gather(np.arange(len(shift)) + shift), n)
         new = new or StagedColumn(staging.folder, f"{column}.lists", made)
-        new.add(made)
+        new.add(made, *packed([made.values]))
     old.remove()
     assert new is not None  # there is a block
     return new

@@ -67,3 +67,11 @@ def test_a_bad_line_is_named_as_by_load_and_nothing_stays(tmp_path, blocks, line
 def test_real_data(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 300_000)
     both([REAL / "train.txt"], tmp_path / "to", test=[REAL / "test.txt"])
+
+
+def test_bytes_that_are_no_text_are_named_by_their_line(tmp_path, blocks):
+    rows = [row.encode() for row in lines(60)]
+    rows[49] = rows[49][:-3] + b"\xff\n"
+    (tmp_path / "a.txt").write_bytes(b"".join(rows))
+    with pytest.raises(InputError, match="line 50: the text is not UTF-8"):
+        prepare([tmp_path / "a.txt"], tmp_path / "to", format="criteo")
