@@ -48,7 +48,7 @@ TUNE = click.option(
 )
 
 # the options of all data, as `load` calls them; each format adds its own
-_COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "number_ids", "rows")
+_COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "number_ids", "max_rows_per_table", "rows")
 
 
 def _training(several: bool) -> list[Callable[[F], F]]:
@@ -110,6 +110,9 @@ def _data() -> list[Callable[[F], F]]:
             default="frequency",
             show_default=True,
             help="frequency (the most frequent id is the first row, by which some methods gain) or random.",
+        ),
+        click.option(
+            "--max-rows-per-table", type=Whole(1), help="At most so many rows a table; the rarest ids then share row 0."
         ),
         click.option("--rows", type=Whole(1), help="Rows to read of each part, or to make (synthetic: 200,000)."),
     ]

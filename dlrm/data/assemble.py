@@ -29,6 +29,7 @@ def assemble(
     split_seed: int = 0,
     min_count: int = 2,
     number_ids: str = NUMBERINGS[0],
+    max_rows_per_table: int | None = None,
 ) -> ClickData:
     """Splits and encodes what a reader read.
 
@@ -40,11 +41,12 @@ def assemble(
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
         number_ids: one of `NUMBERINGS`.
+        max_rows_per_table: row 0 included; of more ids the most frequent have a row.
 
     Raises:
         InputError: too few rows, no sparse feature, one class only, or a bad option.
     """
-    check_options(min_count, split_seed, number_ids)
+    check_options(min_count, split_seed, number_ids, max_rows_per_table)
     check_features(name, raw.features)
     rows = len(raw.labels)
     parts = split_rows(rows, raw.test_rows, split, split_seed)
@@ -55,7 +57,7 @@ def assemble(
     training[parts[0]] = True
 
     shuffle = np.random.default_rng(0) if number_ids == "random" else None
-    encoded = [encode(field, training, min_count, shuffle) for field in raw.fields]
+    encoded = [encode(field, training, min_count, shuffle, max_rows_per_table) for field in raw.fields]
     sizes = [n for _, n in encoded]
     ids = np.zeros((rows, len(encoded)), np.int32 if max(sizes) < 2**31 else np.int64)
     bags: dict[int, Bags] = {}
@@ -92,6 +94,7 @@ def assemble(
         "split_seed": split_seed,
         "min_count": min_count,
         "number_ids": number_ids,
+        "max_rows_per_table": max_rows_per_table,
         "rows": {"train": len(train), "valid": len(valid), "test": len(test)},
         "label_mean": float(raw.labels.mean(dtype=np.float64)),
         "multi_hot": [raw.features[f] for f in bags],
@@ -99,9 +102,11 @@ def assemble(
     return data
 
 
-def check_options(min_count: int, split_seed: int, number_ids: str) -> None:
+def check_options(min_count: int, split_seed: int, number_ids: str, max_rows_per_table: int | None) -> None:
     """Raises InputError for a value that these options cannot have."""
     whole(min_count, "min_count", 1)
+    if max_rows_per_table is not None:
+        whole(max_rows_per_table, "max_rows_per_table", 1)
     whole(split_seed, "split_seed", 0)
     if number_ids not in NUMBERINGS:
         raise InputError(f"number_ids is {shown(number_ids)}, but it must be one of {', '.join(NUMBERINGS)}")

@@ -31,6 +31,7 @@ def load(
     split_seed: int = 0,
     min_count: int = 2,
     number_ids: str = NUMBERINGS[0],
+    max_rows_per_table: int | None = None,
     rows: int | None = None,
     **options: Any,
 ) -> ClickData:
@@ -45,6 +46,7 @@ def load(
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
         number_ids: `frequency` (the most frequent id is row 1) or `random`, to see what methods gain by the former.
+        max_rows_per_table: row 0 included; of more ids the most frequent have a row.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
         **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
             `scale`, `structure`, `zipf`, `seed`, `dense` of synthetic data; None is as good as left out.
@@ -53,8 +55,9 @@ def load(
         InputError: whatever is wrong with the files or options, in one sentence.
     """
     if (folder := _prepared(paths)) is not None:
-        decided = {"split": split, "split_seed": split_seed, "min_count": min_count, "number_ids": number_ids}
-        return _mapped(folder, {"format": format, "test": _as_list(test), "rows": rows, **decided, **options})
+        numbering = {"min_count": min_count, "number_ids": number_ids, "max_rows_per_table": max_rows_per_table}
+        division = {"test": _as_list(test), "rows": rows, "split": split, "split_seed": split_seed}
+        return _mapped(folder, {"format": format, **division, **numbering, **options})
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if not reader.made:
         require("polars", f"reading {paths[0]}")
@@ -70,6 +73,7 @@ def load(
         split_seed=split_seed,
         min_count=min_count,
         number_ids=number_ids,
+        max_rows_per_table=max_rows_per_table,
     )
 
 

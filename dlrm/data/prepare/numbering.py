@@ -39,6 +39,7 @@ def numbered(
     division: Division,
     min_count: int,
     shuffle: np.random.Generator | None,
+    max_rows: int | None,
 ) -> Numbered:
     """Numbers the values of a column as `vocabulary.encode` does, a block at a time.
 
@@ -47,7 +48,7 @@ def numbered(
         column: one of its columns.
         values: of `Layout.ids`, `(entries,)`; those that are missing are null.
         division: which rows are trained on.
-        min_count, shuffle: as in `encode`.
+        min_count, shuffle, max_rows: as in `encode`.
     """
     codes = codes_of(values)
     distinct = int(codes.max(initial=-1)) + 1
@@ -63,7 +64,7 @@ def numbered(
         np.add.at(counts, known[there], found[there])
         np.minimum.at(first, known[there], place[there])
         start, seen = start + size, seen + len(trained)
-    rows, kept = number(counts, first, min_count, shuffle)
+    rows, kept = number(counts, first, min_count, shuffle, max_rows)
     of_rows = np.concatenate([[seen - int(counts[kept].sum())], counts[kept]])
     newest = np.maximum.accumulate(codes)
     examples = values.gather(np.flatnonzero(np.diff(newest, prepend=-1) > 0)[kept])

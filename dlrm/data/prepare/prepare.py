@@ -48,6 +48,7 @@ class Options:
     split_seed: int = 0
     min_count: int = 2
     number_ids: str = NUMBERINGS[0]
+    max_rows_per_table: int | None = None
 
 
 def prepare(
@@ -60,6 +61,7 @@ def prepare(
     split_seed: int = 0,
     min_count: int = 2,
     number_ids: str = NUMBERINGS[0],
+    max_rows_per_table: int | None = None,
     rows: int | None = None,
     progress: Progress = lambda line: None,
     **options: Any,
@@ -70,7 +72,7 @@ def prepare(
     left is taken away by the next one.
 
     Args:
-        paths, format, test, split, split_seed, min_count, number_ids, rows: as of `load`.
+        paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
         to: the folder to write, which must not be there or be empty.
         progress: is told what is going on.
         **options: as of `load`.
@@ -81,13 +83,13 @@ def prepare(
     Raises:
         InputError: whatever is wrong with files or options, the folder is there, or the disk is full.
     """
-    check_options(min_count, split_seed, number_ids)
+    check_options(min_count, split_seed, number_ids, max_rows_per_table)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if reader.made:
         raise InputError(f"{reader.name} data are made, not read, so there is nothing to prepare; give files")
     require("polars", f"reading {paths[0]}")
     target = guard.path(to, "--to")
-    decided = Options(reader.split if split is None else split, split_seed, min_count, number_ids)
+    decided = Options(reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table)
     Division(10, None, decided.split, 0)  # a mistake should not wait for the files
     with _new_folder(target) as folder, refusals((*paths, *test)):
         source = reader.source(paths, test, rows, **values)
@@ -126,7 +128,8 @@ def _write(
     for f, column in enumerate(layout.sparse):
         progress(f"numbering {layout.features[f]} ({f + 1} of {len(layout.sparse)})")
         home = staging.columns[column]
-        found = numbered(staging, home, layout.ids(column), division, options.min_count, shuffle)
+        limits = options.min_count, shuffle, options.max_rows_per_table
+        found = numbered(staging, home, layout.ids(column), division, *limits)
         with ArrayWriter(folder / counts_file(f), np.int64) as counts:
             counts.add(found.counts)
         write_vocabulary(folder / vocabulary_file(f), found.vocabulary)
@@ -158,6 +161,7 @@ def _write(
             "split_seed": options.split_seed,
             "min_count": options.min_count,
             "number_ids": options.number_ids,
+            "max_rows_per_table": options.max_rows_per_table,
             "rows": dict(zip(PARTS, division.sizes)),
             "label_mean": clicks / staging.rows,
             "multi_hot": [layout.features[f] for f in columns.multi_hot],

@@ -11,14 +11,16 @@ from embpress.dlrm.data.prepare.blocks import Block, Column, Layout
 from embpress.dlrm.data.prepare.staging import Staging
 from embpress.dlrm.data.raw import log_dense
 from embpress.dlrm.data.readers.chunks import SourceFile, chunks, source_file
-from embpress.dlrm.data.readers.criteo import CATEGORIES, INTEGERS, parse
+from embpress.dlrm.data.readers.criteo import CATEGORIES, INTEGERS, about, check_share, parse, with_fewer_negatives
 from embpress.dlrm.data.readers.files import Paths
 
 
 class CriteoSource:
     """See `readers.criteo.read_criteo`."""
 
-    def __init__(self, paths: Paths, test: Paths = (), rows: int | None = None) -> None:
+    def __init__(self, paths: Paths, test: Paths = (), rows: int | None = None, drop_negatives: float = 0.0) -> None:
+        check_share(drop_negatives)
+        self._share = drop_negatives
         self.files: list[SourceFile] = []
         self.test_rows: int | None = None
         self._paths, self._test, self._rows = [str(p) for p in paths], [str(p) for p in test], rows
@@ -34,8 +36,9 @@ class CriteoSource:
             )
 
     def _frames(self) -> Iterator[pl.DataFrame]:
+        total = 0
         for test, paths in ((False, self._paths), (True, self._test)):
-            left, total = self._rows, 0
+            left, kept = self._rows, 0
             for path in paths:
                 if left is not None and left <= 0:
                     break
@@ -44,11 +47,13 @@ class CriteoSource:
                 for chunk in ahead(chunks(self.files[-1], left, counted=False)):
                     frame = parse(path, chunk.data, line)
                     line += frame.height
-                    total += frame.height
                     left = None if left is None else left - frame.height
-                    yield frame
+                    fewer = with_fewer_negatives(frame, self._share, total)
+                    total += frame.height
+                    kept += fewer.height
+                    yield fewer
             if test and paths:
-                self.test_rows = total
+                self.test_rows = kept
 
     def layout(self, staging: Staging) -> Layout:
         """13 dense and 26 sparse columns."""
@@ -62,5 +67,5 @@ class CriteoSource:
             list(range(len(CATEGORIES))),
             list(INTEGERS),
             ids,
-            about={"files": self._paths, "test_files": self._test},
+            about=about(self._paths, self._test, self._share),
         )

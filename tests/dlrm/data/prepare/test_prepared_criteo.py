@@ -27,6 +27,8 @@ def blocks(request, monkeypatch):
         {"split": "random", "split_seed": 3},
         {"min_count": 1, "number_ids": "random"},
         {"rows": 77, "min_count": 5},
+        {"max_rows_per_table": 4},
+        {"drop_negatives": 0.6, "rows": 60},
     ],
     ids=str,
 )
