@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from embpress.cli.options import data_options
+from embpress.cli.options import data_keywords, data_options
 
 
 @click.group(name="data")
@@ -15,7 +15,8 @@ def command() -> None:
 
     \b
     Examples:
-      embpress data prepare day_*.gz --format criteo --to prepared/terabyte
+      embpress data list
+      embpress data prepare day_*.gz --dataset criteo-terabyte --to prepared/terabyte
       embpress compare prepared/terabyte --ratio 1000 --preset terabyte
     """
 
@@ -23,7 +24,7 @@ def command() -> None:
 @command.command(name="prepare")
 @data_options
 @click.option("--to", required=True, type=click.Path(), metavar="DIR", help="The folder to write; new or empty.")
-def prepare(to: str, paths: tuple[str, ...], **options: Any) -> None:
+def prepare(to: str, **options: Any) -> None:
     """Write files as a folder of columns, which any command takes as it takes the files.
 
     The folder is mapped, not read: memory is needed for what a step uses. Split, vocabularies and ids are those that
@@ -40,10 +41,32 @@ def prepare(to: str, paths: tuple[str, ...], **options: Any) -> None:
     from embpress.dlrm.data import describe, load
     from embpress.dlrm.data.prepare.prepare import prepare as write
 
-    if not paths:
+    if not options["paths"]:
         raise InputError("embpress data prepare needs at least one data file")
+    keywords = data_keywords(options)
     with console(stderr=True).status("reading") as status:
-        folder = write(paths, to, progress=lambda line: status.update(line), **options)
+        folder = write(keywords.pop("paths"), to, progress=lambda line: status.update(line), **keywords)
     out = console()
     out.print(describe(load(folder)), markup=False)
     out.print(f"prepared: {folder}", markup=False, soft_wrap=True)
+
+
+@command.command(name="list")
+def show() -> None:
+    """Show the public data sets that --dataset knows: files, rows, what they are, a published AUC.
+
+    Nothing is downloaded: give their files, plain or gzipped, or the folder that holds them.
+    """
+    from embpress.cli.show import console
+    from embpress.dlrm.data.named import about, datasets
+
+    out = console()
+    for name, dataset in datasets().items():
+        files = [*dataset.train, *dataset.test]
+        shown = ", ".join(files) if len(files) < 4 else f"{files[0]} … {files[-1]}"
+        count = "" if dataset.rows is None else f" ({dataset.rows:,} rows)"
+        checked = ", checked by their MD5" if dataset.md5 else ""
+        out.print(f"{name}: {about(name)}", markup=False)
+        out.print(f"  {shown}{count}{checked}; {dataset.source}", markup=False)
+        if dataset.auc is not None:
+            out.print(f"  AUC {dataset.auc:.4f}: {dataset.auc_from}", markup=False)

@@ -48,7 +48,10 @@ TUNE = click.option(
 )
 
 # the options of all data, as `load` calls them; each format adds its own
-_COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "number_ids", "max_rows_per_table", "rows")
+_COMMON = (
+    *("dataset", "paths", "format", "test", "split", "split_seed", "min_count", "number_ids"),
+    *("max_rows_per_table", "rows"),
+)
 
 
 def _training(several: bool) -> list[Callable[[F], F]]:
@@ -95,6 +98,7 @@ def _data() -> list[Callable[[F], F]]:
     ordered = [name for name, reader in known.items() if reader.split == "order"]
     return [
         click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE]..."),
+        click.option("--dataset", metavar="NAME", help="FILEs are those of a public data set: see embpress data list."),
         click.option("--format", default="auto", show_default=True, help=f"auto, or one of {', '.join(known)}."),
         click.option("--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be repeated."),
         *_of_members({name: reader.options for name, reader in known.items()}),
@@ -188,7 +192,16 @@ def load_data(options: dict[str, Any]) -> ClickData:
     """Reads or makes the data from the options' values."""
     from embpress.dlrm.data import load
 
-    return load(**{name: value for name, value in options.items() if name in _data_names()})
+    return load(**data_keywords(options))
+
+
+def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of `load` from the options' values, those of a data set that has a name among them."""
+    from embpress.dlrm.data.named import keywords
+
+    values = {name: value for name, value in options.items() if name in _data_names()}
+    dataset, paths = values.pop("dataset"), values.pop("paths")
+    return {"paths": paths, **values} if dataset is None else keywords(dataset, paths, values)
 
 
 def _data_names() -> set[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+from typing_extensions import Buffer
 
 from embpress.compressors.errors import InputError
 from embpress.compressors.guard import shown, whole
@@ -145,12 +146,23 @@ def row0_share(part: Part, feature: int) -> float:
 
 def fingerprint(parts: Sequence[Part], sizes: Sequence[int]) -> str:
     """16 hex digits over labels, dense values, ids and bags of all parts and the table sizes."""
+    return fingerprint_of(_arrays(parts), sizes)
+
+
+def fingerprint_of(arrays: Iterable[tuple[str, tuple[int, ...], Iterable[Buffer]]], sizes: Sequence[int]) -> str:
+    """`fingerprint` of arrays in their order, by type, shape and bytes in pieces."""
     digest = hashlib.sha256(repr(list(sizes)).encode())
+    for dtype, shape, pieces in arrays:
+        digest.update(f"{dtype}{shape}".encode())
+        for piece in pieces:
+            digest.update(piece)
+    return digest.hexdigest()[:16]
+
+
+def _arrays(parts: Sequence[Part]) -> Iterator[tuple[str, tuple[int, ...], list[Buffer]]]:
     for part in parts:
         tensors = [part.labels, part.dense, part.ids]
         for f in sorted(part.bags):
             tensors += [part.bags[f].values, part.bags[f].offsets]
         for tensor in tensors:
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(np.ascontiguousarray(tensor.numpy()).data)
-    return digest.hexdigest()[:16]
+            yield str(tensor.dtype), tuple(tensor.shape), [np.ascontiguousarray(tensor.numpy()).data]

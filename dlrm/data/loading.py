@@ -18,7 +18,7 @@ from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
 # a folder of prepared data that was made with others is no contradiction
-_DEFAULTS = {"format": "auto", "split_seed": 0, "min_count": 2, "number_ids": NUMBERINGS[0]}
+DEFAULTS = {"format": "auto", "split_seed": 0, "min_count": 2, "number_ids": NUMBERINGS[0]}
 MAX_ROWS = 10**15  # to read; of what is made fewer fit the memory
 
 
@@ -130,7 +130,7 @@ def _mapped(folder: str | Path, asked: dict[str, Any]) -> ClickData:
 
     decided = read_manifest(folder).get("options", {})
     for name, value in asked.items():
-        if value in (None, [], _DEFAULTS.get(name)) or text(value) == text(decided.get(name)):
+        if value in (None, [], DEFAULTS.get(name)) or text(value) == text(decided.get(name)):
             continue
         was = "without it" if decided.get(name) is None else f"with {text(decided[name])}"
         raise InputError(

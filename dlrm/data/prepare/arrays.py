@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,8 +66,8 @@ class ArrayWriter:
         self._file.write(b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + text)
 
 
-def mapped(path: Path) -> NDArray[Any]:
-    """A `.npy` file as an array whose pages are read when they are used; what is written into it stays in memory.
+def header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, type and first byte of an array in a `.npy` file.
 
     Raises:
         OSError: it cannot be opened.
@@ -76,11 +77,32 @@ def mapped(path: Path) -> NDArray[Any]:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("not written by embpress")
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        size = int(np.prod(shape, dtype=np.int64))
-        if os.fstat(file.fileno()).st_size != file.tell() + size * dtype.itemsize:
+        if os.fstat(file.fileno()).st_size != file.tell() + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
             raise ValueError("cut off")
-        if not size:
-            return np.empty(shape, dtype)
+        return shape, dtype, file.tell()
+
+
+def pieces_of(path: Path, size: int = 1 << 22) -> Iterator[bytes]:
+    """The bytes of an array in a `.npy` file, which are read and not mapped: it may be larger than memory."""
+    _, _, start = header(path)
+    with path.open("rb") as file:
+        file.seek(start)
+        while piece := file.read(size):
+            yield piece
+
+
+def mapped(path: Path) -> NDArray[Any]:
+    """A `.npy` file as an array whose pages are read when they are used; what is written into it stays in memory.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is cut off or no such file.
+    """
+    shape, dtype, start = header(path)
+    size = int(np.prod(shape, dtype=np.int64))
+    if not size:
+        return np.empty(shape, dtype)
+    with path.open("rb") as file:
         flags, prot = mmap.MAP_PRIVATE | _NO_RESERVE, mmap.PROT_READ | mmap.PROT_WRITE
         pages = mmap.mmap(file.fileno(), 0, flags=flags, prot=prot)
-        return np.frombuffer(pages, dtype, size, file.tell()).reshape(shape)
+        return np.frombuffer(pages, dtype, size, start).reshape(shape)

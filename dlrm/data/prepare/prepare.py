@@ -15,24 +15,16 @@ import numpy as np
 
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError, require
-from embpress.dlrm.data.assemble import (
-    NUMBERINGS,
-    check_classes,
-    check_features,
-    check_options,
-    fingerprint,
-    row0_share,
-)
+from embpress.dlrm.data.assemble import NUMBERINGS, check_classes, check_features, check_options, fingerprint_of
 from embpress.dlrm.data.loading import chosen, name_of
 from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Source
 from embpress.dlrm.data.prepare.division import PARTS, Division
-from embpress.dlrm.data.prepare.folder import parts
 from embpress.dlrm.data.prepare.manifest import counts_file, is_prepared, vocabulary_file, write_manifest
 from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
 from embpress.dlrm.data.prepare.staging import Staging
-from embpress.dlrm.data.prepare.writing import Columns, pieces, write_parts
+from embpress.dlrm.data.prepare.writing import Columns, arrays, pieces, write_parts
 from embpress.dlrm.data.readers.files import Paths, refusals
 from embpress.dlrm.processes import alive
 
@@ -142,17 +134,16 @@ def _write(
     progress("writing")
     columns = Columns(staging, layout, spools, numbers)
     clicks = _check_labels(name, columns, division)
-    write_parts(folder, columns, division, np.int32)
+    row0_share = write_parts(folder, columns, division, np.int32)
     progress("fingerprint")
-    found_parts = parts(folder, columns.multi_hot)
     return {
         "name": name,
         "format": format,
         "features": layout.features,
         "num_embeddings": sizes,
         "dense_names": layout.dense_names or ["(constant)"],
-        "row0_share": [row0_share(found_parts[2], f) for f in range(len(sizes))],
-        "fingerprint": fingerprint(found_parts, sizes),
+        "row0_share": row0_share,
+        "fingerprint": fingerprint_of(arrays(folder, columns.multi_hot), sizes),
         "about": {
             "format": format,
             **layout.about,

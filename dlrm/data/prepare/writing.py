@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embpress.dlrm.data.prepare.ahead import ahead
-from embpress.dlrm.data.prepare.arrays import ArrayWriter
+from embpress.dlrm.data.prepare.arrays import ArrayWriter, header, pieces_of
 from embpress.dlrm.data.prepare.blocks import Layout
 from embpress.dlrm.data.prepare.division import PARTS, Division
 from embpress.dlrm.data.prepare.manifest import bag_files
@@ -107,7 +107,7 @@ def _writers(folder: Path, columns: Columns, ids: type[np.generic]) -> Iterator[
         yield [_PartWriter(folder / part, columns, ids, stack) for part in PARTS]
 
 
-def write_parts(folder: Path, columns: Columns, division: Division, ids: type[np.generic]) -> None:
+def write_parts(folder: Path, columns: Columns, division: Division, ids: type[np.generic]) -> list[float]:
     """Writes labels, dense values, ids and bags of the three parts, each in a folder of its own.
 
     Args:
@@ -115,7 +115,12 @@ def write_parts(folder: Path, columns: Columns, division: Division, ids: type[np
         columns: all rows.
         division: which rows are whose.
         ids: the type of ids, which is that of the pieces of `columns`.
+
+    Returns:
+        Per feature the share of the test part's lookups that fall on row 0; 0 where there are none.
     """
+    zeros = np.zeros(len(columns.sparse), np.int64)
+    lookups = np.zeros(len(columns.sparse), np.int64)
     starts = columns.staging.starts
 
     def made() -> Iterator[Made]:
@@ -128,12 +133,29 @@ def write_parts(folder: Path, columns: Columns, division: Division, ids: type[np
             for writer, rows in zip(writers, division.rows(starts[block], starts[block + 1])):
                 writer.labels.add(labels[rows])
                 writer.dense.add(dense[rows])
-                writer.ids.add(matrix[rows])
+                writer.ids.add(found := matrix[rows])
+                tested = writer is writers[-1]
+                if tested:
+                    zeros += (found == 0).sum(0)
+                    lookups += len(found)
                 for f, (values, lengths) in jagged.items():
                     assert lengths is not None  # of a multi-hot feature
                     kept = np.zeros(len(lengths), bool)
                     kept[rows] = True
                     bag_values, offsets = writer.bags[f]
                     before = bag_values.rows
-                    bag_values.add(values[np.repeat(kept, lengths)])
+                    bag_values.add(values := values[np.repeat(kept, lengths)])
+                    if tested:
+                        zeros[f] += (values == 0).sum() - len(found)
+                        lookups[f] += len(values) - len(found)
                     offsets.add(before + np.cumsum(lengths[rows], dtype=np.int64))
+    return [int(zero) / int(count) if count else 0.0 for zero, count in zip(zeros, lookups)]
+
+
+def arrays(folder: Path, multi_hot: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...], Iterator[bytes]]]:
+    """The arrays of the parts as `assemble.fingerprint_of` takes them."""
+    names = ["labels.npy", "dense.npy", "ids.npy", *(name for f in multi_hot for name in bag_files(f))]
+    for part in PARTS:
+        for name in names:
+            shape, dtype, _ = header(folder / part / name)
+            yield f"torch.{dtype.name}", shape, pieces_of(folder / part / name)
