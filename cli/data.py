@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from embpress.cli.numbers import Whole
 from embpress.cli.options import data_keywords, data_options
 
 
@@ -23,8 +24,14 @@ def command() -> None:
 
 @command.command(name="prepare")
 @data_options
+@click.option(
+    "--hash-ids",
+    type=Whole(1, 30),
+    metavar="BITS",
+    help="A column with more than 2**BITS values has no vocabulary: an id's row is its hash of so many bits.",
+)
 @click.option("--to", required=True, type=click.Path(), metavar="DIR", help="The folder to write; new or empty.")
-def prepare(to: str, **options: Any) -> None:
+def prepare(to: str, hash_ids: int | None, **options: Any) -> None:
     """Write files as a folder of columns, which any command takes as it takes the files.
 
     The folder is mapped, not read: memory is needed for what a step uses. Split, vocabularies and ids are those that
@@ -45,7 +52,9 @@ def prepare(to: str, **options: Any) -> None:
         raise InputError("embpress data prepare needs at least one data file")
     keywords = data_keywords(options)
     with console(stderr=True).status("reading") as status:
-        folder = write(keywords.pop("paths"), to, progress=lambda line: status.update(line), **keywords)
+        folder = write(
+            keywords.pop("paths"), to, hash_ids=hash_ids, progress=lambda line: status.update(line), **keywords
+        )
     out = console()
     out.print(describe(load(folder)), markup=False)
     out.print(f"prepared: {folder}", markup=False, soft_wrap=True)

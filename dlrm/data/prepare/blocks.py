@@ -57,6 +57,7 @@ class Layout:
         dense_names: names of the dense columns.
         ids: the distinct values of a sparse column, as `StagedColumn.all_values`, those that are one id alike; null is
             missing.
+        ids_of_block: the same of one block alone; None where all must be there to tell.
         dense: which columns they are; None where blocks have them.
         label: which column; None where blocks have labels.
         numbers: the label, 0 or 1, or the transformed dense value of each distinct value of a column.
@@ -67,6 +68,7 @@ class Layout:
     sparse: list[int]
     dense_names: list[str]
     ids: Callable[[int], pl.Series]
+    ids_of_block: Callable[[int, int], pl.Series] | None = None
     dense: list[int] | None = None
     label: int | None = None
     numbers: Callable[[int], NDArray[np.float32]] | None = None

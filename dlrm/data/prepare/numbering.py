@@ -55,7 +55,7 @@ def numbered(
     counts, first = np.zeros(distinct, np.int64), np.full(distinct, np.iinfo(np.int64).max)
     start = seen = 0
     for block, size in enumerate(column.entries):
-        trained = _trained_on(staging, column, division, block)
+        trained = trained_on(staging, column, division, block)
         found = np.bincount(trained, minlength=size)
         place = np.zeros(size, np.int64)
         place[trained[::-1]] = np.arange(seen, seen + len(trained))[::-1]  # the last write stays: the first place
@@ -72,7 +72,7 @@ def numbered(
     return Numbered(rows[codes], of_rows, unpacked(examples) if packed_text else examples)
 
 
-def _trained_on(staging: Staging, column: StagedColumn, division: Division, block: int) -> NDArray[np.int32]:
+def trained_on(staging: Staging, column: StagedColumn, division: Division, block: int) -> NDArray[np.int32]:
     """The values of a block's training rows, by their number in the block."""
     codes: NDArray[np.int32] = column.codes.array(block)
     begin, end = staging.starts[block : block + 2]

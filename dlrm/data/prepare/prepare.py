@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError, require
@@ -19,11 +21,12 @@ from embpress.dlrm.data.assemble import NUMBERINGS, check_classes, check_feature
 from embpress.dlrm.data.loading import chosen, name_of
 from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
-from embpress.dlrm.data.prepare.blocks import Source
+from embpress.dlrm.data.prepare.blocks import Layout, Source
 from embpress.dlrm.data.prepare.division import PARTS, Division
+from embpress.dlrm.data.prepare.hashed import hashed
 from embpress.dlrm.data.prepare.manifest import counts_file, is_prepared, vocabulary_file, write_manifest
 from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
-from embpress.dlrm.data.prepare.staging import Staging
+from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
 from embpress.dlrm.data.prepare.writing import Columns, arrays, pieces, write_parts
 from embpress.dlrm.data.readers.files import Paths, refusals
 from embpress.dlrm.processes import alive
@@ -41,6 +44,7 @@ class Options:
     min_count: int = 2
     number_ids: str = NUMBERINGS[0]
     max_rows_per_table: int | None = None
+    hash_ids: int | None = None
 
 
 def prepare(
@@ -54,6 +58,7 @@ def prepare(
     min_count: int = 2,
     number_ids: str = NUMBERINGS[0],
     max_rows_per_table: int | None = None,
+    hash_ids: int | None = None,
     rows: int | None = None,
     progress: Progress = lambda line: None,
     **options: Any,
@@ -66,6 +71,8 @@ def prepare(
     Args:
         paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
         to: the folder to write, which must not be there or be empty.
+        hash_ids: a column with more than `2**hash_ids` values has no vocabulary: see `hashed.hashed`. The data are then
+            not those that `load` gives.
         progress: is told what is going on.
         **options: as of `load`.
 
@@ -79,9 +86,13 @@ def prepare(
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if reader.made:
         raise InputError(f"{reader.name} data are made, not read, so there is nothing to prepare; give files")
+    if hash_ids is not None:
+        guard.whole(hash_ids, "hash_ids", 1, 30)
     require("polars", f"reading {paths[0]}")
     target = guard.path(to, "--to")
-    decided = Options(reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table)
+    decided = Options(
+        reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table, hash_ids
+    )
     Division(10, None, decided.split, 0)  # a mistake should not wait for the files
     with _new_folder(target) as folder, refusals((*paths, *test)):
         source = reader.source(paths, test, rows, **values)
@@ -116,17 +127,25 @@ def _write(
     shuffle = np.random.default_rng(0) if options.number_ids == "random" else None
     (folder / "counts").mkdir()
     (folder / "vocabulary").mkdir()
-    sizes, spools = [], []
+    sizes, spools, without = [], [], []
     for f, column in enumerate(layout.sparse):
         progress(f"numbering {layout.features[f]} ({f + 1} of {len(layout.sparse)})")
-        home = staging.columns[column]
-        limits = options.min_count, shuffle, options.max_rows_per_table
-        found = numbered(staging, home, layout.ids(column), division, *limits)
+        home, path = staging.columns[column], staged / f"{f}.rows"
+        by_hash = None
+        if options.hash_ids is not None:
+            by_hash = hashed(staging, home, _of_blocks(layout, home, column), division, options.hash_ids, path)
+        if by_hash is None:
+            limits = options.min_count, shuffle, options.max_rows_per_table
+            found = numbered(staging, home, layout.ids(column), division, *limits)
+            write_vocabulary(folder / vocabulary_file(f), found.vocabulary)
+            spool, lookups = pieces(home, found.rows_of, path), found.counts
+        else:
+            spool, lookups = by_hash
+            without.append(layout.features[f])
         with ArrayWriter(folder / counts_file(f), np.int64) as counts:
-            counts.add(found.counts)
-        write_vocabulary(folder / vocabulary_file(f), found.vocabulary)
-        sizes.append(len(found.counts))
-        spools.append(pieces(home, found.rows_of, staged / f"{f}.rows"))
+            counts.add(lookups)
+        sizes.append(len(lookups))
+        spools.append(spool)
         home.values.remove()
     if max(sizes) >= 2**31:
         raise InputError(f"a table would have {max(sizes):,} rows, but prepared ids have 32 bits; raise --min-count")
@@ -153,11 +172,20 @@ def _write(
             "min_count": options.min_count,
             "number_ids": options.number_ids,
             "max_rows_per_table": options.max_rows_per_table,
+            **({} if options.hash_ids is None else {"hash_ids": options.hash_ids, "hashed": without}),
             "rows": dict(zip(PARTS, division.sizes)),
             "label_mean": clicks / staging.rows,
             "multi_hot": [layout.features[f] for f in columns.multi_hot],
         },
     }
+
+
+def _of_blocks(layout: Layout, home: StagedColumn, column: int) -> Callable[[int], pl.Series]:
+    """The ids of each block of a column."""
+    if layout.ids_of_block is not None:
+        return partial(layout.ids_of_block, column)
+    values, starts = layout.ids(column), np.cumsum([0, *home.entries])
+    return lambda block: values[int(starts[block]) : int(starts[block + 1])]
 
 
 def _check_labels(name: str, columns: Columns, division: Division) -> int:

@@ -58,6 +58,10 @@ class StagedColumn:
         pieces = self.packed_values()
         return pl.concat(pieces) if len({piece.dtype for piece in pieces}) == 1 else self._joined(pieces)
 
+    def values_of(self, block: int) -> pl.Series:
+        """The distinct values of a block."""
+        return self._joined([self.values.series(block)])
+
     def _joined(self, pieces: list[pl.Series]) -> pl.Series:
         if self.dtype == pl.String:
             pieces = [unpacked(piece) if piece.dtype == pl.UInt64 else piece for piece in pieces]

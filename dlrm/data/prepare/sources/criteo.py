@@ -58,6 +58,10 @@ class CriteoSource:
     def layout(self, staging: Staging) -> Layout:
         """13 dense and 26 sparse columns."""
 
+        def ids_of_block(column: int, block: int) -> pl.Series:
+            values = staging.columns[column].values_of(block)
+            return values.set(values == "", None)
+
         def ids(column: int) -> pl.Series:
             values = staging.columns[column].keys()
             return values.set(values == ("" if values.dtype == pl.String else 0), None)
@@ -67,5 +71,6 @@ class CriteoSource:
             list(range(len(CATEGORIES))),
             list(INTEGERS),
             ids,
+            ids_of_block,
             about=about(self._paths, self._test, self._share),
         )

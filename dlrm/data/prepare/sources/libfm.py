@@ -80,6 +80,7 @@ class LibFMSource:
             list(range(LABEL + 1, LABEL + 1 + len(fields))),
             [],
             lambda column: staging.columns[column].all_values(),
+            lambda column, block: staging.columns[column].values_of(block),
             dense=[],
             label=LABEL,
             numbers=labels,
