@@ -68,7 +68,7 @@ def named(
     Raises:
         InputError: no such column, or a column in two roles.
     """
-    columns = list(columns)
+    columns = dict.fromkeys(columns)  # in which a name is found at once
     taken: dict[str, str] = {}
     for role, names in (("label", [] if label is None else [label]), ("dense", dense or []), ("sparse", sparse or [])):
         for column in names:

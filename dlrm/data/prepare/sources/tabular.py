@@ -41,6 +41,7 @@ class TabularSource:
         self._paths, self._test = [str(p) for p in paths], [str(p) for p in test]
         self._roles = (label, dense, sparse)
         self._names: list[str] = []  # of all columns
+        self._places: dict[str, int] = {}  # of their names
         self._used: list[str] = []
         self._first_rows: list[int] = []  # of each file
         self._samples: dict[str, pl.Series] = {}  # the first value, of columns of lists
@@ -78,7 +79,7 @@ class TabularSource:
 
     def _begin(self, columns: list[str]) -> None:
         """Takes the columns of the first file; those that are named must be among them, and others may be of no use."""
-        self._names = columns
+        self._names, self._places = columns, {name: place for place, name in enumerate(columns)}
         label, dense, sparse = self._roles
         taken = named(columns, self._called, label, dense, sparse)
         self._used = list(taken) if label is not None and sparse is not None else columns
@@ -107,7 +108,7 @@ class TabularSource:
     def _block(self, frame: pl.DataFrame) -> Block:
         columns = []
         for name in self._used:
-            column = frame.to_series(self._names.index(name)).alias("")
+            column = frame.to_series(self._places[name]).alias("")
             if isinstance(column.dtype, (pl.List, pl.Array)):
                 self._samples.setdefault(name, column[:1])
                 column = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
