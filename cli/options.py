@@ -48,7 +48,10 @@ TUNE = click.option(
 )
 
 # the options of all data, as `load` calls them; each format adds its own
-_COMMON = ("paths", "format", "test", "split", "split_seed", "min_count", "number_ids", "rows")
+_COMMON = (
+    *("dataset", "paths", "format", "test", "split", "split_seed", "min_count", "number_ids"),
+    *("max_rows_per_table", "rows"),
+)
 
 
 def _training(several: bool) -> list[Callable[[F], F]]:
@@ -95,6 +98,7 @@ def _data() -> list[Callable[[F], F]]:
     ordered = [name for name, reader in known.items() if reader.split == "order"]
     return [
         click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE]..."),
+        click.option("--dataset", metavar="NAME", help="FILEs are those of a public data set: see embpress data list."),
         click.option("--format", default="auto", show_default=True, help=f"auto, or one of {', '.join(known)}."),
         click.option("--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be repeated."),
         *_of_members({name: reader.options for name, reader in known.items()}),
@@ -110,6 +114,9 @@ def _data() -> list[Callable[[F], F]]:
             default="frequency",
             show_default=True,
             help="frequency (the most frequent id is the first row, by which some methods gain) or random.",
+        ),
+        click.option(
+            "--max-rows-per-table", type=Whole(1), help="At most so many rows a table; the rarest ids then share row 0."
         ),
         click.option("--rows", type=Whole(1), help="Rows to read of each part, or to make (synthetic: 200,000)."),
     ]
@@ -185,7 +192,16 @@ def load_data(options: dict[str, Any]) -> ClickData:
     """Reads or makes the data from the options' values."""
     from embpress.dlrm.data import load
 
-    return load(**{name: value for name, value in options.items() if name in _data_names()})
+    return load(**data_keywords(options))
+
+
+def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of `load` from the options' values, those of a data set that has a name among them."""
+    from embpress.dlrm.data.named import keywords
+
+    values = {name: value for name, value in options.items() if name in _data_names()}
+    dataset, paths = values.pop("dataset"), values.pop("paths")
+    return {"paths": paths, **values} if dataset is None else keywords(dataset, paths, values)
 
 
 def _data_names() -> set[str]:

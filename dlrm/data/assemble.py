@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+from typing_extensions import Buffer
 
 from embpress.compressors.errors import InputError
 from embpress.compressors.guard import shown, whole
@@ -29,6 +30,7 @@ def assemble(
     split_seed: int = 0,
     min_count: int = 2,
     number_ids: str = NUMBERINGS[0],
+    max_rows_per_table: int | None = None,
 ) -> ClickData:
     """Splits and encodes what a reader read.
 
@@ -40,31 +42,23 @@ def assemble(
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
         number_ids: one of `NUMBERINGS`.
+        max_rows_per_table: row 0 included; of more ids the most frequent have a row.
 
     Raises:
         InputError: too few rows, no sparse feature, one class only, or a bad option.
     """
-    whole(min_count, "min_count", 1)
-    whole(split_seed, "split_seed", 0)
-    if number_ids not in NUMBERINGS:
-        raise InputError(f"number_ids is {shown(number_ids)}, but it must be one of {', '.join(NUMBERINGS)}")
-    if not raw.fields:
-        raise InputError(f"{name} has no sparse column, so there is no table to compress; name one with --sparse")
+    check_options(min_count, split_seed, number_ids, max_rows_per_table)
+    check_features(name, raw.features)
     rows = len(raw.labels)
     parts = split_rows(rows, raw.test_rows, split, split_seed)
     for part, index in zip(("training", "test"), (parts[0], parts[2])):
-        classes = np.unique(raw.labels[index])
-        if len(classes) < 2:
-            raise InputError(
-                f"all {len(index)} rows of the {part} part of {name} have label {classes[0]:g}, "
-                "but both labels are needed to learn and to measure"
-            )
+        check_classes(name, part, len(index), int(np.count_nonzero(raw.labels[index])))
     # rows that are trained on: validation, which chooses the epoch, must meet unseen ids just as the test part does
     training = np.zeros(rows, bool)
     training[parts[0]] = True
 
     shuffle = np.random.default_rng(0) if number_ids == "random" else None
-    encoded = [encode(field, training, min_count, shuffle) for field in raw.fields]
+    encoded = [encode(field, training, min_count, shuffle, max_rows_per_table) for field in raw.fields]
     sizes = [n for _, n in encoded]
     ids = np.zeros((rows, len(encoded)), np.int32 if max(sizes) < 2**31 else np.int64)
     bags: dict[int, Bags] = {}
@@ -101,11 +95,37 @@ def assemble(
         "split_seed": split_seed,
         "min_count": min_count,
         "number_ids": number_ids,
+        "max_rows_per_table": max_rows_per_table,
         "rows": {"train": len(train), "valid": len(valid), "test": len(test)},
         "label_mean": float(raw.labels.mean(dtype=np.float64)),
         "multi_hot": [raw.features[f] for f in bags],
     }
     return data
+
+
+def check_options(min_count: int, split_seed: int, number_ids: str, max_rows_per_table: int | None) -> None:
+    """Raises InputError for a value that these options cannot have."""
+    whole(min_count, "min_count", 1)
+    if max_rows_per_table is not None:
+        whole(max_rows_per_table, "max_rows_per_table", 1)
+    whole(split_seed, "split_seed", 0)
+    if number_ids not in NUMBERINGS:
+        raise InputError(f"number_ids is {shown(number_ids)}, but it must be one of {', '.join(NUMBERINGS)}")
+
+
+def check_features(name: str, features: Sequence[str]) -> None:
+    """Raises InputError where there is no sparse column."""
+    if not features:
+        raise InputError(f"{name} has no sparse column, so there is no table to compress; name one with --sparse")
+
+
+def check_classes(name: str, part: str, rows: int, clicks: int) -> None:
+    """Raises InputError where all rows of a part have one label."""
+    if clicks in (0, rows):
+        raise InputError(
+            f"all {rows} rows of the {part} part of {name} have label {int(clicks > 0)}, "
+            "but both labels are needed to learn and to measure"
+        )
 
 
 def lookups(part: Part, feature: int) -> torch.Tensor:
@@ -126,12 +146,23 @@ def row0_share(part: Part, feature: int) -> float:
 
 def fingerprint(parts: Sequence[Part], sizes: Sequence[int]) -> str:
     """16 hex digits over labels, dense values, ids and bags of all parts and the table sizes."""
+    return fingerprint_of(_arrays(parts), sizes)
+
+
+def fingerprint_of(arrays: Iterable[tuple[str, tuple[int, ...], Iterable[Buffer]]], sizes: Sequence[int]) -> str:
+    """`fingerprint` of arrays in their order, by type, shape and bytes in pieces."""
     digest = hashlib.sha256(repr(list(sizes)).encode())
+    for dtype, shape, pieces in arrays:
+        digest.update(f"{dtype}{shape}".encode())
+        for piece in pieces:
+            digest.update(piece)
+    return digest.hexdigest()[:16]
+
+
+def _arrays(parts: Sequence[Part]) -> Iterator[tuple[str, tuple[int, ...], list[Buffer]]]:
     for part in parts:
         tensors = [part.labels, part.dense, part.ids]
         for f in sorted(part.bags):
             tensors += [part.bags[f].values, part.bags[f].offsets]
         for tensor in tensors:
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(np.ascontiguousarray(tensor.numpy()).data)
-    return digest.hexdigest()[:16]
+            yield str(tensor.dtype), tuple(tensor.shape), [np.ascontiguousarray(tensor.numpy()).data]

@@ -12,10 +12,13 @@ from embpress.dlrm.data.assemble import NUMBERINGS, assemble
 from embpress.dlrm.data.base import ClickData
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.data.formats.base import Format
+from embpress.dlrm.data.prepare.manifest import is_prepared
 from embpress.dlrm.data.readers.files import Paths, check_file, first_line, refusals
 from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
+# a folder of prepared data that was made with others is no contradiction
+DEFAULTS = {"format": "auto", "split_seed": 0, "min_count": 2, "number_ids": NUMBERINGS[0]}
 MAX_ROWS = 10**15  # to read; of what is made fewer fit the memory
 
 
@@ -28,25 +31,64 @@ def load(
     split_seed: int = 0,
     min_count: int = 2,
     number_ids: str = NUMBERINGS[0],
+    max_rows_per_table: int | None = None,
     rows: int | None = None,
     **options: Any,
 ) -> ClickData:
-    """Reads click data, or makes them where no path is given.
+    """Reads click data, or makes them where no path is given, or maps them where they were prepared.
 
     Args:
-        paths: one or several files of one format, read one after the other.
+        paths: one or several files of one format, read one after the other; or one folder of `prepare`, whose options
+            stand.
         format: a file of `dlrm/data/formats`, or `auto`: by ending, else by the first line.
         test: files that are the test part; without them it is cut off `paths`.
         split: `order` or `random`; None takes the format's default.
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
         number_ids: `frequency` (the most frequent id is row 1) or `random`, to see what methods gain by the former.
+        max_rows_per_table: row 0 included; of more ids the most frequent have a row.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
         **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
             `scale`, `structure`, `zipf`, `seed`, `dense` of synthetic data; None is as good as left out.
 
     Raises:
         InputError: whatever is wrong with the files or options, in one sentence.
+    """
+    if (folder := _prepared(paths)) is not None:
+        numbering = {"min_count": min_count, "number_ids": number_ids, "max_rows_per_table": max_rows_per_table}
+        division = {"test": _as_list(test), "rows": rows, "split": split, "split_seed": split_seed}
+        return _mapped(folder, {"format": format, **division, **numbering, **options})
+    reader, paths, test, values = chosen(paths, test, format, rows, options)
+    if not reader.made:
+        require("polars", f"reading {paths[0]}")
+    with refusals((*paths, *test)):
+        raw = reader.read(paths, test, rows, **values)
+    if test and raw.test_rows == 0:
+        raise InputError(f"{test[0]} gave no test rows, but the test part needs at least one")
+    return assemble(
+        raw,
+        name=name_of(paths[0]) if paths else reader.name,
+        format=reader.name,
+        split=reader.split if split is None else split,
+        split_seed=split_seed,
+        min_count=min_count,
+        number_ids=number_ids,
+        max_rows_per_table=max_rows_per_table,
+    )
+
+
+def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> ClickData:
+    """Synthetic data; see `load` for the options that all data have and `readers.synthetic.make` for the others."""
+    return load(format="synthetic", rows=rows, scale=scale, **options)
+
+
+def chosen(
+    paths: Paths | str | Path, test: Paths | str | Path, format: str, rows: int | None, options: dict[str, Any]
+) -> tuple[type[Format], list[str | Path], list[str | Path], dict[str, Any]]:
+    """The format of files that are there, the files, and the format's options: see `load`.
+
+    Raises:
+        InputError: as `load`.
     """
     paths, test = _as_list(paths), _as_list(test)
     known = formats()
@@ -63,35 +105,46 @@ def load(
     if not paths and not reader.made:
         raise InputError(f"format {reader.name} needs at least one data file; only synthetic data need none")
     values = values_of("format", reader.name, options, {name: one.options for name, one in known.items()})
-    if not reader.made:
-        require("polars", f"reading {paths[0]}")
-    with refusals((*paths, *test)):
-        raw = reader.read(paths, test, rows, **values)
-    if test and raw.test_rows == 0:
-        raise InputError(f"{test[0]} gave no test rows, but the test part needs at least one")
-    name = _name(paths[0]) if paths else reader.name
-    split = reader.split if split is None else split
-    return assemble(
-        raw,
-        name=name,
-        format=reader.name,
-        split=split,
-        split_seed=split_seed,
-        min_count=min_count,
-        number_ids=number_ids,
-    )
+    return reader, paths, test, values
 
 
-def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> ClickData:
-    """Synthetic data; see `load` for the options that all data have and `readers.synthetic.make` for the others."""
-    return load(format="synthetic", rows=rows, scale=scale, **options)
+def _prepared(paths: Paths | str | Path) -> str | Path | None:
+    """The folder of prepared data that is given, if one is.
+
+    Raises:
+        InputError: it is given with other files.
+    """
+    several = _as_list(paths)
+    folders = [path for path in several if is_prepared(path)]
+    if folders and len(several) > 1:
+        raise InputError(f"{folders[0]} is a folder of prepared data, which stands alone; give nothing beside it")
+    return folders[0] if folders else None
+
+
+def _mapped(folder: str | Path, asked: dict[str, Any]) -> ClickData:
+    """Opens prepared data; whatever is asked for must be what they were prepared with, or a default."""
+    from embpress.dlrm.data.prepare.folder import opened, read_manifest
+
+    def text(value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+    decided = read_manifest(folder).get("options", {})
+    for name, value in asked.items():
+        if value in (None, [], DEFAULTS.get(name)) or text(value) == text(decided.get(name)):
+            continue
+        was = "without it" if decided.get(name) is None else f"with {text(decided[name])}"
+        raise InputError(
+            f"{name} is {text(value)}, but {folder} was prepared {was}; leave it out, or prepare the files again"
+        )
+    return opened(folder)
 
 
 def _as_list(paths: Paths | str | Path) -> list[str | Path]:
     return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
-def _name(path: str | Path) -> str:
+def name_of(path: str | Path) -> str:
+    """The short name of data from a file."""
     stem = Path(path).name.removesuffix(".gz")
     return Path(stem).stem or stem
 

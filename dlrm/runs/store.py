@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from embpress.compressors import InputError
+from embpress.dlrm.processes import alive
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.record import SCHEMA, Run, fingerprint, plain
 from embpress.dlrm.runs.upgrade import upgraded
@@ -61,20 +62,8 @@ def clean(*folders: Path) -> None:
     """Takes away what killed processes have left half-written; what a living one writes stays."""
     for folder in folders:
         for path in folder.glob(f"{_WRITING}*"):
-            if not _alive(path.name.removeprefix(_WRITING).split("-")[0]):
+            if not alive(path.name.removeprefix(_WRITING).split("-")[0]):
                 path.unlink(missing_ok=True)
-
-
-def _alive(process: str) -> bool:
-    if not process.isdecimal():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return int(process) != os.getpid()
 
 
 def default_folder(name: str, shared: dict[str, Any]) -> Path:

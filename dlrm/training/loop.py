@@ -25,6 +25,8 @@ from embpress.kernels.errors import EmbpressError
 
 # points of the learning curve in an epoch; the last is the epoch's end
 POINTS = 4
+# samples that are put in order at once: few calls, and never a copy of data that are larger than memory
+GATHERED = 1 << 15
 Progress = Callable[[int, int, str], None]  # samples done, samples in all, what is going on
 
 
@@ -102,9 +104,10 @@ class _ClickWork:
         self.steps = -(-self.rows // self.size)
 
     def batches(self, epoch: int) -> Iterator[tuple[Part, int]]:
-        shuffled = self.data.train.take(torch.randperm(self.rows, generator=self.order))
-        for part in batches(shuffled, self.size):
-            yield part.to(self.device), len(part)
+        order = torch.randperm(self.rows, generator=self.order)
+        for some in order.split(max(1, GATHERED // self.size) * self.size):
+            for part in batches(self.data.train.take(some), self.size):
+                yield part.to(self.device), len(part)
 
     def step(self, batch: Part, number: int) -> Tensor:
         return train_step(self.model, self.optimizers, batch, number)

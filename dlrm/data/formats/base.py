@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from embpress.dlrm.option import Option
 
 if TYPE_CHECKING:
+    from embpress.dlrm.data.prepare.blocks import Source
     from embpress.dlrm.data.raw import RawTable
 
 
@@ -52,3 +53,16 @@ class Format:
             InputError: whatever is wrong with the files, with file and line.
         """
         raise NotImplementedError
+
+    @classmethod
+    def source(
+        cls, paths: Sequence[str | Path], test: Sequence[str | Path], rows: int | None, **options: Any
+    ) -> Source:
+        """The same rows in blocks, for `embpress data prepare`; the arguments are those of `read`.
+
+        Raises:
+            InputError: this format is only read whole.
+        """
+        from embpress.compressors.errors import InputError
+
+        raise InputError(f"format {cls.name} has no way to read in blocks, so its files cannot be prepared")

@@ -27,3 +27,10 @@ class Csv(Format):
         from embpress.dlrm.data.readers.tabular import read_tabular
 
         return read_tabular(cls.name, *files, **options)
+
+    @classmethod
+    def source(cls, *files: Any, **options: Any) -> Any:
+        """See `TabularSource`."""
+        from embpress.dlrm.data.prepare.sources.tabular import TabularSource
+
+        return TabularSource(cls.name, *files, **options)

@@ -22,3 +22,10 @@ class LibFM(Format):
         from embpress.dlrm.data.readers.libfm import read_libfm
 
         return read_libfm(*files, **options)
+
+    @classmethod
+    def source(cls, *files: Any, **options: Any) -> Any:
+        """See `LibFMSource`."""
+        from embpress.dlrm.data.prepare.sources.libfm import LibFMSource
+
+        return LibFMSource(*files, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -43,6 +43,32 @@ def choose_columns(
     guessed = [role for role, value in (("label", label), ("dense", dense), ("sparse", sparse)) if value is None]
     if dense is not None or sparse is not None:
         guessed = [role for role in guessed if role == "label"]
+    taken = named(columns, name, label, dense, sparse)
+    if label is None:
+        label = _guess_label(columns, name, taken)
+    # a column without a name is the index of somebody's data frame
+    free = [c for c in columns if c != label and c not in taken and c.strip()]
+    if dense is None and sparse is None:
+        floats = {c for c in free if _looks_float(columns[c])}
+        dense, sparse = [c for c in free if c in floats], [c for c in free if c not in floats]
+    elif sparse is None:
+        sparse = free
+    return Roles(label, list(dense or ()), list(sparse), guessed)
+
+
+def named(
+    columns: Iterable[str],
+    name: str,
+    label: str | None = None,
+    dense: Sequence[str] | None = None,
+    sparse: Sequence[str] | None = None,
+) -> dict[str, str]:
+    """The role of each column that was given one.
+
+    Raises:
+        InputError: no such column, or a column in two roles.
+    """
+    columns = dict.fromkeys(columns)  # in which a name is found at once
     taken: dict[str, str] = {}
     for role, names in (("label", [] if label is None else [label]), ("dense", dense or []), ("sparse", sparse or [])):
         for column in names:
@@ -55,16 +81,7 @@ def choose_columns(
             if column in taken:
                 raise InputError(f"column {column!r} of {name} is named as {taken[column]} and as {role}; name it once")
             taken[column] = role
-    if label is None:
-        label = _guess_label(columns, name, taken)
-    # a column without a name is the index of somebody's data frame
-    free = [c for c in columns if c != label and c not in taken and c.strip()]
-    if dense is None and sparse is None:
-        floats = {c for c in free if _looks_float(columns[c])}
-        dense, sparse = [c for c in free if c in floats], [c for c in free if c not in floats]
-    elif sparse is None:
-        sparse = free
-    return Roles(label, list(dense or ()), list(sparse), guessed)
+    return taken
 
 
 def _guess_label(columns: Mapping[str, pl.Series], name: str, taken: dict[str, str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from embpress.compressors.errors import InputError
 from embpress.compressors.guard import shown, whole
@@ -32,22 +34,28 @@ def read_libfm(paths: Paths, test: Paths = (), rows: int | None = None, fields: 
         InputError: a file cannot be read, or a line has a bad label or token, a value other than 1, an index without a
             field, or without `fields` another number of indices than the first line; names the file and line.
     """
-    lines = _Lines()
+    lines = Lines()
     for group in (paths, test):
         left = rows
         test_rows = len(lines.counts)
         for path in group:
             if left is not None and left <= 0:
                 break
-            added = lines.add(path, left)
+            added = lines.add(path, read_text(path, left).decode())
             left = None if left is None else left - added
     test_rows = len(lines.counts) - test_rows
-    labels, index = lines.parse()
-    per_line = np.array(lines.counts) - 1
+    tokens, index = lines.parse()
+    labels = read_labels(tokens, lines.where)
     if fields is None:
-        names, columns = _by_position(lines, index, per_line)
+        columns = [RawField(codes_of(column)) for column in positions(lines, index, int(lines.per_line[0]))]
+        names = names_of(range(len(columns)))
     else:
-        names, columns = _by_map(lines, index, per_line, fields)
+        known, field_of = read_map(fields)
+        names = names_of(np.unique(field_of))
+        columns = []
+        for values, lengths in by_field(lines, index, known, field_of, fields):
+            offsets = None if (lengths == 1).all() else np.concatenate([[0], np.cumsum(lengths)])
+            columns.append(RawField(codes_of(values), offsets))
     return RawTable(
         labels=labels,
         dense_names=[],
@@ -63,37 +71,43 @@ def read_libfm(paths: Paths, test: Paths = (), rows: int | None = None, fields: 
     )
 
 
-class _Lines:
-    """The tokens of all files, and the way back from a row to its file and line."""
+class Lines:
+    """The tokens of lines, and the way back from a row to its file and line."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
         self.counts: list[int] = []  # tokens of each line
-        self.files: list[tuple[int, str]] = []  # first row of each file
+        self.pieces: list[tuple[int, str, int]] = []  # of each: its first row, its file, its first line there
 
-    def add(self, path: str | Path, rows: int | None) -> int:
-        text = read_text(path, rows).decode()
-        self.files.append((len(self.counts), str(path)))
+    @property
+    def per_line(self) -> Ints:
+        """How many indices each line has."""
+        return np.array(self.counts) - 1
+
+    def add(self, path: str | Path, text: str, line: int = 1) -> int:
+        """Adds the lines of a text, which begins at a line of a file, and returns how many they are."""
+        self.pieces.append((len(self.counts), str(path), line))
         counts = [len(line.split()) for line in text.split("\n")[:-1]]
         if 0 in counts:
             raise InputError(
-                f"{path}, line {counts.index(0) + 1}: the line is blank, but it must be 'label index:1 index:1 …'"
+                f"{path}, line {counts.index(0) + line}: the line is blank, but it must be 'label index:1 index:1 …'"
             )
         self.counts += counts
         self.tokens += text.split()
         return len(counts)
 
     def where(self, row: int) -> str:
-        start, path = max(f for f in self.files if f[0] <= row)
-        return f"{path}, line {row - start + 1}"
+        """The place of a row."""
+        start, path, line = max(piece for piece in self.pieces if piece[0] <= row)
+        return f"{path}, line {row - start + line}"
 
-    def parse(self) -> tuple[np.ndarray, Ints]:
-        """Labels `(N,)` float32 and the indices of all lines, `(total,)` int64."""
+    def parse(self) -> tuple[pl.Series, Ints]:
+        """Labels, `(N,)` of text, and the indices of all lines, `(total,)` int64."""
         counts = np.array(self.counts)
         tokens = pl.Series(self.tokens, dtype=pl.String)
         is_label = np.zeros(len(tokens), bool)
         is_label[np.cumsum(counts) - counts] = True
-        labels = read_labels(tokens.filter(pl.Series(is_label)), self.where)
+        labels = tokens.filter(pl.Series(is_label))
         pairs = tokens.filter(pl.Series(~is_label))
         split = pairs.str.splitn(":", 2).struct.unnest()
         index = split["field_0"].cast(pl.Int64, strict=False)
@@ -112,20 +126,36 @@ class _Lines:
         return labels, index.to_numpy()
 
 
-def _by_position(lines: _Lines, index: Ints, per_line: Ints) -> tuple[list[str], list[RawField]]:
-    width = int(per_line[0])
-    odd = np.flatnonzero(per_line != width)
+def names_of(fields: Iterable[int]) -> list[str]:
+    """What reports call fields."""
+    return [f"field {number}" for number in fields]
+
+
+def positions(lines: Lines, index: Ints, width: int) -> list[Ints]:
+    """The indices at each position.
+
+    Raises:
+        InputError: a line has another number of them than `width`, which is that of the first line.
+    """
+    odd = np.flatnonzero(lines.per_line != width)
     if len(odd):
         raise InputError(
-            f"{lines.where(int(odd[0]))}: found {per_line[odd[0]]} indices, expected {width} as on the first line; "
-            "give --fields a file that maps each index to its field where lines differ"
+            f"{lines.where(int(odd[0]))}: found {lines.per_line[odd[0]]} indices, expected {width} as on the first "
+            "line; give --fields a file that maps each index to its field where lines differ"
         )
-    columns = index.reshape(len(per_line), width)
-    return [f"field {k}" for k in range(width)], [RawField(codes_of(columns[:, k].copy())) for k in range(width)]
+    columns = index.reshape(len(lines.counts), width)
+    return [columns[:, k].copy() for k in range(width)]
 
 
-def _by_map(lines: _Lines, index: Ints, per_line: Ints, path: str | Path) -> tuple[list[str], list[RawField]]:
-    known, field_of = _read_map(path)
+def by_field(
+    lines: Lines, index: Ints, known: Ints, field_of: Ints, path: str | Path
+) -> Iterator[tuple[Ints, NDArray[np.int64]]]:
+    """The indices of each field, ascending by its number, and how many each line has.
+
+    Raises:
+        InputError: an index has no field.
+    """
+    per_line = lines.per_line
     position = np.searchsorted(known, index)
     position[position == len(known)] = 0
     row_of = np.repeat(np.arange(len(per_line)), per_line)
@@ -136,18 +166,17 @@ def _by_map(lines: _Lines, index: Ints, per_line: Ints, path: str | Path) -> tup
         )
     field = field_of[position]
     order = np.argsort(field, kind="stable")  # within a field the lines keep their order
-    names, columns = [], []
     for number in np.unique(field_of):
         of_field = order[slice(*np.searchsorted(field[order], [number, number + 1]))]
-        lengths = np.bincount(row_of[of_field], minlength=len(per_line))
-        offsets = None if (lengths == 1).all() else np.concatenate([[0], np.cumsum(lengths)])
-        names.append(f"field {number}")
-        columns.append(RawField(codes_of(index[of_field]), offsets))
-    return names, columns
+        yield index[of_field], np.bincount(row_of[of_field], minlength=len(per_line))
 
 
-def _read_map(path: str | Path) -> tuple[Ints, Ints]:
-    """Sorted indices and the field of each."""
+def read_map(path: str | Path) -> tuple[Ints, Ints]:
+    """Sorted indices and the field of each.
+
+    Raises:
+        InputError: the file is none of fields.
+    """
     pairs: dict[int, int] = {}
     width = 0
     for number, line in enumerate(read_text(path).decode().split("\n")[:-1], 1):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import polars as pl
@@ -40,8 +42,7 @@ class Source:
         path, start = next(f for f in reversed(self.files) if f[1] <= row)
         if self.format == "parquet":
             return f"{path}, row {row - start + 1}"
-        line, _ = next(islice(_records(path, read_text(path)), row - start + 1, None))
-        return f"{path}, line {line}"
+        return f"{path}, line {line_of(path, row - start)}"
 
 
 def read_source(format: str, paths: Paths, test: Paths = (), rows: int | None = None) -> Source:
@@ -64,7 +65,7 @@ def read_source(format: str, paths: Paths, test: Paths = (), rows: int | None = 
             if frame.height == 0:
                 raise InputError(f"{path} has columns but no rows; it must hold at least one row")
             names = names or frame.columns
-            frames.append(_by_place(frame, path, names, paths[0]))
+            frames.append(by_place(frame, path, names, paths[0]))
             files.append((str(path), total))
             total += frame.height
             left = None if left is None else left - frame.height
@@ -77,8 +78,12 @@ def read_source(format: str, paths: Paths, test: Paths = (), rows: int | None = 
     return Source(columns, files, format, total, total - before_test)
 
 
-def _by_place(frame: pl.DataFrame, path: str | Path, names: list[str], first_path: str | Path) -> pl.DataFrame:
-    """The columns in the order of `names`, called `0`, `1`, …"""
+def by_place(frame: pl.DataFrame, path: str | Path, names: list[str], first_path: str | Path) -> pl.DataFrame:
+    """The columns in the order of `names`, those of the first file, called `0`, `1`, …
+
+    Raises:
+        InputError: another file has others.
+    """
     columns = dict(zip(frame.columns, frame.get_columns()))
     for name in names:
         if name not in columns:
@@ -94,7 +99,49 @@ def _read_csv(path: str | Path, rows: int | None) -> pl.DataFrame:
     data = read_text(path, None if rows is None else rows + 1)
     if rows is not None and b'"' in data:  # quoted values may run over several lines
         data = read_text(path)
-    _refuse_lone_return(path, data)
+    return parse_csv(path, data, rows)
+
+
+def line_of(path: str | Path, row: int) -> int:
+    """On which line of a csv file a row, from 0, starts; the header is on line 1."""
+    with Path(path).open("rb") as plain:
+        zipped = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        file = gzip.GzipFile(fileobj=plain) if zipped else plain
+        text = io.TextIOWrapper(cast("IO[bytes]", file), "utf-8-sig", newline="")
+        line, _ = next(islice(_records_of(path, text), row + 1, None))
+    return line
+
+
+def header_lines(path: str | Path, data: bytes) -> int:
+    """How many lines the header of a csv takes."""
+    records = _records(path, data)
+    next(records, None)
+    second = next(records, None)
+    return data.count(b"\n") if second is None else second[0] - 1
+
+
+def record_end(rest: bytes, block: bytes) -> int:
+    """Where in a block the last whole record of a csv ends, where records began before it: 0 where none does."""
+    if b'"' not in block and b'"' not in rest:
+        return block.rfind(b"\n") + 1
+    ends = np.flatnonzero(_unquoted(rest + block, b"\n"))
+    return max(0, int(ends[-1]) + 1 - len(rest)) if len(ends) else 0
+
+
+def parse_csv(path: str | Path, data: bytes, rows: int | None = None, shift: int = 0) -> pl.DataFrame:
+    """Header and whole records of a csv file as columns of text.
+
+    Args:
+        path: what a message names.
+        data: UTF-8 text that ends with a record.
+        rows: take only so many.
+        shift: by how many lines those after the header lie further down in the file.
+
+    Raises:
+        InputError: a line has another number of fields than the header, or the header is none.
+    """
+    _refuse_lone_return(path, data, shift)
     _, names = next(_records(path, data), (1, []))
     other = [mark for mark in (";", "\t", "|") if len(names) == 1 and mark in names[0]]
     if other:
@@ -110,11 +157,11 @@ def _read_csv(path: str | Path, rows: int | None) -> pl.DataFrame:
         # everything as text: ids beyond 64 bits stay as they are
         frame = pl.read_csv(data, infer_schema=False, n_rows=rows)
     except pl.exceptions.PolarsError as e:
-        _refuse_ragged(path, data, len(names), rows)
+        _refuse_ragged(path, data, len(names), rows, shift)
         raise InputError(f"{path} cannot be read as csv ({reason(e)})") from e
     # polars fills short lines up with nulls, so separators are counted before it is believed
     if _count(data, b",") != (len(names) - 1) * (frame.height + 1) or len(names) == 1:
-        _refuse_ragged(path, data, len(names), rows)
+        _refuse_ragged(path, data, len(names), rows, shift)
     return frame
 
 
@@ -129,28 +176,32 @@ def _count(data: bytes, character: bytes) -> int:
     return int(np.count_nonzero(_unquoted(data, character))) if b'"' in data else data.count(character)
 
 
-def _refuse_lone_return(path: str | Path, data: bytes) -> None:
+def _refuse_lone_return(path: str | Path, data: bytes, shift: int) -> None:
     if data.count(b"\r") == data.count(b"\r\n"):
         return
     lone = _unquoted(data, b"\r")[:-1] & (np.frombuffer(data, np.uint8)[1:] != ord("\n"))
     if lone.any():
-        line = data.count(b"\n", 0, int(lone.argmax())) + 1
+        line = data.count(b"\n", 0, int(lone.argmax())) + 1 + shift
         raise InputError(
             f"{path}, line {line}: a carriage return stands alone outside of quotes; "
             "save the file with lines that end in \\n or \\r\\n"
         )
 
 
-def _refuse_ragged(path: str | Path, data: bytes, expected: int, rows: int | None) -> None:
+def _refuse_ragged(path: str | Path, data: bytes, expected: int, rows: int | None, shift: int) -> None:
     for line, values in islice(_records(path, data), None if rows is None else rows + 1):
         if len(values) != expected:
             count = f"{len(values)} fields" if values else "a blank line"
-            raise InputError(f"{path}, line {line}: found {count}, expected {expected} fields as in the header")
+            raise InputError(f"{path}, line {line + shift}: found {count}, expected {expected} fields as in the header")
 
 
 def _records(path: str | Path, data: bytes) -> Iterator[tuple[int, list[str]]]:
     """The records of a csv, the header first: on which line of the file each starts, from 1, and its fields."""
-    reader, line = csv.reader(io.StringIO(data.decode(), newline="")), 1
+    return _records_of(path, io.StringIO(data.decode(), newline=""))
+
+
+def _records_of(path: str | Path, text: IO[str]) -> Iterator[tuple[int, list[str]]]:
+    reader, line = csv.reader(text), 1
     try:
         for values in reader:
             yield line, values
@@ -166,6 +217,11 @@ def _read_parquet(path: str | Path, rows: int | None) -> pl.DataFrame:
             frame = pl.read_parquet(f, n_rows=rows)
     except (pl.exceptions.PolarsError, OSError) as e:
         raise InputError(f"{path} cannot be read as parquet ({reason(e)}); check the file or give its --format") from e
+    return without_categories(frame)
+
+
+def without_categories(frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns of categories as text."""
     coded = (pl.Categorical, pl.Enum)
     columns = frame.get_columns()
     return pl.DataFrame([c.alias("").cast(pl.String).alias(c.name) if c.dtype in coded else c for c in columns])

@@ -10,7 +10,7 @@ import polars as pl
 
 from embpress.compressors.errors import InputError
 from embpress.compressors.guard import shown
-from embpress.dlrm.data.raw import RawField, RawTable, codes_of, log_dense
+from embpress.dlrm.data.raw import Ints, RawField, RawTable, codes_of, log_dense
 from embpress.dlrm.data.readers.columns import choose_columns
 from embpress.dlrm.data.readers.files import Paths
 from embpress.dlrm.data.readers.labels import read_labels
@@ -52,7 +52,7 @@ def read_tabular(
     return RawTable(
         labels=read_labels(columns[roles.label], source.where),
         dense_names=roles.dense,
-        dense=log_dense([_numbers(columns[c], c, source.where) for c in roles.dense], source.rows),
+        dense=log_dense([numbers(columns[c], c, source.where) for c in roles.dense], source.rows),
         features=roles.sparse,
         fields=[_field(columns[c], c, source.where) for c in roles.sparse],
         test_rows=source.test_rows if test else None,
@@ -64,39 +64,44 @@ def read_tabular(
     )
 
 
-def _numbers(column: pl.Series, name: str, where: Where) -> pl.Series:
+def numbers(column: pl.Series, name: str, where: Where) -> pl.Series:
     """A dense column as Float64, null where missing."""
     if column.dtype == pl.String:
         column = column.str.strip_chars()
         column = column.set(column == "", None)
     elif not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
         raise InputError(f"{where(0)}: dense column {name!r} has type {column.dtype}, but it must hold numbers")
-    numbers = column.cast(pl.Float64, strict=False)
-    bad = (numbers.is_null() & column.is_not_null()) | numbers.is_infinite().fill_null(False)
+    found = column.cast(pl.Float64, strict=False)
+    bad = (found.is_null() & column.is_not_null()) | found.is_infinite().fill_null(False)
     if bad.any():
         row = int(bad.arg_true()[0])
         raise InputError(
             f"{where(row)}: dense column {name!r} holds {shown(column[row])}, "
             "but it must be a finite number or empty; name the column as sparse if it holds ids"
         )
-    return numbers
+    return found
 
 
 def _field(column: pl.Series, name: str, where: Where) -> RawField:
     """A sparse column with its values numbered."""
     if isinstance(column.dtype, pl.Array):
         column = column.arr.to_list()
-    elif column.dtype == pl.String and _all_lists(column):
-        column = _parse_lists(column, name, where)
+    elif column.dtype == pl.String and all_lists(column):
+        column = parse_lists(column, name, where)
     if not isinstance(column.dtype, pl.List):
-        return RawField(codes_of(_plain(column, name, where)))
+        return RawField(codes_of(plain(column, name, where)))
+    values, lengths = flattened(column)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return RawField(codes_of(plain(values, name, where)), offsets)
+
+
+def flattened(column: pl.Series) -> tuple[pl.Series, Ints]:
+    """All values of a column of lists, and how many each row has; null is an empty one."""
     lengths = column.list.len().fill_null(0)
-    values = column.filter(lengths > 0).explode()  # an empty list would become a null
-    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy(), dtype=np.int64)])
-    return RawField(codes_of(_plain(values, name, where)), offsets)
+    return column.filter(lengths > 0).explode(), lengths.to_numpy()  # an empty list would become a null
 
 
-def _plain(column: pl.Series, name: str, where: Where) -> pl.Series:
+def plain(column: pl.Series, name: str, where: Where) -> pl.Series:
     """Ids as integers or text, 3.0 like 3, NaN as null."""
     dtype = column.dtype
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Duration):
@@ -115,12 +120,14 @@ def _plain(column: pl.Series, name: str, where: Where) -> pl.Series:
     return column if small else column.cast(pl.String)
 
 
-def _all_lists(column: pl.Series) -> bool:
+def all_lists(column: pl.Series) -> bool:
+    """Whether every value of a column of text is a list, and there is one."""
     present = column.drop_nulls()
     return len(present) > 0 and bool((present.str.starts_with("[") & present.str.ends_with("]")).all())
 
 
-def _parse_lists(column: pl.Series, name: str, where: Where) -> pl.Series:
+def parse_lists(column: pl.Series, name: str, where: Where) -> pl.Series:
+    """Text such as `[1, 5, 7]` as lists of text; null stays null."""
     if not column.str.contains(r'["\\\[{].*["\\\[{]').any():  # plain values: no need for a parser
         inner = column.str.slice(1).str.strip_suffix("]").str.strip_chars()
         items = inner.set(inner == "", None).str.split(",")

@@ -129,3 +129,27 @@ def test_real_sample():
         known = counts[counts >= 2].index
         assert data.num_embeddings[f] == len(known) + 1
         assert data.row0_share[f] == pytest.approx(1 - test[14 + f].isin(known).mean())
+
+
+def test_negatives_are_dropped_and_no_click_is(tmp_path):
+    rows = make_rows(3000)
+    whole = load([write(tmp_path / "a.txt", rows)], split="order")
+    fewer = load([tmp_path / "a.txt"], drop_negatives=0.875)
+    labels = everything(fewer, "labels")
+    assert int(labels.sum()) == int(everything(whole, "labels").sum()) == 1500
+    assert abs(int((labels == 0).sum()) - 1500 / 8) < 45  # 3.5 standard deviations
+    # each by its number alone, in files cut elsewhere too
+    parts = [write(tmp_path / "1.txt", rows[:700]), write(tmp_path / "2.txt", rows[700:])]
+    assert load(parts, drop_negatives=0.875).fingerprint == fewer.fingerprint
+    with pytest.raises(InputError, match="drop_negatives is 1, but"):
+        load(parts, drop_negatives=1)
+
+
+def test_the_most_frequent_ids_of_a_large_table_have_a_row(tmp_path):
+    path = write(tmp_path / "a.txt", make_rows(400))
+    free, capped = load([path]), load([path], max_rows_per_table=5)
+    assert capped.num_embeddings == [min(5, n) for n in free.num_embeddings]
+    before, after = everything(free, "ids"), everything(capped, "ids")
+    assert torch.equal(after, torch.where(before < 5, before, 0))
+    with pytest.raises(InputError, match="max_rows_per_table is 0"):
+        load([path], max_rows_per_table=0)

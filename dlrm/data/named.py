@@ -1,0 +1,129 @@
+"""A public data set by name: the files that it consists of and how they are read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from embpress.kernels import found
+
+HOME = "embpress.dlrm.data.datasets"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A public data set, whose files are given by whoever has them; nothing is downloaded.
+
+    Attributes:
+        train: names of the files of the training part, without `.gz`.
+        test: names of those of the test part; empty where it is cut off the others.
+        rows: of all files together, as published; None where nobody says.
+        source: where the files are from, and whose split it is.
+        md5: digests of the files, where they are published.
+        options: keywords of `load`: the format, the columns, what decides split and ids.
+        auc: a published test AUC that belongs to this split; None where none is known.
+        auc_from: what reached it, and where that stands.
+    """
+
+    train: tuple[str, ...]
+    source: str
+    options: Mapping[str, Any]
+    test: tuple[str, ...] = ()
+    rows: int | None = None
+    md5: Mapping[str, str] = field(default_factory=dict)
+    auc: float | None = None
+    auc_from: str = ""
+
+
+def datasets() -> dict[str, Dataset]:
+    """The data sets of the folder `datasets` by name: that of the file, with `-` for `_`."""
+    modules = found.modules(HOME)
+    return {name.replace("_", "-"): module.DATASET for name, module in sorted(modules.items())}
+
+
+def about(name: str) -> str:
+    """What a data set is: the first line of its file."""
+    module = found.modules(HOME)[name.replace("-", "_")]
+    return (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `load` for a data set.
+
+    Args:
+        name: of the data set.
+        paths: its files in any order, or the folder that holds them.
+        given: other keywords of `load`; what is None, empty or a default is taken from the data set.
+
+    Raises:
+        InputError: no such data set, a file is missing, none of it or another than was published, or a keyword
+            contradicts it.
+    """
+    from embpress.compressors.errors import InputError, nearest
+    from embpress.dlrm.data.loading import DEFAULTS
+
+    known = datasets()
+    if name not in known:
+        raise InputError(f"there is no data set {name!r}{nearest(name, known)}")
+    dataset = known[name]
+    expected = (*dataset.train, *dataset.test)
+    if given.get("test"):
+        raise InputError(f"data set {name} says itself which files are the test part; leave --test out")
+    if not paths:
+        raise InputError(f"data set {name} needs its files, or the folder that holds them: {_listed(expected)}")
+    files = _files(name, expected, paths)
+    for file, digest in dataset.md5.items():
+        if (own := _md5(files[file])) != digest:
+            raise InputError(f"{files[file]} is not the {file} of data set {name}: its MD5 is {own}, not {digest}")
+    values = {option: value for option, value in given.items() if value not in (None, (), [], DEFAULTS.get(option))}
+    return {
+        **dataset.options,
+        **values,
+        "paths": [files[file] for file in dataset.train],
+        "test": [files[file] for file in dataset.test],
+    }
+
+
+def _files(name: str, expected: Sequence[str], paths: Sequence[str | Path]) -> dict[str, Path]:
+    """Where each expected file is."""
+    from embpress.compressors.errors import InputError
+
+    places = [Path(path) for path in paths]
+    if len(places) == 1 and places[0].is_dir():
+        folder = places[0]
+        there = {file: [path for path in (folder / file, folder / f"{file}.gz") if path.is_file()] for file in expected}
+        missing = [file for file, found_there in there.items() if not found_there]
+        if missing:
+            raise InputError(f"{folder} has no {_listed(missing)}, which data set {name} needs (or with .gz)")
+        return {file: found_there[0] for file, found_there in there.items()}
+    given = {path.name.removesuffix(".gz"): path for path in places}
+    for file, path in given.items():
+        if file not in expected:
+            raise InputError(f"{path} is no file of data set {name}, which consists of {_listed(expected)}")
+    missing = [file for file in expected if file not in given]
+    if missing:
+        raise InputError(f"data set {name} also needs {_listed(missing)}")
+    return given
+
+
+def _md5(path: Path) -> str:
+    """The MD5 of a file's content, unzipped where its name says that it is zipped."""
+    from embpress.compressors.errors import InputError
+
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}); the file may be missing, damaged or cut off") from None
+    return digest.hexdigest()
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files) if len(files) <= 6 else f"{files[0]}, {files[1]}, … {files[-1]}"

@@ -1,0 +1,60 @@
+"""What a folder of prepared data holds, and where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from embpress.compressors.errors import InputError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+_WHAT = "embpress prepared data"
+
+
+def counts_file(feature: int) -> str:
+    """Name of the file of a feature's lookups in the rows trained on."""
+    return f"counts/{feature}.npy"
+
+
+def vocabulary_file(feature: int) -> str:
+    """Name of the file of the values that have a feature's rows from 1 on."""
+    return f"vocabulary/{feature}.parquet"
+
+
+def bag_files(feature: int) -> tuple[str, str]:
+    """Names of the files of a multi-hot feature's values and offsets."""
+    return f"bags-{feature}-values.npy", f"bags-{feature}-offsets.npy"
+
+
+def is_prepared(path: str | Path) -> bool:
+    """Whether a path is a folder with a manifest."""
+    try:
+        return (Path(path) / MANIFEST).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def write_manifest(folder: Path, values: dict[str, Any]) -> None:
+    """Writes what the folder holds."""
+    text = json.dumps({"what": _WHAT, "schema": SCHEMA, **values}, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """What the folder holds.
+
+    Raises:
+        InputError: no folder of prepared data, or one of another version.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); prepare the data again") from None
+    if not isinstance(values, dict) or values.get("what") != _WHAT:
+        raise InputError(f"{path} is not a manifest of prepared data; give a folder of embpress data prepare")
+    if values.get("schema") != SCHEMA:
+        raise InputError(f"{path} was written by another version of embpress; prepare the data again")
+    return values

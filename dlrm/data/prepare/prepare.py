@@ -1,0 +1,235 @@
+"""Files to a folder of mapped columns: what `load` gives on them, in bounded memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from embpress.compressors import guard
+from embpress.compressors.errors import InputError, require
+from embpress.dlrm.data.assemble import NUMBERINGS, check_classes, check_features, check_options, fingerprint_of
+from embpress.dlrm.data.loading import chosen, name_of
+from embpress.dlrm.data.prepare.ahead import ahead
+from embpress.dlrm.data.prepare.arrays import ArrayWriter
+from embpress.dlrm.data.prepare.blocks import Layout, Source
+from embpress.dlrm.data.prepare.division import PARTS, Division
+from embpress.dlrm.data.prepare.hashed import hashed
+from embpress.dlrm.data.prepare.manifest import counts_file, is_prepared, vocabulary_file, write_manifest
+from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
+from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
+from embpress.dlrm.data.prepare.writing import Columns, arrays, pieces, write_parts
+from embpress.dlrm.data.readers.files import Paths, refusals
+from embpress.dlrm.processes import alive
+
+_WRITING = ".preparing-"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the parts and the numbers of the ids: see `load`."""
+
+    split: str
+    split_seed: int = 0
+    min_count: int = 2
+    number_ids: str = NUMBERINGS[0]
+    max_rows_per_table: int | None = None
+    hash_ids: int | None = None
+
+
+def prepare(
+    paths: Paths | str | Path,
+    to: str | Path,
+    *,
+    format: str = "auto",
+    test: Paths | str | Path = (),
+    split: str | None = None,
+    split_seed: int = 0,
+    min_count: int = 2,
+    number_ids: str = NUMBERINGS[0],
+    max_rows_per_table: int | None = None,
+    hash_ids: int | None = None,
+    rows: int | None = None,
+    progress: Progress = lambda line: None,
+    **options: Any,
+) -> Path:
+    """Writes click data as a folder of columns, which `load` then maps: the same data as `load` gives on the files.
+
+    It reads the files once, in blocks. The folder appears under its name when it is whole; what a killed process has
+    left is taken away by the next one.
+
+    Args:
+        paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
+        to: the folder to write, which must not be there or be empty.
+        hash_ids: a column with more than `2**hash_ids` values has no vocabulary: see `hashed.hashed`. The data are then
+            not those that `load` gives.
+        progress: is told what is going on.
+        **options: as of `load`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: whatever is wrong with files or options, the folder is there, or the disk is full.
+    """
+    check_options(min_count, split_seed, number_ids, max_rows_per_table)
+    reader, paths, test, values = chosen(paths, test, format, rows, options)
+    if reader.made:
+        raise InputError(f"{reader.name} data are made, not read, so there is nothing to prepare; give files")
+    if hash_ids is not None:
+        guard.whole(hash_ids, "hash_ids", 1, 30)
+    require("polars", f"reading {paths[0]}")
+    target = guard.path(to, "--to")
+    decided = Options(
+        reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table, hash_ids
+    )
+    Division(10, None, decided.split, 0)  # a mistake should not wait for the files
+    with _new_folder(target) as folder, refusals((*paths, *test)):
+        source = reader.source(paths, test, rows, **values)
+        staged = folder / "staged"
+        staged.mkdir()
+        manifest = _write(folder, staged, source, name_of(paths[0]), reader.name, decided, progress)
+        shutil.rmtree(staged)
+        asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
+        asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+        write_manifest(folder, {**manifest, "options": asked, "files": [asdict(file) for file in source.files]})
+    return target
+
+
+def _write(
+    folder: Path, staged: Path, source: Source, name: str, format: str, options: Options, progress: Progress
+) -> dict[str, Any]:
+    staging = Staging(staged)
+    for block in ahead(source.blocks()):
+        staging.add(block)
+        progress(f"{staging.rows:,} rows read")
+    test_rows = source.test_rows
+    if test_rows == 0:
+        raise InputError(f"{source.files[-1].path} gave no test rows, but the test part needs at least one")
+    layout = source.layout(staging)
+    check_features(name, layout.features)
+    division = Division(staging.rows, test_rows, options.split, options.split_seed)
+    numbers = {}
+    for column in {*(layout.dense or ()), *(() if layout.label is None else (layout.label,))}:
+        assert layout.numbers is not None  # of who has such columns
+        numbers[column] = pieces(staging.columns[column], layout.numbers(column), staged / f"{column}.numbers")
+
+    shuffle = np.random.default_rng(0) if options.number_ids == "random" else None
+    (folder / "counts").mkdir()
+    (folder / "vocabulary").mkdir()
+    sizes, spools, without = [], [], []
+    for f, column in enumerate(layout.sparse):
+        progress(f"numbering {layout.features[f]} ({f + 1} of {len(layout.sparse)})")
+        home, path = staging.columns[column], staged / f"{f}.rows"
+        by_hash = None
+        if options.hash_ids is not None:
+            by_hash = hashed(staging, home, _of_blocks(layout, home, column), division, options.hash_ids, path)
+        if by_hash is None:
+            limits = options.min_count, shuffle, options.max_rows_per_table
+            found = numbered(staging, home, layout.ids(column), division, *limits)
+            write_vocabulary(folder / vocabulary_file(f), found.vocabulary)
+            spool, lookups = pieces(home, found.rows_of, path), found.counts
+        else:
+            spool, lookups = by_hash
+            without.append(layout.features[f])
+        with ArrayWriter(folder / counts_file(f), np.int64) as counts:
+            counts.add(lookups)
+        sizes.append(len(lookups))
+        spools.append(spool)
+        home.values.remove()
+    if max(sizes) >= 2**31:
+        raise InputError(f"a table would have {max(sizes):,} rows, but prepared ids have 32 bits; raise --min-count")
+
+    progress("writing")
+    columns = Columns(staging, layout, spools, numbers)
+    clicks = _check_labels(name, columns, division)
+    row0_share = write_parts(folder, columns, division, np.int32)
+    progress("fingerprint")
+    return {
+        "name": name,
+        "format": format,
+        "features": layout.features,
+        "num_embeddings": sizes,
+        "dense_names": layout.dense_names or ["(constant)"],
+        "row0_share": row0_share,
+        "fingerprint": fingerprint_of(arrays(folder, columns.multi_hot), sizes),
+        "about": {
+            "format": format,
+            **layout.about,
+            "split": "test files" if test_rows is not None else options.split,
+            "valid_split": options.split,
+            "split_seed": options.split_seed,
+            "min_count": options.min_count,
+            "number_ids": options.number_ids,
+            "max_rows_per_table": options.max_rows_per_table,
+            **({} if options.hash_ids is None else {"hash_ids": options.hash_ids, "hashed": without}),
+            "rows": dict(zip(PARTS, division.sizes)),
+            "label_mean": clicks / staging.rows,
+            "multi_hot": [layout.features[f] for f in columns.multi_hot],
+        },
+    }
+
+
+def _of_blocks(layout: Layout, home: StagedColumn, column: int) -> Callable[[int], pl.Series]:
+    """The ids of each block of a column."""
+    if layout.ids_of_block is not None:
+        return partial(layout.ids_of_block, column)
+    values, starts = layout.ids(column), np.cumsum([0, *home.entries])
+    return lambda block: values[int(starts[block]) : int(starts[block + 1])]
+
+
+def _check_labels(name: str, columns: Columns, division: Division) -> int:
+    """How many rows are clicks; refuses parts with one class only."""
+    clicks = np.zeros(len(PARTS), np.int64)
+    for block in range(columns.staging.blocks):
+        labels = columns.labels(block)
+        rows = division.rows(*columns.staging.starts[block : block + 2])
+        clicks += [np.count_nonzero(labels[index]) for index in rows]
+    for part, number in (("training", 0), ("test", 2)):
+        check_classes(name, part, division.sizes[number], int(clicks[number]))
+    return int(clicks.sum())
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into, which gets the name `target` when it is whole; else nothing stays of it."""
+    folder = target.parent / f"{_WRITING}{os.getpid()}-{target.name}"
+    try:
+        if is_prepared(target):
+            raise InputError(f"{target} holds prepared data already; use it, give another --to, or delete it")
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InputError(f"{target} is there and holds something else; give --to a folder that is new or empty")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clean(target)
+        folder.mkdir()
+        try:
+            yield folder
+            os.replace(folder, target)
+        except BaseException:  # an interrupt as well
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"the disk is full: {target} could not be prepared, and nothing stays of it; "
+                "free space, or give --to a folder on another disk"
+            ) from None
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def _clean(target: Path) -> None:
+    """Takes away what killed processes have left half-written."""
+    for path in target.parent.glob(f"{_WRITING}*"):
+        process, _, name = path.name.removeprefix(_WRITING).partition("-")
+        if name == target.name and not alive(process):
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""A folder of prepared data: what is refused, what a killed command leaves, how it is used."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from criteo_lines import lines, write
+
+from embpress.compressors.errors import InputError
+from embpress.dlrm.data import load
+from embpress.dlrm.data.prepare.arrays import ArrayWriter, mapped
+from embpress.dlrm.data.prepare.prepare import prepare
+
+
+@pytest.fixture
+def text(tmp_path):
+    return write(tmp_path / "a.txt", "".join(lines(60)))
+
+
+def refused(match, call, *args, **options):
+    with pytest.raises(InputError, match=match) as error:
+        call(*args, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_not_written_over(tmp_path, text):
+    folder = prepare([text], tmp_path / "to")
+    refused("holds prepared data already", prepare, [text], folder)
+    refused("holds something else", prepare, [text], tmp_path)
+    refused("holds something else", prepare, [text], text)
+
+
+def test_options_stand_and_others_are_refused(tmp_path, text):
+    folder = prepare([text], tmp_path / "to", min_count=3, split_seed=1, split="random")
+    assert load(folder, min_count=3).fingerprint == load(folder).fingerprint == load(str(folder)).fingerprint
+    refused("min_count is 4, but .* with 3", load, folder, min_count=4)
+    refused("split is order, but .* with random", load, folder, split="order")
+    refused("rows is 5, but .* without it", load, folder, rows=5)
+    refused("stands alone", load, [folder, text])
+    refused("test is .* without it", load, folder, test=[text])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("train/ids.npy", lambda path: os.truncate(path, 400)),
+        ("test/labels.npy", lambda path: path.unlink()),
+        ("counts/3.npy", lambda path: path.write_bytes(b"")),
+        ("manifest.json", lambda path: path.write_text("{}")),
+        ("manifest.json", lambda path: os.truncate(path, 40)),
+        ("manifest.json", lambda path: path.write_text(path.read_text().replace('"features"', '"fxatures"'))),
+        ("manifest.json", lambda path: path.write_text(path.read_text().replace('"train": ', '"train": 1'))),
+    ],
+)
+def test_a_damaged_folder_is_named(tmp_path, text, name, change):
+    folder = prepare([text], tmp_path / "to")
+    change(folder / name)
+    refused("prepare", load, folder)
+
+
+def test_what_a_killed_command_left_goes_and_what_a_living_one_writes_stays(tmp_path, text):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, living = (tmp_path / f".preparing-{pid}-to" for pid in (gone.pid, os.getppid()))
+    for folder in (left, living):
+        (folder / "train").mkdir(parents=True)
+    prepare([text], tmp_path / "to")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.txt", "to", living.name])
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, text, monkeypatch):
+    def full(self, values):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ArrayWriter, "add", full)
+    refused("the disk is full", prepare, [text], tmp_path / "to")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_mapped_array_is_the_file_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "x.npy"
+    with ArrayWriter(path, np.int32, (3,)) as writer:
+        writer.add(np.arange(6).reshape(2, 3))
+        writer.add(np.zeros((0, 3)))
+        writer.add(np.arange(6, 9).reshape(1, 3))
+    assert np.load(path).tolist() == mapped(path).tolist() == np.arange(9).reshape(3, 3).tolist()
+    torch.from_numpy(mapped(path)).zero_()
+    assert np.load(path).sum() == 36
+
+
+def test_the_manifest_has_the_digests_of_the_files(tmp_path, text):
+    from hashlib import sha256
+
+    from embpress.dlrm.data.prepare.manifest import read_manifest
+
+    (file,) = read_manifest(prepare([text], tmp_path / "to"))["files"]
+    data = text.read_bytes()
+    assert file["sha256"] == sha256(data).hexdigest()
+    assert file["bytes"] == file["read_bytes"] == len(data)
