@@ -75,7 +75,9 @@ def test_no_folder_and_no_records(tmp_path):
 
 
 def test_what_other_machines_write_stays_for_a_day(tmp_path):
-    here, there, old = (tmp_path / f".writing-999999999-{host}-abc" for host in (owner.host(), "else-where", "long-ago"))
+    here, there, old = (
+        tmp_path / f".writing-999999999-{host}-abc" for host in (owner.host(), "else-where", "long-ago")
+    )
     for path in (here, there, old):
         path.write_text("half")
     os.utime(old, (0, 0))
