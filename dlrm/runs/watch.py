@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from embpress.dlrm.runs.claims import Claim, Claims, Session
 
 _REFUSED = 2  # the exit status of a mistake that the user has to put right
 _QUIET = 50  # looks without anything new after which workers that all ended well are not believed
+_GRACE = 5.0  # seconds that workers have to end by themselves once all is done
 _PASSED = ("PYTHONPATH", "OMP_NUM_THREADS")  # variables that workers on other machines get too, with all of `EMBPRESS_`
 
 
@@ -57,6 +59,9 @@ class Watch(Claims):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        until = time.monotonic() + (_GRACE if kind is None else 0)
+        while time.monotonic() < until and any(worker.ended() is None for worker in self.workers):
+            time.sleep(self.pause)  # all is done, and they are about to see that
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda worker: worker.stop(), self.workers))
         if self.job is not None:

@@ -16,7 +16,7 @@ if "TALLY" in os.environ and any("embpress.cli.main" in word for word in sys.ori
     def telling(folder, made, predictions=None):
         path = save(folder, made, predictions)
         with open(os.environ["TALLY"], "a") as tally:
-            tally.write(f"{os.getpid()} {folder.name}/{made.id}\n")
+            tally.write(f"{folder.name}/{made.id}\n")
         return path
 
     def dying(data, spec, *arguments, **keywords):
