@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import socket
 from contextlib import suppress
 from typing import Any
 
 from typing_extensions import Self
 
 from embpress.compressors.errors import InputError, require
-from embpress.dlrm.executors.base import MAX_WORKERS, Ended, Executor, Job, Worker, work_here
+from embpress.dlrm.executors.base import MAX_WORKERS, Ended, Executor, Job, Worker, said_by, work_here
+
+_PATIENCE = 10.0  # seconds
 
 
 class Ray(Executor):
@@ -45,10 +48,11 @@ class Ray(Executor):
         import ray
 
         if not ray.is_initialized():
+            self._knock()
             try:
                 ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             except Exception as error:  # of many kinds, by what fails
-                raise InputError(f"--executor ray: no cluster at {self.address or 'this machine'}: {error}") from None
+                raise self._absent(error) from None
             self.joined = True
         has = ray.cluster_resources()
         room = int(has.get("CPU", 0) // job.threads)
@@ -60,6 +64,18 @@ class Ray(Executor):
                 f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}"
             )
         return self.workers or room
+
+    def _knock(self) -> None:
+        """Tries the address, since Ray itself tries for minutes."""
+        host, colon, port = (self.address or "").rpartition("//")[2].rpartition(":")
+        if colon and port.isdecimal():
+            try:
+                socket.create_connection((host, int(port)), _PATIENCE).close()
+            except (OSError, OverflowError) as error:
+                raise self._absent(error) from None
+
+    def _absent(self, error: Exception) -> InputError:
+        return InputError(f"--executor ray: no cluster at {self.address or 'this machine'}: {said_by(error)}")
 
     def start(self, job: Job, number: int) -> Worker:
         """A task, which waits in Ray's queue where the cluster is full."""
@@ -94,7 +110,7 @@ class Task(Worker):
         try:
             return Ended(*ray.get(self.reference))
         except Exception as error:  # its machine or its process has gone
-            return Ended(-1, str(error).splitlines()[0])
+            return Ended(-1, said_by(error))
 
     def stop(self) -> None:
         """Ends the task's process; the worker sees that and ends too."""

@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import Self
 
 from embpress.compressors.errors import InputError, require
-from embpress.dlrm.executors.base import MAX_WORKERS, Ended, Executor, Job, Worker, work_here
+from embpress.dlrm.executors.base import MAX_WORKERS, Ended, Executor, Job, Worker, said_by, work_here
 
 _WORKERS = 4
 _WHOLE = ("timeout_min", "gpus_per_node", "cpus_per_task", "nodes")  # what submitit wants as numbers
@@ -68,7 +68,7 @@ class Slurm(Executor):
             self.submitter = submitit.AutoExecutor(job.logs, cluster=self.cluster or "slurm")
             self.submitter.update_parameters(**{**asked, **given})
         except Exception as error:  # of many kinds, by what it does not take
-            raise InputError(f"--executor slurm: {error}") from None
+            raise InputError(f"--executor slurm: {said_by(error)}") from None
         return self.workers
 
     def start(self, job: Job, number: int) -> Worker:
@@ -76,7 +76,7 @@ class Slurm(Executor):
         try:
             return Submitted(self.submitter.submit(work_here, job, number))
         except Exception as error:  # what sbatch refuses
-            raise InputError(f"--executor slurm: {str(error).strip().splitlines()[-1]}") from None
+            raise InputError(f"--executor slurm: {said_by(error)}") from None
 
 
 class Submitted(Worker):
@@ -92,7 +92,7 @@ class Submitted(Worker):
         try:
             return Ended(*self.job.result())
         except Exception as error:  # the job's own, or none of it came
-            return Ended(-1, (str(error).strip().splitlines() or [type(error).__name__])[0])
+            return Ended(-1, said_by(error))
 
     def stop(self) -> None:
         """Cancels the job."""

@@ -75,7 +75,7 @@ class Claims:
     pause: float = 0.2
     beat: float = 15.0
     stale: float = 120.0
-    fatal: ClassVar[int] = 2
+    fatal: ClassVar[int] = 3
     held: dict[Path, Claim] = field(default_factory=dict)
     seen: dict[str, tuple[int, float]] = field(default_factory=dict)
 

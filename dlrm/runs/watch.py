@@ -115,7 +115,7 @@ class Watch(Claims):
 
     def _check(self, how: Ended) -> None:
         """Raises InputError where one more worker would end as this one did."""
-        if (how.status == _REFUSED and not self.workers) or self.deaths > 2 * self.room + self.fatal:
+        if (how.status == _REFUSED and not self.workers) or self.deaths > self.fatal * (self.room + 1):
             raise InputError(
                 f"workers cannot go on, the last one ended with: {how.said} ({self.logs} has all they said)"
             )

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,22 @@ def alone(tmp_path_factory):
     return results(folder)
 
 
-def test_two_workers_make_each_run_once_though_one_is_killed(alone, tmp_path):
+def needs(package):
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "local:2",
+        pytest.param("ray:workers=2", marks=needs("ray")),
+        pytest.param("slurm:cluster=local:workers=2", marks=needs("submitit")),
+    ],
+)
+def test_two_workers_make_each_run_once_though_one_is_killed(place, alone, tmp_path):
     folder = tmp_path / "run"
     once = {"DIES": "hash", "ONCE": str(tmp_path / "died")}
-    out, err = done(started(folder, *COMMAND, "--executor", "local:2", **once))
+    out, err = done(started(folder, *COMMAND, "--executor", place, **once))
     assert (tmp_path / "died").exists()
     assert results(folder) == alone
     assert tally(folder) == Counter(f"run/{name}" for name in alone)

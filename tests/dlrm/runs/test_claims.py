@@ -156,18 +156,18 @@ def test_who_was_silent_for_long_has_lost_it_and_leaves_the_new_owner_alone(tmp_
 
 def test_a_run_that_kills_its_workers_is_not_made_for_ever(tmp_path):
     session = Session("mine", 0)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         claims = Claims(tmp_path, session)
         claim = claims.take("a", "")
         assert claim.fatal == ""
         content = json.loads(claim.path.read_text())
         claim.path.write_text(json.dumps({**content, "pid": a_dead_process(), "started": None}))
         assert claim.number == number
-    assert Claims(tmp_path, session).take("a", "").fatal.startswith("2 workers died")
+    assert Claims(tmp_path, session).take("a", "").fatal.startswith("3 workers died")
 
 
 def test_deaths_of_other_commands_do_not_count(tmp_path):
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         left_by(tmp_path, number=number, pid=a_dead_process())
     assert Claims(tmp_path).take("a", "").fatal == ""
 
