@@ -27,7 +27,7 @@ class Watch(Claims):
     """Claims that take nothing; used in a `with`, at whose end no worker is left.
 
     Workers are started once there is something to wait for. One that dies is replaced, as long as runs are finished
-    between deaths.
+    between deaths; one that finds a mistake of the user's, such as a file that its machine lacks, is not.
 
     Args:
         folder: run folder.
@@ -48,8 +48,8 @@ class Watch(Claims):
         self.logs = folder / "workers"
         self.job: Job | None = None
         self.workers: list[Worker] = []
-        self.started = self.room = self.deaths = self.quiet = 0
-        self.ends_well = False
+        self.started = self.room = self.deaths = self.refused = self.quiet = 0
+        self.ends_well, self.said = False, ""
         self.last: tuple[int, int] = (-1, -1)
         self.shown: tuple[int, int, str] | None = None
 
@@ -86,39 +86,43 @@ class Watch(Claims):
             job = self.job_of(Session(self.name, self.began, self.expected), self.logs)
             self.room = self.executor.open(job)
             self.job = job
-        self._see_after(self.job, min(self.room, total - done))
+        self._see_after(self.job, total - done)
         now = (done, total, " | ".join(self.titles()) or "workers start")
         if self.progress is not None and now != self.shown:
             self.progress(*now)
         self.shown = now
         super().wait(done, total)
 
-    def _see_after(self, job: Job, wanted: int) -> None:
-        """Takes note of workers that ended, and starts what is missing."""
+    def _see_after(self, job: Job, left: int) -> None:
+        """Takes note of workers that ended, and starts what is missing for the runs that are left."""
         for worker, how in [(worker, how) for worker in self.workers if (how := worker.ended()) is not None]:
             self.workers.remove(worker)
-            if how.status == 0:
-                self.ends_well = True
-            else:
-                self.deaths += 1
-                self._check(how)
+            self._note(how)
         if self.ends_well:  # it saw all runs done, and so will this process
             self.quiet += not self.workers
             if self.quiet < _QUIET:
                 return
             self.ends_well, self.quiet = False, 0
             self.deaths += 1
-            self._check(Ended(0, "workers end, and runs are not done"))
-        for _ in range(wanted - len(self.workers)):
+            self.said = "workers end, and runs are not done"
+        missing = min(self.room - self.refused, left) - len(self.workers)
+        if self.deaths > self.fatal * (self.room + 1):  # those that work go on, and what they finish gives hope
+            missing = 0
+        for _ in range(missing):
             self.workers.append(self.executor.start(job, self.started))
             self.started += 1
+        if not self.workers:
+            raise InputError(f"workers cannot go on, the last one ended with: {self.said} (see {self.logs})")
 
-    def _check(self, how: Ended) -> None:
-        """Raises InputError where one more worker would end as this one did."""
-        if (how.status == _REFUSED and not self.workers) or self.deaths > self.fatal * (self.room + 1):
-            raise InputError(
-                f"workers cannot go on, the last one ended with: {how.said} ({self.logs} has all they said)"
-            )
+    def _note(self, how: Ended) -> None:
+        if how.status == 0:
+            self.ends_well = True
+            return
+        self.said = how.said
+        if how.status == _REFUSED:  # nothing that another try would mend
+            self.refused += 1
+        else:
+            self.deaths += 1
 
 
 def passed_on() -> dict[str, str]:

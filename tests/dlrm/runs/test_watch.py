@@ -258,6 +258,27 @@ def test_workers_that_cannot_work_are_not_started_for_ever(data, settings, tmp_p
     assert watch.executor.closed
 
 
+@pytest.mark.parametrize("status", [1, 2])
+def test_a_machine_where_nothing_works_does_not_stop_the_others(status, data, settings, alone, tmp_path):
+    """The first of two workers ends at once, and so do all that replace it."""
+    folder = tmp_path / "run"
+
+    def steps(claims):
+        return compare(data, METHODS, settings, [0, 1, 2], folder, claims=claims)
+
+    def some(claims):
+        try:
+            (tmp_path / "works").open("x").close()
+        except FileExistsError:
+            os._exit(status)
+        return steps(claims)
+
+    with watched(folder, some) as watch:
+        assert len(list(steps(watch))) == 12
+    assert results(folder) == alone
+    assert watch.started == 2 if status == 2 else watch.started >= 3
+
+
 def test_workers_with_other_data_say_so(data, settings, tmp_path):
     other = load(rows=3000, scale=0.001, min_count=1, seed=1)
 
