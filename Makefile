@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# what is installed besides: dev has all that the tests need but Ray, which is 240 MB (EXTRAS=dev,ray)
+EXTRAS ?= dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test clients sanitize cuda-on-cpu emulated-ascending emulated-descending cuda-report gpu-check lint typecheck check install wheel clean help
@@ -16,8 +18,8 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt kernels/build.py $(s
 	$(PYTHON) -c 'import sys; sys.exit("embpress needs Python 3.10 or later") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch setuptools wheel ninja
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[cpu,dev]' \
-	  || $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[cpu,$(EXTRAS)]' \
+	  || $(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
 	touch $@
 
 demo: install ## compare full tables, baselines and methods on synthetic click data and write a report

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embpress.cli.compare_workers import EXECUTOR, WORKER, Workers, work
 from embpress.cli.numbers import Seeds
 from embpress.cli.options import (
     KEEP_WEIGHTS,
@@ -27,6 +28,7 @@ from embpress.dlrm.sets import DEFAULT, parse_methods, sets
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
     from embpress.dlrm.data import ClickData
+    from embpress.dlrm.runs.claims import Claims
     from embpress.dlrm.runs.compare import Step
     from embpress.dlrm.runs.record import Asked
     from embpress.dlrm.runs.trials import TrialStep
@@ -54,12 +56,21 @@ if TYPE_CHECKING:
 )
 @TUNE
 @KEEP_WEIGHTS
+@EXECUTOR
+@WORKER
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be run, its bytes and about how long it would take; write nothing."
 )
 def command(
-    methods: str, seeds: Sequence[int], keep_weights: bool, out: str | None, dry_run: bool, **options: Any
+    methods: str,
+    seeds: Sequence[int],
+    keep_weights: bool,
+    executor: str | None,
+    worker: str | None,
+    out: str | None,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Train the same click model with several methods: size, AUC and latency side by side.
 
@@ -80,11 +91,13 @@ def command(
       embpress compare clicks.parquet --methods robe:ratio=10,robe:ratio=100,robe:ratio=1000
       embpress compare --ratio 16 --methods full,robe,tt --tune all:trials=8 --seeds 3
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
+      embpress compare --ratio 16 --seeds 5 --executor local:4 --threads 1
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
     specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
     check_seeds(seeds, specs)
-    run_with(options, out, specs, seeds, keep_weights, sizes_of(options), dry_run)
+    workers = Workers.of(executor, worker, options)
+    run_with(options, out, specs, seeds, keep_weights, sizes_of(options), dry_run, workers)
 
 
 def check_seeds(seeds: Sequence[int], specs: list[MethodSpec]) -> None:
@@ -103,6 +116,7 @@ def run_with(
     keep_weights: bool,
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
+    workers: Workers | None = None,
 ) -> None:
     """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
     if ":" in options["model"]:
@@ -111,9 +125,9 @@ def run_with(
 
         if dry_run:
             raise InputError(f"--dry-run does not go with --model {options['model']}: it knows click models alone")
-        run_user_model(options, out, specs, seeds, sizes)
+        run_user_model(options, out, specs, seeds, sizes, workers)
     else:
-        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run)
+        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run, workers)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -137,6 +151,7 @@ def run_all(
     keep_weights: bool = False,
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
+    workers: Workers | None = None,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
@@ -159,12 +174,13 @@ def run_all(
         return
     command = command_line()
 
-    def steps(start: Any) -> Iterator[Step | TrialStep | str]:
+    def steps(start: Any, claims: Claims) -> Iterator[Step | TrialStep | str]:
         return in_rounds(
-            seeds, lambda some: compare(data, specs, settings, some, folder, command, start, keep_weights, sizes)
+            seeds,
+            lambda some: compare(data, specs, settings, some, folder, command, start, keep_weights, sizes, claims),
         )
 
-    follow(steps, folder, settings.threads)
+    follow(steps, folder, settings, workers or Workers())
 
 
 def protocol_line(
@@ -189,18 +205,26 @@ def protocol_line(
     )
 
 
-def follow(steps: Callable[[Any], Iterator[Step | TrialStep | str]], folder: Path, threads: int) -> None:
+def follow(
+    steps: Callable[[Any, Claims], Iterator[Step | TrialStep | str]], folder: Path, settings: Settings, workers: Workers
+) -> None:
     """Shows runs as they end, then the table, and writes the report; exit status 1 where every run failed.
 
     Args:
-        steps: makes the runs, and lines to be shown among them; it is given what makes the progress of one.
+        steps: makes the runs, and lines to be shown among them; it is given what makes the progress of one, and the
+            claims on runs.
         folder: run folder.
-        threads: of torch.
+        settings: of all runs.
+        workers: who makes them; a worker itself shows nothing.
     """
     from embpress.cli.show import RunProgress, console, show_result
     from embpress.compressors.guard import counted
     from embpress.dlrm.runs.store import read_all, record_paths
 
+    if workers.session is not None:
+        with workers.claims(folder, settings) as claims:
+            work(lambda: steps(None, claims))
+        return
     out = console()
     present = len(record_paths(folder))
     if present:
@@ -208,20 +232,21 @@ def follow(steps: Callable[[Any], Iterator[Step | TrialStep | str]], folder: Pat
     with RunProgress() as progress:
         waited = False
         try:
-            for step in steps(progress.start):
-                if isinstance(step, str):
-                    progress.log(step)
-                    continue
-                if line := _line(step):
-                    progress.log(line)
-                waited |= not step.kept and step.run.threads_waited
+            with workers.claims(folder, settings, progress.start) as claims:
+                for step in steps(progress.start, claims):
+                    if isinstance(step, str):
+                        progress.log(step)
+                        continue
+                    if line := _line(step):
+                        progress.log(line)
+                    waited |= not step.kept and step.run.threads_waited
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Interrupted: runs that ended are saved in {folder}; the same command goes on from there."
             ) from None
         if waited:
             progress.log(
-                f"some steps took many times as long as most: {threads} threads wait for each other on a busy "
+                f"some steps took many times as long as most: {settings.threads} threads wait for each other on a busy "
                 "machine; --threads 1 may be faster"
             )
     runs = read_all(folder)

@@ -97,7 +97,12 @@ class Commands(click.Group):
             raise Mistake(str(error)) from None
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """As click's; a standard output that is full is one sentence, one that nobody reads (`| head`) is none."""
+        """As click's; a standard output that is full is one sentence, one that nobody reads (`| head`) is none.
+
+        The words of the command are the context's `obj`, to be said again to workers.
+        """
+        words = args[0] if args else options.get("args")
+        options.setdefault("obj", list(sys.argv[1:] if words is None else words))
         try:
             try:
                 return super().main(*args, **options)

@@ -248,8 +248,9 @@ def set_threads(threads: int | None) -> None:
 
 
 def command_line() -> str:
-    """The command as it was typed, to repeat it."""
-    return shlex.join(["embpress", *sys.argv[1:]])
+    """The command as it was typed, to repeat it; a worker's is that of its command, less what it is told besides."""
+    words = sys.argv[1:]
+    return shlex.join(["embpress", *words[: words.index("--worker") if "--worker" in words else None]])
 
 
 def run_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from embpress.cli.compare import follow, protocol_line
+from embpress.cli.compare_workers import Workers
 from embpress.cli.options import command_line, set_threads, settings_of
 from embpress.compressors import InputError
 from embpress.compressors.guard import path
@@ -19,6 +20,7 @@ from embpress.dlrm.training.settings import Settings
 
 if TYPE_CHECKING:
     from embpress.compressors import MethodSpec
+    from embpress.dlrm.runs.claims import Claims
     from embpress.dlrm.runs.compare import Step
     from embpress.dlrm.runs.record import Asked
     from embpress.dlrm.runs.trials import TrialStep
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 # what the loaders and the model say themselves has no option here
 _OPTIONS = {
-    *("model", "methods", "method", "seeds", "seed", "out", "threads"),
+    *("model", "methods", "method", "seeds", "seed", "out", "threads", "executor", "worker"),
     *("ratio", "budget", "min_rows", "largest", "optimizer", "learning_rate", "tune", "epochs", "device"),
 }
 
@@ -37,6 +39,7 @@ def run_user_model(
     specs: list[MethodSpec],
     seeds: Sequence[int],
     sizes: Sequence[Asked] = (),
+    workers: Workers | None = None,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
@@ -62,12 +65,12 @@ def run_user_model(
     size = getattr(prepared.train, "batch_size", None)
     console().print(protocol_line(about, settings, len(specs), seeds, len(sizes), size), markup=False)
 
-    def steps(start: Any) -> Iterator[Step | TrialStep | str]:
+    def steps(start: Any, claims: Claims) -> Iterator[Step | TrialStep | str]:
         return in_rounds(
-            seeds, lambda some: compare(prepared, specs, settings, some, folder, command_line(), start, sizes)
+            seeds, lambda some: compare(prepared, specs, settings, some, folder, command_line(), start, sizes, claims)
         )
 
-    follow(steps, folder, settings.threads)
+    follow(steps, folder, settings, workers or Workers())
 
 
 def task_of(reference: str) -> Task:

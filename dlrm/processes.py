@@ -7,12 +7,15 @@ import os
 
 def alive(process: str) -> bool:
     """Whether there is a process of this number, other than this one."""
-    if not process.isdecimal():
-        return False
+    return process.isdecimal() and int(process) != os.getpid() and not no_process(int(process))
+
+
+def no_process(pid: int) -> bool:
+    """Whether this machine has no process of that number."""
     try:
-        os.kill(int(process), 0)
+        os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
         return True
-    return int(process) != os.getpid()
+    except PermissionError:
+        pass
+    return False

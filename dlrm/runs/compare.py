@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,11 @@ from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.hot_rows import hot_rows
 from embpress.dlrm.runs import checkpoint, store
 from embpress.dlrm.runs.checkpoint import Keeper, checkpoint_of, checkpoint_path
+from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.experiment import describe_data, describe_run, plan_tables, run, width_of
+from embpress.dlrm.runs.experiment import Measured, describe_data, describe_run, plan_tables, run, width_of
 from embpress.dlrm.runs.record import Asked, DataRecord, Run
+from embpress.dlrm.runs.shelf import Shelf, measured_before
 from embpress.dlrm.runs.sweep import Todo, every_size
 from embpress.dlrm.runs.trials import SEED, Harness, TrialStep, tune
 from embpress.dlrm.training.loop import Progress
@@ -45,22 +47,26 @@ def compare(
     progress: Callable[[int, int, str], Progress] | None = None,
     keep_weights: bool = False,
     sizes: Sequence[Asked] = (),
+    claims: Claims | None = None,
 ) -> Iterator[Step | TrialStep]:
     """Runs every method at every size with every seed, seed by seed, and saves a record after each.
 
     Runs that finished before, in this folder and with the same data, settings, method, size and seed, are kept; failed
     ones are tried again. Latency is measured by the first seed of a method and size that finishes. Where settings say
-    how to tune, trials come first: see `trials.tune`.
+    how to tune, trials come first: see `trials.tune`. Several processes may do the same at once in one folder: none
+    makes a run that another has claimed, and each yields all runs.
 
     Args:
         progress: makes the progress callback of run `number` of `total` with a title.
         keep_weights: write each run's trained weights as well (`checkpoint`); a run that finished before without
             keeping them is trained again.
         sizes: see `every_size`.
+        claims: what this process takes; by default as a command on its own.
 
     Raises:
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
     """
+    claims = Claims(folder) if claims is None else claims
     described = describe_data(data)
     harness = Harness(
         lambda spec, settings: describe_run(data, spec, settings, SEED, command, described),
@@ -68,11 +74,11 @@ def compare(
         lambda spec, settings: width_of(data, spec, settings),
     )
     asked = every_size(methods, settings, sizes)
-    choices = yield from tune(asked, harness, folder, progress, reuse=SEED in seeds and not keep_weights)
+    choices = yield from tune(asked, harness, folder, progress, SEED in seeds and not keep_weights, claims)
     todo = todo_of(data, asked, seeds, command, described)
     hot = _HOT_ROWS.setdefault(data.fingerprint, {})
 
-    def execute(one: Todo, progress: Progress | None, measured: Run | None) -> Done:
+    def execute(one: Todo, progress: Progress | None, measured: Measured) -> Done:
         if not hot:  # it depends on the data alone
             if progress:
                 progress(0, 0, "counting hot rows")
@@ -93,7 +99,7 @@ def compare(
     def good(done: Run) -> bool:
         return choices.agrees(done) and stands(folder, keep_weights, done)
 
-    yield from finish(todo, execute, folder, progress, good, data.test.labels.numpy())
+    yield from finish(todo, execute, folder, progress, good, data.test.labels.numpy(), claims)
 
 
 def todo_of(
@@ -119,63 +125,88 @@ def stands(folder: Path, keep_weights: bool, done: Run) -> bool:
 
 def finish(
     todo: Sequence[Todo],
-    execute: Callable[[Todo, Progress | None, Run | None], Done],
+    execute: Callable[[Todo, Progress | None, Measured], Done],
     folder: Path,
     progress: Callable[[int, int, str], Progress] | None = None,
     stands: Callable[[Run], bool] = lambda done: done.ok,
     labels: np.ndarray | None = None,
+    claims: Claims | None = None,
 ) -> Iterator[Step]:
     """Executes the runs that a folder does not hold yet, and saves each: see `compare`.
 
+    Runs that another process has claimed are left to it; their steps come once their records are there.
+
     Args:
         todo: the runs asked for.
-        execute: makes one; the last argument is a run whose latency stands for this one too.
+        execute: makes one; the last argument gives, once it is trained, a run whose latency stands for this one too.
         stands: whether a run of before need not be done again.
         labels: `(N,)` of the test part, where they are known before a run; the folder keeps them.
+        claims: what this process takes; by default as a command on its own.
     """
+    claims = Claims(folder) if claims is None else claims
     total = len(todo)
     store.clean(folder / "records", folder / "weights")
-    runs, paths = held(folder)
-    check_comparable([*runs.values(), todo[0].about], folder)
+    shelf = Shelf(folder, claims, stands)
+    check_comparable([*shelf.runs.values(), todo[0].about], folder)
+    claims.expect(todo[0].about)
     if labels is not None:
         store.save_labels(folder, todo[0].about.data.fingerprint, labels)
-    for number, one in enumerate(todo, 1):
-        done = runs.get(one.about.id)
-        if done is not None and stands(done):
-            yield Step(done, True, number, total)
-            continue
-        callback = progress(number, total, one.title) if progress else None
-        result, predictions = execute(one, callback, measured_before(one.about, runs.values()))
-        written = store.save(folder, result, predictions)
-        for path in paths.pop(result.id, []):
-            if path != written:
-                path.unlink(missing_ok=True)
-        runs[result.id] = result
-        yield Step(result, False, number, total)
+    pending = list(enumerate(todo, 1))
+    while pending:
+        left = []
+        for number, one in pending:
+            done, kept = shelf.settled(one.about.id), True
+            if done is None:
+                kept = False
+                done = _make(one, execute, shelf, claims, progress, (number, total), todo)
+            if done is None:
+                left.append((number, one))
+            else:
+                yield Step(done, kept and not shelf.is_new(one.about.id), number, total)
+        if len(left) == len(pending):
+            claims.wait(total - len(left), total)
+        pending = left
+    claims.tidy()
 
 
-def held(folder: Path) -> tuple[dict[str, Run], dict[str, list[Path]]]:
-    """The runs that a folder holds, by id, one that ended well before one that did not, and the files of each."""
-    runs: dict[str, Run] = {}
-    paths: dict[str, list[Path]] = {}  # a record of an earlier version has another file name
-    for path in store.record_paths(folder):
-        kept = store.read(path)
-        paths.setdefault(kept.id, []).append(path)
-        if kept.ok or kept.id not in runs:
-            runs[kept.id] = kept
-    return runs, paths
+def _make(
+    one: Todo,
+    execute: Callable[[Todo, Progress | None, Measured], Done],
+    shelf: Shelf,
+    claims: Claims,
+    progress: Callable[[int, int, str], Progress] | None,
+    place: tuple[int, int],
+    todo: Sequence[Todo],
+) -> Run | None:
+    """Makes and saves a run; None where another process has it."""
+    about = one.about
+    claim = claims.take(about.id, one.title)
+    if claim is None:
+        return None
+    with claim:
+        done = shelf.settled(about.id)
+        if done is not None:  # it came between the look and the claim
+            return done
+        if claim.fatal:
+            result, predictions = replace(about, reason=claim.fatal), None
+        else:
+            earlier = [other.about for other in todo if other.about.without_seed == about.without_seed]
+            callback = progress(*place, one.title) if progress else None
+            result, predictions = execute(one, callback, lambda: _measured(about, earlier, shelf, claims))
+        if not claim.stands:
+            return None
+        shelf.put(result, predictions)
+    return result
 
 
-def measured_before(about: Run, runs: Iterable[Run]) -> Run | None:
-    """Another seed of the same method, on the same machine with the same software, that measured its latency."""
-    return next(
-        (
-            other
-            for other in runs
-            if other.ok
-            and other.latency_of_seed == other.seed
-            and other.without_seed == about.without_seed
-            and other.environment == about.environment
-        ),
-        None,
-    )
+def _measured(about: Run, others: Sequence[Run], shelf: Shelf, claims: Claims) -> Run | None:
+    """A run whose latency stands for this one; smaller seeds that are being made measure it, so they are waited for."""
+    earlier = [other.id for other in others if other.seed < about.seed]
+    while True:
+        taken = any(map(claims.taken, earlier))
+        for other in earlier:
+            shelf.look(other)
+        found = measured_before(about, shelf.runs.values())
+        if found is not None or not taken:
+            return found
+        claims.wait()

@@ -12,10 +12,11 @@ from embpress.compressors.tables.serving import fold_steps
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.measure.memory import free_bytes
 from embpress.dlrm.runs.comparable import check_comparable
-from embpress.dlrm.runs.compare import held, measured_before, stands, todo_of
+from embpress.dlrm.runs.compare import stands, todo_of
 from embpress.dlrm.runs.experiment import build_model, build_tables
 from embpress.dlrm.runs.record import Asked, Run
 from embpress.dlrm.runs.rehearsal import Rehearsal, rehearse
+from embpress.dlrm.runs.shelf import held, measured_before
 from embpress.dlrm.runs.sweep import Todo, every_size
 from embpress.dlrm.training.settings import Settings
 

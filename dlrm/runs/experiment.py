@@ -52,6 +52,8 @@ from embpress.dlrm.training.model import build, describe, describe_training
 from embpress.dlrm.training.optim import make_optimizers, sparse_gradients
 from embpress.dlrm.training.settings import Settings
 
+Measured = Callable[[], Run | None]  # a run of another seed whose latency stands for this one too, where there is one
+
 # the methods' own draws never touch the generator that MLPs and data order share across methods
 _METHOD_STREAM = 7919
 
@@ -185,14 +187,15 @@ def run(
     seed: int,
     command: str = "",
     progress: Progress | None = None,
-    measured: Run | None = None,
+    measured: Measured | None = None,
     keep: Callable[[ClickModel], None] | None = None,
     counts: Callable[[Mapping[str, float]], bool] | None = None,
 ) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed.
 
     Args:
-        measured: a run of another seed whose latency stands for this one too; it is measured where there is none.
+        measured: gives, once this run is trained, one whose latency stands for it too; it is measured where there is
+            none.
         keep: see `train`.
         counts: of a trial, whether it may come to count once it has these metrics; latency and peak memory of others
             are not measured.
@@ -247,7 +250,7 @@ def _run(
     settings: Settings,
     seed: int,
     progress: Progress | None,
-    measured: Run | None,
+    measured: Measured | None,
     keep: Callable[[ClickModel], None] | None,
     counts: Callable[[Mapping[str, float]], bool] | None,
 ) -> np.ndarray:
@@ -307,11 +310,9 @@ def _run(
     test_counts = [count_lookups(data.test, f, n) for f, n in enumerate(data.num_embeddings)]
     shared = sharing(model.tables, data.counts, test_counts)
     found["tables"] = tuple(replace(table, sharing=one) for table, one in zip(found["tables"], shared))
-    if measured is None:
-        metrics |= measure_latency(model, tables, data, settings, progress)
-    else:
-        metrics |= measured.latency
-    found["latency_of_seed"] = seed if measured is None else measured.seed
+    other = measured() if measured else None
+    metrics |= measure_latency(model, tables, data, settings, progress) if other is None else other.latency
+    found["latency_of_seed"] = seed if other is None else other.seed
     metrics["peak_memory_bytes"] = peak_memory(model, data, settings)
     return probabilities
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,11 +17,13 @@ import numpy as np
 
 from embpress.compressors import InputError
 from embpress.dlrm.processes import alive
+from embpress.dlrm.runs import owner
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.record import SCHEMA, Run, fingerprint, plain
 from embpress.dlrm.runs.upgrade import upgraded
 
 _WRITING = ".writing-"
+_FORGOTTEN = 86400.0  # seconds after which what another machine writes is taken for left
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -32,7 +35,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{_WRITING}{os.getpid()}-", delete=False) as file:
+        prefix = f"{_WRITING}{os.getpid()}-{owner.host()}-"
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
             temporary = file.name
             write(file)
             file.flush()
@@ -59,10 +63,18 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def clean(*folders: Path) -> None:
-    """Takes away what killed processes have left half-written; what a living one writes stays."""
+    """Takes away what killed processes have left half-written; what a living one writes stays.
+
+    Of other machines that share the folder nobody knows which processes live: what they write stays for a day.
+    """
     for folder in folders:
         for path in folder.glob(f"{_WRITING}*"):
-            if not alive(path.name.removeprefix(_WRITING).split("-")[0]):
+            process, _, rest = path.name.removeprefix(_WRITING).partition("-")
+            if "-" in rest and not rest.startswith(f"{owner.host()}-"):
+                with suppress(OSError):
+                    if time.time() - path.stat().st_mtime > _FORGOTTEN:
+                        path.unlink()
+            elif not alive(process):
                 path.unlink(missing_ok=True)
 
 

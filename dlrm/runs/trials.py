@@ -16,6 +16,7 @@ import numpy as np
 
 from embpress.compressors import MethodSpec
 from embpress.dlrm.runs import store
+from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.experiment import asked_size
 from embpress.dlrm.runs.record import Run, Tuned
@@ -129,6 +130,7 @@ def tune(
     folder: Path,
     progress: Callable[[int, int, str], Progress] | None = None,
     reuse: bool = True,
+    claims: Claims | None = None,
 ) -> Generator[TrialStep, None, Choices]:
     """Chooses for each method as its settings say, and saves a record of each trial.
 
@@ -141,6 +143,8 @@ def tune(
         folder: run folder.
         progress: makes the progress callback of trial `number` of `total` with a title.
         reuse: whether chosen trials may stand for runs.
+        claims: what this process takes; by default as a command on its own. Trials of one method come one after the
+            other, those of several methods may be made by several processes at once.
 
     Raises:
         InputError: a damaged record, of a trial or a run, or runs that cannot be compared with those to be made.
@@ -149,18 +153,40 @@ def tune(
     choices = Choices()
     if not wanted:
         return choices
+    claims = Claims(folder) if claims is None else claims
     runs = [store.read(path) for path in store.record_paths(folder)]
-    check_comparable([*runs, harness.describe(*next(iter(wanted.values())))], folder)
+    shared = harness.describe(*next(iter(wanted.values())))
+    check_comparable([*runs, shared], folder)
+    claims.expect(shared)
     decided = {_key_of(run): run.tuned for run in reversed(runs) if run.ok}
     ways = {key: parse(settings.tune, settings.learning_rate) for key, (_, settings) in wanted.items()}
-    desk = _Desk(harness, folder / "trials", progress, sum(way.trials for way in ways.values()), reuse)
+    total = sum(way.trials for way in ways.values())
+    desk = _Desk(harness, folder / "trials", progress, total, reuse, claims)
+    searches: dict[_Key, Generator[TrialStep | None, None, Choice]] = {}
+    number = done = 0
     for key, (spec, settings) in wanted.items():
         tuned = decided.get(key)
         if tuned is None:
-            choices.by_method[key] = yield from desk.choose(spec, settings, ways[key])
+            searches[key] = desk.choose(spec, settings, ways[key], number)
         else:
-            desk.number += ways[key].trials
             choices.by_method[key] = desk.chosen(spec, settings, tuned)
+        number += ways[key].trials
+    while searches:
+        before = done, len(searches)
+        for key, search in list(searches.items()):
+            while key in searches:
+                try:
+                    step = next(search)
+                except StopIteration as end:
+                    choices.by_method[key] = end.value
+                    del searches[key]
+                    continue
+                if step is None:
+                    break
+                done += 1
+                yield step
+        if searches and before == (done, len(searches)):
+            claims.wait(done, total)
     return choices
 
 
@@ -196,23 +222,24 @@ class _Desk:
         progress: Callable[[int, int, str], Progress] | None,
         total: int,
         reuse: bool,
+        claims: Claims,
     ) -> None:
         self.harness, self.folder, self.progress, self.total, self.reuse = harness, folder, progress, total, reuse
-        self.number = 0
+        self.claims = claims
         store.clean(folder / "records")
         self.held = {run.id: run for run in map(store.read, store.record_paths(folder))}
 
-    def choose(self, spec: MethodSpec, settings: Settings, way: Tuning) -> Generator[TrialStep, None, Choice]:
-        """The trials of a method, and what they choose."""
+    def choose(
+        self, spec: MethodSpec, settings: Settings, way: Tuning, before: int
+    ) -> Generator[TrialStep | None, None, Choice]:
+        """The trials of a method, of which `before` others are numbered, and what they choose.
+
+        It yields None where another process makes the next one.
+        """
         knobs = spec.tuned_knobs(self.harness.width(spec, settings)) if way.tunes_knobs else {}
-        before, held = self.number, set(self.held)
-        trials = yield from self._search(spec, settings, way.search(settings.learning_rate, knobs))
-        if any(trial.run.id in held for trial in trials) and not any(trial.run.ok for trial in trials):
-            for trial in trials:  # the reason may have gone since
-                self.held.pop(trial.run.id, None)
-            self.number = before
-            trials = yield from self._search(spec, settings, way.search(settings.learning_rate, knobs))
-        self.number = before + way.trials
+        if self.claims.leads:
+            self._forget_failures(spec, settings, way.search(settings.learning_rate, knobs))
+        trials = yield from self._search(spec, settings, way.search(settings.learning_rate, knobs), before)
         if not trials:
             return Choice(spec, replace(settings, tune=""))
         best, default = max(trials, key=lambda trial: trial.score), trials[0]
@@ -230,6 +257,23 @@ class _Desk:
         )
         return self.chosen(spec, settings, tuned)
 
+    def _forget_failures(self, spec: MethodSpec, settings: Settings, search: Generator[Values, float, None]) -> None:
+        """Takes away the trials of a method that have all been made and all failed: the reason may have gone since."""
+        found: list[Run] = []
+        values = next(search)
+        while True:
+            run = self.held.get(self.harness.describe(*_applied(spec, settings, values)).id)
+            if run is None or run.ok:
+                return
+            found.append(run)
+            try:
+                values = search.send(-math.inf)
+            except StopIteration:
+                break
+        for run in found:
+            del self.held[run.id]
+            self._path(run).unlink(missing_ok=True)
+
     def chosen(self, spec: MethodSpec, settings: Settings, tuned: Tuned) -> Choice:
         """The choice of these values."""
         applied = _applied(spec, settings, tuned.chosen)
@@ -239,30 +283,62 @@ class _Desk:
         return Choice(*applied, tuned, (trial, self.folder / "records" / trial.predictions))
 
     def _search(
-        self, spec: MethodSpec, settings: Settings, search: Generator[Values, float, None]
-    ) -> Generator[TrialStep, None, list[_Trial]]:
+        self, spec: MethodSpec, settings: Settings, search: Generator[Values, float, None], before: int
+    ) -> Generator[TrialStep | None, None, list[_Trial]]:
         trials: list[_Trial] = []
         values: Values | None = next(search)
         while values is not None:
             best = max((trial.score for trial in trials), default=-math.inf)
-            self.number += 1
-            run, kept = self._trial(*_applied(spec, settings, values), f"{spec} · {text_of(values)}", best)
+            number = before + len(trials) + 1
+            made = self._trial(*_applied(spec, settings, values), f"{spec} · {text_of(values)}", best, number)
+            if made is None:
+                yield None
+                continue
+            run, kept = made
             if run.status == "cannot reach":
                 return []
             trials.append(_Trial(values, run))
-            yield TrialStep(run, kept, self.number, self.total, str(spec), values)
+            yield TrialStep(run, kept, number, self.total, str(spec), values)
             try:
                 values = search.send(trials[-1].score)
             except StopIteration:
                 values = None
         return trials
 
-    def _trial(self, spec: MethodSpec, settings: Settings, title: str, best: float) -> tuple[Run, bool]:
-        """The run of a trial, and whether it was there; only one that beats the best before it may come to count."""
-        held = self.held.get(self.harness.describe(spec, settings).id)
-        if held is not None:
-            return held, True
-        callback = self.progress(self.number, self.total, f"trial: {title}") if self.progress else None
+    def _trial(
+        self, spec: MethodSpec, settings: Settings, title: str, best: float, number: int
+    ) -> tuple[Run, bool] | None:
+        """The run of a trial, and whether it was there before; None where another process has it.
+
+        Only one that beats the best before it may come to count.
+        """
+        about = self.harness.describe(spec, settings)
+        if found := self._look(about):
+            return found
+        claim = self.claims.take(f"trial-{about.id}", f"trial: {title}")
+        if claim is None:
+            return None
+        with claim:
+            if found := self._look(about):
+                return found
+            if claim.fatal:
+                run, predictions, counted = replace(about, reason=claim.fatal), None, False
+            else:
+                run, predictions, counted = self._train(spec, settings, title, best, number)
+            if not claim.stands:
+                return None
+            if run.status == "cannot reach":
+                if not self.claims.leads:  # its command waits for what its workers find
+                    store.save(self._beyond, run)
+            else:
+                store.save(self.folder, run, predictions if counted else None)
+                self.held[run.id] = replace(run, predictions=f"{run.id}.npy") if counted and run.ok else run
+        return run, False
+
+    def _train(
+        self, spec: MethodSpec, settings: Settings, title: str, best: float, number: int
+    ) -> tuple[Run, np.ndarray | None, bool]:
+        callback = self.progress(number, self.total, f"trial: {title}") if self.progress else None
         counted = False
 
         def counts(metrics: Mapping[str, float]) -> bool:
@@ -270,11 +346,24 @@ class _Desk:
             counted = self.reuse and _score(metrics) > best
             return counted
 
-        run, predictions = self.harness.train(spec, settings, callback, counts)
-        if run.status != "cannot reach":
-            store.save(self.folder, run, predictions if counted else None)
-            self.held[run.id] = replace(run, predictions=f"{run.id}.npy") if counted and run.ok else run
-        return run, False
+        return *self.harness.train(spec, settings, callback, counts), counted
+
+    @property
+    def _beyond(self) -> Path:
+        """Where workers tell one another what cannot reach its size."""
+        return self.folder / "beyond"
+
+    def _path(self, run: Run) -> Path:
+        return self.folder / "records" / f"{run.id}.json"
+
+    def _look(self, about: Run) -> tuple[Run, bool] | None:
+        """A trial that is there, and whether it was before the session began."""
+        path, beyond = self._path(about), self._beyond / "records" / f"{about.id}.json"
+        if about.id not in self.held and path.exists():
+            self.held[about.id] = store.read(path)
+        if about.id in self.held:
+            return self.held[about.id], not self.claims.is_new(path)
+        return (store.read(beyond), False) if self.claims.is_new(beyond) else None
 
 
 def _edges(

@@ -10,7 +10,9 @@ import numpy as np
 from torch import nn
 
 from embpress.compressors import InputError, MethodSpec, parse
+from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.compare import Done, Step, finish
+from embpress.dlrm.runs.experiment import Measured
 from embpress.dlrm.runs.record import Asked, Run
 from embpress.dlrm.runs.seeds import AutoSeeds, in_rounds
 from embpress.dlrm.runs.store import check_writable, default_folder, save_labels
@@ -94,6 +96,7 @@ def compare(
     command: str = "",
     progress: Callable[[int, int, str], Progress] | None = None,
     sizes: Sequence[Asked] = (),
+    claims: Claims | None = None,
 ) -> Iterator[Step | TrialStep]:
     """Runs every method at every size with every seed: see `runs.compare.compare`.
 
@@ -102,6 +105,8 @@ def compare(
     """
     if not methods or len(set(map(str, methods))) < len(methods):
         raise InputError("methods must be given, each once")
+
+    claims = Claims(folder) if claims is None else claims
 
     def keep_labels(labels: np.ndarray) -> None:
         save_labels(folder, prepared.data.fingerprint, labels)
@@ -120,13 +125,13 @@ def compare(
         ),
         lambda spec, settings: width,
     )
-    choices = yield from tune(asked, harness, folder, progress, reuse=SEED in seeds)
+    choices = yield from tune(asked, harness, folder, progress, SEED in seeds, claims)
 
-    def execute(one: Todo, callback: Progress | None, measured: Run | None) -> Done:
+    def execute(one: Todo, callback: Progress | None, measured: Measured) -> Done:
         choice = choices.of(one.spec, one.settings)
         made, predictions = choice.done(one.seed) or run(
             prepared, choice.spec, choice.settings, one.seed, command, callback, measured, keep_labels
         )
         return choice.named(made, one.spec, one.settings), predictions
 
-    yield from finish(todo, execute, folder, progress, lambda done: done.ok and choices.agrees(done))
+    yield from finish(todo, execute, folder, progress, lambda done: done.ok and choices.agrees(done), claims=claims)

@@ -16,7 +16,7 @@ from embpress.compressors import Compressor, InputError, MethodSpec, TableConfig
 from embpress.compressors.tables.whole_model import served_model
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
-from embpress.dlrm.runs.experiment import asked_size, attempt, knobs_of, method_generator
+from embpress.dlrm.runs.experiment import Measured, asked_size, attempt, knobs_of, method_generator
 from embpress.dlrm.runs.record import (
     LOADERS,
     Asked,
@@ -183,7 +183,7 @@ def run(
     seed: int,
     command: str = "",
     progress: Progress | None = None,
-    measured: Run | None = None,
+    measured: Measured | None = None,
     keep_labels: Callable[[np.ndarray], None] | None = None,
     counts: Callable[[Mapping[str, float]], bool] | None = None,
 ) -> tuple[Run, np.ndarray | None]:
@@ -207,7 +207,7 @@ def _run(
     settings: Settings,
     seed: int,
     progress: Progress | None,
-    measured: Run | None,
+    measured: Measured | None,
     keep_labels: Callable[[np.ndarray], None] | None,
     counts: Callable[[Mapping[str, float]], bool] | None,
 ) -> np.ndarray:
@@ -263,14 +263,15 @@ def _run(
     probabilities: np.ndarray = torch.sigmoid(trained.test_logits).float().numpy()
     if counts is not None and not counts(metrics):
         return probabilities
-    if measured is None:
+    other = measured() if measured else None
+    if other is None:
         if progress:
             progress(0, 0, "measuring latency")
         if prepared.simple:
             metrics |= latency_of(tables, prepared.full_bytes, settings.latency_seconds)
     else:
-        metrics |= measured.latency
-    found["latency_of_seed"] = seed if measured is None else measured.seed
+        metrics |= other.latency
+    found["latency_of_seed"] = seed if other is None else other.seed
     metrics["peak_memory_bytes"] = work.peak_memory()
     if keep_labels is not None and work.test_labels is not None:
         keep_labels(work.test_labels.to(torch.int8).numpy())
