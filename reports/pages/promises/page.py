@@ -19,8 +19,8 @@ NOTHING = (
 )
 _HOW = (
     "Of each plan what `embpress plan` expected before it was trained, nothing of the test part looked at, and what "
-    "its runs gave. The bounds of the AUC are those of one run, with 90 % confidence. Times depend on what else a machine "
-    "does: the ratios are measured over expected."
+    "its runs gave. The bounds of the AUC are those of one run, with 90 % confidence. Times depend on what else a "
+    "machine does: the ratios are measured over expected."
 )
 
 
