@@ -170,7 +170,7 @@ def run_all(
     if dry_run:
         from embpress.cli.dry_run import show_estimates
 
-        show_estimates(data, specs, settings, list(seeds), folder, sizes, keep_weights)
+        show_estimates(data, specs, settings, seeds, folder, sizes, keep_weights)
         return
     command = command_line()
 

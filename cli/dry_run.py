@@ -29,6 +29,7 @@ def show_estimates(
     from embpress.cli.show import console, table
     from embpress.compressors.guard import counted
     from embpress.dlrm.runs.estimate import estimate
+    from embpress.dlrm.runs.seeds import AutoSeeds
 
     out = console()
     with console(stderr=True).status("trying a few steps") as status:
@@ -36,7 +37,7 @@ def show_estimates(
         def progress(title: str) -> None:
             status.update(f"trying a few steps: {title}")
 
-        rows = list(estimate(data, specs, settings, seeds, folder, sizes, keep_weights, progress))
+        rows = list(estimate(data, specs, settings, list(seeds), folder, sizes, keep_weights, progress))
     labels = [_label(row, rows) for row in rows]
     out.print()
     out.print(table(HEADERS, [_cells(row, label) for row, label in zip(rows, labels)]))
@@ -48,12 +49,15 @@ def show_estimates(
     asked, present = sum(row.runs for row in rows), sum(row.present for row in rows)
     lost = sum(row.missing for row in rows if row.sizes is None)
     unknown = sum(row.missing for row in rows if row.seconds is None)
-    seconds = sum(row.seconds or 0.0 for row in rows)
+    seconds, trials = sum(row.seconds or 0.0 for row in rows), sum(row.trials for row in rows)
     out.print()
     line = f"{counted(asked, 'run')}: {present} there already in {folder}, {asked - present - lost} to be run"
     line += f", {lost} out of reach" if lost else ""
+    line += f", after {counted(trials, 'trial')} at most" if trials else ""
     line += f"; about {duration(seconds)}" if asked - present - lost - unknown else ""
     out.print(line + (f", and {counted(unknown, 'run')} of unknown time" if unknown else ""), markup=False)
+    if isinstance(seeds, AutoSeeds):
+        out.print("Counted is the most that --seeds auto may take: fewer seeds may be enough.", markup=False)
     out.print("Nothing was trained to its end, and nothing was written.", markup=False)
 
 

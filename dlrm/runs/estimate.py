@@ -19,6 +19,7 @@ from embpress.dlrm.runs.rehearsal import Rehearsal, rehearse
 from embpress.dlrm.runs.shelf import held, measured_before
 from embpress.dlrm.runs.sweep import Todo, every_size
 from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.tuning import parse
 
 BUILT_BYTES = 2 << 30  # tables that take more to train are not built, and their steps not timed
 
@@ -56,7 +57,8 @@ class Estimate:
         present: how many of them are there, and are not run again.
         sizes: None where the size cannot be reached.
         times: None where nothing is to be run, or where the tables are too large to be built for a few steps.
-        seconds: of all its runs that are to be made; None where that is unknown.
+        trials: how many are to be made before its runs, at most; the one that is chosen is a run.
+        seconds: of all its trials and runs that are to be made; None where that is unknown.
         reason: why there are no sizes, or no times; empty where there are.
     """
 
@@ -66,6 +68,7 @@ class Estimate:
     present: int
     sizes: Sizes | None = None
     times: Rehearsal | None = None
+    trials: int = 0
     seconds: float | None = None
     reason: str = ""
 
@@ -111,10 +114,14 @@ def _estimate(
 ) -> Estimate:
     about = own[0].about
     found = Estimate(about.method, about.asked, len(own), present)
+    trials = 0
+    if settings.tune and not present:  # what has run is tuned
+        trials = parse(settings.tune, settings.learning_rate).trials
     try:
         sketch = build_tables(data, spec, settings, 0, device="meta")
     except (BudgetError, InputError) as error:
         return replace(found, reason=str(error), seconds=0.0)
+    found = replace(found, trials=trials)
     if not found.missing:
         return replace(found, sizes=_sizes(data, _unfilled(sketch, settings), settings), seconds=0.0)
     needed = sketch.ledger(settings.optimizer, settings.batch_size).training_bytes
@@ -131,7 +138,7 @@ def _estimate(
     except (MemoryError, RuntimeError, InputError) as error:  # as the run itself would fail
         return replace(found, sizes=made, reason=f"a step fails: {str(error).strip().splitlines()[0]}")
     measured = measured_before(about, runs) is not None
-    seconds = found.missing * times.run_seconds + (0.0 if measured else times.once_seconds)
+    seconds = (found.missing + max(0, trials - 1)) * times.run_seconds + (0.0 if measured else times.once_seconds)
     return replace(found, sizes=made, times=times, seconds=seconds)
 
 

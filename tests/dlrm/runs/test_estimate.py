@@ -14,6 +14,7 @@ from embpress.dlrm.runs.compare import compare
 from embpress.dlrm.runs.estimate import estimate
 from embpress.dlrm.runs.experiment import build_tables
 from embpress.dlrm.runs.record import Asked
+from embpress.dlrm.runs.trials import TrialStep
 from embpress.dlrm.sets import parse_methods
 from embpress.dlrm.training.settings import resolve
 
@@ -72,6 +73,17 @@ def test_runs_that_are_there_are_counted_and_not_timed(both, data, settings):
     assert sorted(folder.rglob("*")) == files
     (full,) = estimate(data, METHODS[:1], settings, [0], folder, keep_weights=True)
     assert full.missing == 1  # its weights have not been kept
+
+
+def test_trials_are_counted_until_they_have_chosen(data, settings, tmp_path):
+    methods, tuned = parse_all("full,hash:k=30"), replace(settings, tune="lr:0.01,0.03")
+    before = list(estimate(data, methods, tuned, [0, 1], tmp_path))
+    steps = list(compare(data, methods, tuned, [0], tmp_path))
+    made = [step for step in steps if isinstance(step, TrialStep)]
+    assert sum(one.trials for one in before) == len(made) > len(methods)
+    for one in before:  # two seeds, of which one is a trial
+        assert one.seconds >= (one.trials + 1) * one.times.run_seconds
+    assert not any(one.trials for one in estimate(data, methods, tuned, [0, 1], tmp_path))
 
 
 def test_runs_of_another_kind_in_the_folder_are_refused(both, data, settings):
