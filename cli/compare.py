@@ -223,7 +223,7 @@ def follow(
 
     if workers.session is not None:
         with workers.claims(folder, settings) as claims:
-            work(lambda: steps(None, claims))
+            work(lambda: steps(None, claims), workers.parent)
         return
     out = console()
     present = len(record_paths(folder))

@@ -38,10 +38,11 @@ class Workers:
     Attributes:
         executor: where workers run; None where this process makes runs.
         session: for which command it does; None for its own.
+        parent: the process that started this one, asked early: it may end while data are read.
     """
 
     def __init__(self, executor: Executor | None = None, session: Session | None = None) -> None:
-        self.executor, self.session = executor, session
+        self.executor, self.session, self.parent = executor, session, os.getppid()
 
     @classmethod
     def of(cls, executor: str | None, worker: str | None, options: dict[str, Any]) -> Workers:
@@ -79,13 +80,15 @@ class Workers:
 
 
 def job_of(words: Iterable[str], folder: Path, settings: Settings, session: Session, logs: Path) -> Job:
-    """The command with these words as a worker's: what is said twice counts as said last."""
+    """The command with these words as a worker's: what is said twice counts as said last, before what follows `--`."""
     from embpress.dlrm.executors.base import Job
     from embpress.dlrm.runs.watch import passed_on
 
+    said = list(words)
+    end = said.index("--") if "--" in said else len(said)
     own = ("--worker", str(session), "--out", str(folder.absolute()), "--threads", str(settings.threads))
     return Job(
-        words=("-m", "embpress.cli.main", *words, *own),
+        words=("-m", "embpress.cli.main", *said[:end], *own, *said[end:]),
         directory=Path.cwd(),
         logs=logs.absolute(),
         threads=settings.threads,
@@ -94,14 +97,16 @@ def job_of(words: Iterable[str], folder: Path, settings: Settings, session: Sess
     )
 
 
-def work(steps: Callable[[], Iterable[Any]]) -> None:
+def work(steps: Callable[[], Iterable[Any]], parent: int) -> None:
     """Makes runs as a worker does: silently, and no longer than the process lives that started it."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt("stopped: its run is given back")
 
     signal.signal(signal.SIGTERM, interrupt)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
+        return
     for _ in steps():
         pass
 

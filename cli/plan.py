@@ -201,16 +201,14 @@ def report(made: Made) -> None:
 
 def promised(made: Made) -> list[str]:
     """What is to be expected, in sentences."""
-    from embpress.dlrm.planning.probe import Effort
     from embpress.reports import numerals
 
     said = made.promise
     bounds = ""
     if said.low is not None and said.high is not None:
         bounds = f", between {numerals.score(said.low)} and {numerals.score(said.high)} (90 %)"
-    effort, whole = made.study.effort, Effort(made.study.goal.settings.epochs)
-    short = effort.amount < whole.amount
-    what = f"validation AUC after {effort.text(whole)}" if short else "expected test AUC"
+    short = said.short
+    what = f"validation AUC after {short}" if short else "expected test AUC"
     rate = f", at a learning rate of {made.plan.about['learning_rate']:g}" if made.study.goal.rates else ""
     lines = [f"chosen: {made.chosen.name}{rate}", f"{what} {numerals.score(said.auc)}{bounds}"]
     if short:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from embpress.dlrm.planning.candidate import Candidate
 from embpress.dlrm.planning.limits import lookup_us
-from embpress.dlrm.planning.probe import Probe, Prober
+from embpress.dlrm.planning.probe import Effort, Probe, Prober
 from embpress.dlrm.planning.search import CONFIRMING, Study
 
 CONFIDENCE = 0.9
@@ -25,6 +25,7 @@ class Promise:
         to_full: the same minus that of full tables on the same folds, with the same bounds.
         folds: how many folds that takes in.
         fresh: whether these folds chose nothing; else the AUC is too high by what choosing the best adds.
+        short: how much less than a whole training the probes were, which the AUC is then of; empty where they were not.
         step_ms: median training step.
         lookup_us, full_lookup_us: median lookup of a batch of 128 in all tables, and in full ones.
     """
@@ -39,6 +40,7 @@ class Promise:
     to_full_high: float | None
     folds: int
     fresh: bool
+    short: str
     step_ms: float
     lookup_us: float
     full_lookup_us: float
@@ -77,7 +79,7 @@ def promise(study: Study, prober: Prober, chosen: Candidate, test_rows: int) -> 
         of_rows = error * math.sqrt(1 + prober.held_rows / max(1, test_rows))
         half_gap = times * spread / math.sqrt(len(folds))
         half = math.hypot(times * spread * math.sqrt(1 + 1 / len(folds)), _NORMAL * of_rows)
-    ledger = prober.ledger(chosen)
+    ledger, whole = prober.ledger(chosen), Effort(study.goal.settings.epochs)
     return Promise(
         serving_bytes=ledger.serving_bytes,
         training_bytes=ledger.training_bytes,
@@ -89,6 +91,7 @@ def promise(study: Study, prober: Prober, chosen: Candidate, test_rows: int) -> 
         to_full_high=None if half_gap is None or to_full is None else to_full + half_gap,
         folds=len(folds),
         fresh=len(fresh) > 1,
+        short="" if study.effort.amount >= whole.amount else study.effort.text(whole),
         step_ms=prober.step_ms(chosen),
         lookup_us=lookup_us(chosen, prober, study.lookup_us),
         full_lookup_us=lookup_us(study.full, prober, study.lookup_us),

@@ -24,19 +24,22 @@ _SMALL = "full+int8"  # what small tables may have instead: they are looked up a
 
 def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[[], bool]) -> Iterator[Candidate]:
     """At several widths to begin with; then around the best, and with more bits for small tables."""
+    ranking = Ranking.of(goal, prober)
+    if ranking is None:
+        return
     if not best:
         turns = {whole: _widths(goal, whole) for whole in _WHOLE}
         for turn in range(max(map(len, turns.values()))):
             for whole, widths in turns.items():
-                if turn < len(widths):
-                    yield from _trimmed(goal, prober, whole, widths[turn])
+                if turn < len(widths) and on():
+                    yield from _trimmed(goal, ranking, whole, widths[turn])
         return
     for one in best:
         if (own := _own(one)) is not None:
             whole, width = own
             for near, small in ((width, _SMALL), (width - 1, None), (width + 1, None)):
-                if 1 <= near <= goal.width:
-                    for made in _trimmed(goal, prober, whole, near, small):
+                if 1 <= near <= goal.width and on():
+                    for made in _trimmed(goal, ranking, whole, near, small):
                         yield made.at_rate(one.rate)
 
 
@@ -63,18 +66,49 @@ def _fits(goal: Goal, whole: str, width: int) -> bool:
     return True
 
 
-def _trimmed(goal: Goal, prober: Prober, whole: str, width: int, small: str | None = None) -> Iterator[Candidate]:
+class Ranking:
+    """Rows of all tables that may lose some, in the order of their traffic.
+
+    Attributes:
+        keep: for each table, whether it keeps all its rows.
+        rows: how many rows the others have together.
+    """
+
+    def __init__(self, keep: Sequence[bool], places: dict[int, Tensor], rows: int) -> None:
+        self.keep, self._places, self.rows = keep, places, rows
+
+    @classmethod
+    def of(cls, goal: Goal, prober: Prober) -> Ranking | None:
+        """From the rows trained on; None where ids are not numbered by falling traffic, as `top` needs them.
+
+        Row 0, of what is missing or rare, is the first row of its table whatever its traffic.
+        """
+        keep = kept_full(goal.configs, goal.settings.min_rows, goal.settings.largest)
+        chosen = [t for t, own in enumerate(keep) if not own]
+        counts = [prober.counts[t] for t in chosen]
+        if not chosen or any(bool((each[2:] > each[1:-1]).any()) for each in counts):
+            return None
+        traffic = torch.cat([torch.cat([torch.full_like(each[:1], 1 << 62), each[1:]]) for each in counts])
+        place = torch.empty_like(traffic)
+        place[torch.argsort(traffic, descending=True, stable=True)] = torch.arange(len(traffic))
+        return cls(keep, dict(zip(chosen, place.split([len(each) for each in counts]))), len(traffic))
+
+    def first(self, rows: int) -> dict[int, int]:
+        """How many rows of each table are among so many of the most frequent."""
+        return {t: int(torch.searchsorted(place, rows)) for t, place in self._places.items()}
+
+
+def _trimmed(goal: Goal, ranking: Ranking, whole: str, width: int, small: str | None = None) -> Iterator[Candidate]:
     """The plan of most rows that fits, if there is one."""
-    keep = kept_full(goal.configs, goal.settings.min_rows, goal.settings.largest)
-    order, tables = _by_traffic(prober.counts, keep)
+    keep = ranking.keep
     bits = whole.partition("+")[2]
 
     def made(rows: int) -> Plan:
-        kept = torch.bincount(tables[order[:rows]], minlength=len(keep)).tolist()
+        kept = ranking.first(rows)
         entries = []
-        for config, own, k in zip(goal.configs, keep, kept):
-            n, k = config.num_embeddings, max(1, k)
-            if own:
+        for t, config in enumerate(goal.configs):
+            n, k = config.num_embeddings, max(1, kept.get(t, 0))
+            if keep[t]:
                 spec = parse(small or f"full+{bits}")
             elif k >= n - 1:  # one row for one row
                 spec = parse(whole)
@@ -83,7 +117,7 @@ def _trimmed(goal: Goal, prober: Prober, whole: str, width: int, small: str | No
             entries.append(TablePlan(config, width, spec, _size(spec, n, width)))
         return Plan(tuple(entries))
 
-    few, many = 0, len(order)  # as many rows as fit lie between
+    few, many = 0, ranking.rows  # as many rows as fit lie between
     if _bytes(made(0)) > goal.bytes:
         return
     while few < many:
@@ -92,7 +126,7 @@ def _trimmed(goal: Goal, prober: Prober, whole: str, width: int, small: str | No
             few = middle
         else:
             many = middle - 1
-    plan, left = made(few), len(order) - few
+    plan, left = made(few), ranking.rows - few
     text = f"all but the {left:,} rarest rows" if left else "all rows"
     eight = "" if small is None else ", small tables int8"
     narrower = "" if width == goal.width else f" at width {width}"
@@ -102,14 +136,6 @@ def _trimmed(goal: Goal, prober: Prober, whole: str, width: int, small: str | No
         tuple(_why(own, table, small) for own, table in zip(keep, plan.tables)),
         trimmed=(whole, width),
     )
-
-
-def _by_traffic(counts: Sequence[Tensor], keep: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """Rows of all tables that may lose some, the most frequent first, and each one's table."""
-    chosen = [t for t, own in enumerate(keep) if not own]
-    traffic = torch.cat([counts[t] for t in chosen]) if chosen else torch.zeros(0)
-    tables = torch.cat([torch.full((len(counts[t]),), t) for t in chosen]) if chosen else torch.zeros(0).long()
-    return torch.argsort(traffic, descending=True, stable=True), tables
 
 
 def _size(spec: MethodSpec, rows: int, width: int) -> int:

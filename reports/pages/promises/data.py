@@ -33,7 +33,7 @@ class Kept:
 
 
 def kept_of(rows: Sequence[Summary]) -> list[Kept]:
-    """The plans whose files are there as they were when they ran, and promise an AUC with bounds."""
+    """The plans that promise the AUC of a whole training with bounds, whose files are as they were when they ran."""
     found = []
     for row in rows:
         promise = _promise(row)
@@ -52,5 +52,5 @@ def _promise(row: Summary) -> Mapping[str, Any] | None:
         if isinstance(spec, PlanFile) and spec.content == row.plan:
             promise = Plan.read(spec.path).about.get("promise")
             if isinstance(promise, dict) and None not in (promise.get("low"), promise.get("high")):
-                return promise
+                return None if promise.get("short") else promise
     return None

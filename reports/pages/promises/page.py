@@ -14,8 +14,9 @@ from embpress.reports.summary import Summary, summary
 from embpress.reports.text import escape, table
 
 NOTHING = (
-    "No plan with a promise is among the runs, or its file has changed or gone since; embpress plan … --out plan.json "
-    "and embpress compare … --methods full,plan:plan.json do that"
+    "No plan is among the runs that promises the AUC of a whole training with bounds, or its file has changed or gone "
+    "since; embpress plan … --out plan.json and embpress compare … --methods full,plan:plan.json do that, with "
+    "--probe-minutes that are enough"
 )
 _HOW = (
     "Of each plan what `embpress plan` expected before it was trained, nothing of the test part looked at, and what "
@@ -50,7 +51,7 @@ def _row(one: Kept) -> list[str]:
     return [
         escape(row.label),
         f"{said['serving_bytes']:,}",
-        f"{row.mean('serving_bytes'):,.0f}",
+        f"{row.stats['serving_bytes'].mean:,.0f}",
         f"{numerals.score(said['auc'])} ({numerals.score(said['low'])} – {numerals.score(said['high'])})",
         show("auc", row.mean("auc")),
         f"{one.inside} of {len(row.auc_by_seed)}",
@@ -62,4 +63,5 @@ def _row(one: Kept) -> list[str]:
 def _time(expected: float | None, row: Summary, metric: str, decimals: int) -> list[str]:
     if not expected or metric not in row.stats:
         return [numerals.MISSING, numerals.MISSING]
-    return [f"{expected:.{decimals}f}", f"{row.mean(metric) / expected:.2f}"]
+    measured = row.stats[metric].mean
+    return [f"{expected:.{decimals}f}", f"{measured / expected:.2f}"]

@@ -67,7 +67,7 @@ def curves_of(rows: Sequence[Summary]) -> list[Curve]:
         full = full_of(sizes[0], rows)
         if full is None:
             continue
-        by_ratio = {row.mean("ratio"): row for row in sizes}  # two asked sizes may give the same tables
+        by_ratio = {row.stats["ratio"].mean: row for row in sizes}  # two asked sizes may give the same tables
         seeds = set(full.auc_by_seed).intersection(*(row.auc_by_seed for row in by_ratio.values()))
         if len(by_ratio) < 2 or not seeds:
             continue

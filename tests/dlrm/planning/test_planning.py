@@ -1,6 +1,7 @@
 """Plans that are searched for: nothing of the test part, exact bytes, limits that are kept, probes that are kept."""
 
 import json
+import math
 from dataclasses import replace
 from unittest import mock
 
@@ -12,7 +13,7 @@ from embpress.dlrm.data import load
 from embpress.dlrm.planning import search
 from embpress.dlrm.planning.candidate import Goal
 from embpress.dlrm.planning.made import make
-from embpress.dlrm.planning.probe import Effort, Prober, auc_error
+from embpress.dlrm.planning.probe import Effort, Probe, Prober, auc_error
 from embpress.dlrm.planning.proposals import exchanges, expressions, frequent_rows, rarest_rows
 from embpress.dlrm.runs.experiment import table_configs
 from embpress.dlrm.training.settings import resolve
@@ -110,15 +111,26 @@ def test_a_damaged_probe_is_made_again(made, data, goal, tmp_path):
 
 
 def test_rates_are_tried_only_where_none_is_asked_for(made, data, goal, tmp_path):
-    """A rate that is far too small goes up for full tables, and what is chosen is trained at one near it."""
     assert all(one.rate is None for one in made[0].study.candidates.values())
-    slow = replace(goal, settings=replace(goal.settings, learning_rate=1e-4), rates=True)
-    chosen = make(slow, Prober(data, slow.settings, tmp_path), 0.3, len(data.test), lambda text: None)
-    study = chosen.study
-    assert study.full.rate > 1e-3
-    tried = [one.rate for one in study.candidates.values()]
-    assert min(tried) >= study.full.rate / 4
-    assert chosen.plan.about["learning_rate"] == chosen.chosen.rate
+    rated = make(
+        replace(goal, rates=True), Prober(data, goal.settings, tmp_path), 0.3, len(data.test), lambda text: None
+    )
+    tried = {one.rate for one in rated.study.candidates.values()}
+    assert len(tried) > 1
+    assert rated.plan.about["learning_rate"] == rated.chosen.rate or rated.chosen.rate is None
+
+
+@pytest.mark.parametrize(("best", "found"), [(0.02, None), (0.09, 0.08), (0.004, 0.005), (3.0, 2.56)])
+def test_the_rate_goes_up_or_down_by_twos_to_where_it_is_best(made, goal, best, found):
+    """The AUC falls with the distance from the best rate, in powers of two."""
+    study = replace(made[0].study, scores={}, goal=replace(goal, settings=replace(goal.settings, learning_rate=0.02)))
+
+    def probe(one):
+        off = abs(math.log2((one.rate or 0.02) / best))
+        study.scores[one.key] = {0: Probe(one.name, one.key, 0, 1, auc=0.8 - 0.01 * off)}
+
+    probe(made[0].study.full)
+    assert search._best_rate(study, made[0].study.full, probe).rate == (found and pytest.approx(found))
 
 
 def test_the_rarest_rows_over_all_tables_make_room(data, goal, tmp_path):

@@ -40,6 +40,14 @@ def test_what_was_expected_stands_beside_what_was_measured(run, saved, tmp_path)
     assert "for 1 of 1 plans" in text
 
 
+def test_what_short_probes_expect_is_no_promise(run, saved):
+    path, size = saved
+    value = json.loads(path.read_text())
+    value["about"]["promise"]["short"] = "1 of 4 epochs"
+    path.write_text(json.dumps(value))
+    assert lacks(runs_of(run, path, size, (0.745,))) == NOTHING
+
+
 def test_a_plan_that_was_changed_since_promises_nothing(run, saved):
     path, size = saved
     runs = runs_of(run, path, size, (0.745,))
