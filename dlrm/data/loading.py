@@ -8,7 +8,7 @@ from typing import Any
 
 from embpress.compressors.errors import InputError, nearest, require
 from embpress.compressors.guard import shown, whole
-from embpress.dlrm.data.assemble import NUMBERINGS, assemble
+from embpress.dlrm.data.assemble import assemble, resolved
 from embpress.dlrm.data.base import ClickData
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.data.formats.base import Format
@@ -17,8 +17,6 @@ from embpress.dlrm.data.readers.files import Paths, check_file, first_line, refu
 from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
-# a folder of prepared data that was made with others is no contradiction
-DEFAULTS = {"format": "auto", "split_seed": 0, "min_count": 2, "number_ids": NUMBERINGS[0]}
 MAX_ROWS = 10**15  # to read; of what is made fewer fit the memory
 
 
@@ -28,9 +26,9 @@ def load(
     format: str = "auto",
     test: Paths | str | Path = (),
     split: str | None = None,
-    split_seed: int = 0,
-    min_count: int = 2,
-    number_ids: str = NUMBERINGS[0],
+    split_seed: int | None = None,
+    min_count: int | None = None,
+    number_ids: str | None = None,
     max_rows_per_table: int | None = None,
     rows: int | None = None,
     **options: Any,
@@ -43,9 +41,10 @@ def load(
         format: a file of `dlrm/data/formats`, or `auto`: by ending, else by the first line.
         test: files that are the test part; without them it is cut off `paths`.
         split: `order` or `random`; None takes the format's default.
-        split_seed: seed of a random split.
-        min_count: ids rarer than this in the rows trained on share row 0.
-        number_ids: `frequency` (the most frequent id is row 1) or `random`, to see what methods gain by the former.
+        split_seed: seed of a random split; None is 0.
+        min_count: ids rarer than this in the rows trained on share row 0; None is 2.
+        number_ids: `frequency` (the most frequent id is row 1; None is this) or `random`, to see what methods gain by
+            the former.
         max_rows_per_table: row 0 included; of more ids the most frequent have a row.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
         **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
@@ -58,6 +57,7 @@ def load(
         numbering = {"min_count": min_count, "number_ids": number_ids, "max_rows_per_table": max_rows_per_table}
         division = {"test": _as_list(test), "rows": rows, "split": split, "split_seed": split_seed}
         return _mapped(folder, {"format": format, **division, **numbering, **options})
+    split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if not reader.made:
         require("polars", f"reading {paths[0]}")
@@ -122,7 +122,7 @@ def _prepared(paths: Paths | str | Path) -> str | Path | None:
 
 
 def _mapped(folder: str | Path, asked: dict[str, Any]) -> ClickData:
-    """Opens prepared data; whatever is asked for must be what they were prepared with, or a default."""
+    """Opens prepared data; whatever is asked for must be what they were prepared with."""
     from embpress.dlrm.data.prepare.folder import opened, read_manifest
 
     def text(value: Any) -> str:
@@ -130,7 +130,7 @@ def _mapped(folder: str | Path, asked: dict[str, Any]) -> ClickData:
 
     decided = read_manifest(folder).get("options", {})
     for name, value in asked.items():
-        if value in (None, [], DEFAULTS.get(name)) or text(value) == text(decided.get(name)):
+        if value in (None, []) or (name, value) == ("format", "auto") or text(value) == text(decided.get(name)):
             continue
         was = "without it" if decided.get(name) is None else f"with {text(decided[name])}"
         raise InputError(

@@ -58,14 +58,13 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
     Args:
         name: of the data set.
         paths: its files in any order, or the folder that holds them.
-        given: other keywords of `load`; what is None, empty or a default is taken from the data set.
+        given: other keywords of `load`; what is None or empty, or the format `auto`, is taken from the data set.
 
     Raises:
         InputError: no such data set, a file is missing, none of it or another than was published, or a keyword
             contradicts it.
     """
     from embpress.compressors.errors import InputError, nearest
-    from embpress.dlrm.data.loading import DEFAULTS
 
     known = datasets()
     if name not in known:
@@ -80,7 +79,9 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
     for file, digest in dataset.md5.items():
         if (own := _md5(files[file])) != digest:
             raise InputError(f"{files[file]} is not the {file} of data set {name}: its MD5 is {own}, not {digest}")
-    values = {option: value for option, value in given.items() if value not in (None, (), [], DEFAULTS.get(option))}
+    values = {option: value for option, value in given.items() if value not in (None, (), [])}
+    if values.get("format") == "auto":
+        del values["format"]
     return {
         **dataset.options,
         **values,

@@ -17,7 +17,7 @@ import polars as pl
 
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError, require
-from embpress.dlrm.data.assemble import NUMBERINGS, check_classes, check_features, check_options, fingerprint_of
+from embpress.dlrm.data.assemble import check_classes, check_features, check_options, fingerprint_of, resolved
 from embpress.dlrm.data.loading import chosen, name_of
 from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
@@ -40,11 +40,11 @@ class Options:
     """What decides the parts and the numbers of the ids: see `load`."""
 
     split: str
-    split_seed: int = 0
-    min_count: int = 2
-    number_ids: str = NUMBERINGS[0]
-    max_rows_per_table: int | None = None
-    hash_ids: int | None = None
+    split_seed: int
+    min_count: int
+    number_ids: str
+    max_rows_per_table: int | None
+    hash_ids: int | None
 
 
 def prepare(
@@ -54,9 +54,9 @@ def prepare(
     format: str = "auto",
     test: Paths | str | Path = (),
     split: str | None = None,
-    split_seed: int = 0,
-    min_count: int = 2,
-    number_ids: str = NUMBERINGS[0],
+    split_seed: int | None = None,
+    min_count: int | None = None,
+    number_ids: str | None = None,
     max_rows_per_table: int | None = None,
     hash_ids: int | None = None,
     rows: int | None = None,
@@ -82,6 +82,7 @@ def prepare(
     Raises:
         InputError: whatever is wrong with files or options, the folder is there, or the disk is full.
     """
+    split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     check_options(min_count, split_seed, number_ids, max_rows_per_table)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if reader.made:

@@ -37,6 +37,8 @@ def test_options_stand_and_others_are_refused(tmp_path, text):
     folder = prepare([text], tmp_path / "to", min_count=3, split_seed=1, split="random")
     assert load(folder, min_count=3).fingerprint == load(folder).fingerprint == load(str(folder)).fingerprint
     refused("min_count is 4, but .* with 3", load, folder, min_count=4)
+    refused("min_count is 2, but .* with 3", load, folder, min_count=2)  # a default that is asked for
+    refused("split_seed is 0, but .* with 1", load, folder, split_seed=0)
     refused("split is order, but .* with random", load, folder, split="order")
     refused("rows is 5, but .* without it", load, folder, rows=5)
     refused("stands alone", load, [folder, text])
