@@ -71,8 +71,8 @@ def prepare(
     Args:
         paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
         to: the folder to write, which must not be there or be empty.
-        hash_ids: a column with more than `2**hash_ids` values has no vocabulary: see `hashed.hashed`. The data are then
-            not those that `load` gives.
+        hash_ids: a column with more than `2**hash_ids` values has no vocabulary and knows no `min_count`: see
+            `hashed.hashed`. The data are then not those that `load` gives.
         progress: is told what is going on.
         **options: as of `load`.
 
@@ -89,6 +89,11 @@ def prepare(
         raise InputError(f"{reader.name} data are made, not read, so there is nothing to prepare; give files")
     if hash_ids is not None:
         guard.whole(hash_ids, "hash_ids", 1, 30)
+        if max_rows_per_table is not None and 2**hash_ids + 1 > max_rows_per_table:
+            raise InputError(
+                f"hash_ids {hash_ids} gives tables of {2**hash_ids + 1:,} rows, but max_rows_per_table is "
+                f"{max_rows_per_table:,}; give fewer bits or allow more rows"
+            )
     require("polars", f"reading {paths[0]}")
     target = guard.path(to, "--to")
     decided = Options(
