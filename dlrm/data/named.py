@@ -102,10 +102,14 @@ def _files(name: str, expected: Sequence[str], paths: Sequence[str | Path]) -> d
         if missing:
             raise InputError(f"{folder} has no {_listed(missing)}, which data set {name} needs (or with .gz)")
         return {file: found_there[0] for file, found_there in there.items()}
-    given = {path.name.removesuffix(".gz"): path for path in places}
-    for file, path in given.items():
+    given: dict[str, Path] = {}
+    for path in places:
+        file = path.name.removesuffix(".gz")
         if file not in expected:
             raise InputError(f"{path} is no file of data set {name}, which consists of {_listed(expected)}")
+        if file in given:
+            raise InputError(f"{given[file]} and {path} are both the {file} of data set {name}; give it once")
+        given[file] = path
     missing = [file for file in expected if file not in given]
     if missing:
         raise InputError(f"data set {name} also needs {_listed(missing)}")

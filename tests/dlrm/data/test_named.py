@@ -51,6 +51,8 @@ def test_files_are_found_and_wrong_ones_named(tmp_path):
     assert keywords("criteo-terabyte", days, {"min_count": 2, "split_seed": 0})["min_count"] == 2  # asked for
     data = load(**(values | {"drop_negatives": 0.0}))
     assert [len(data.train) + len(data.valid), len(data.test)] == [184, 8]
+    twice = tmp_path / "other" / "day_4"
+    refused("day_4.gz and .*other/day_4 are both the day_4 of data set", "criteo-terabyte", [*days, twice], {})
     days[4].unlink()
     refused("has no day_4, which data set criteo-terabyte needs", "criteo-terabyte", [tmp_path], {})
     refused("also needs day_4", "criteo-terabyte", days[:4] + days[5:], {})
