@@ -36,6 +36,14 @@ def is_prepared(path: str | Path) -> bool:
         return False
 
 
+def says_prepared(path: str | Path) -> bool:
+    """Whether a path is a folder whose manifest, damaged or not, says that it is one of prepared data."""
+    try:
+        return is_prepared(path) and f'"what": "{_WHAT}"' in (Path(path) / MANIFEST).read_text(errors="replace")
+    except OSError:
+        return False
+
+
 def write_manifest(folder: Path, values: dict[str, Any]) -> None:
     """Writes what the folder holds."""
     text = json.dumps({"what": _WHAT, "schema": SCHEMA, **values}, indent=1, ensure_ascii=False)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,14 +21,13 @@ from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Layout, Source
 from embpress.dlrm.data.prepare.division import PARTS, Division
 from embpress.dlrm.data.prepare.hashed import hashed
-from embpress.dlrm.data.prepare.manifest import counts_file, is_prepared, vocabulary_file, write_manifest
+from embpress.dlrm.data.prepare.manifest import counts_file, vocabulary_file, write_manifest
+from embpress.dlrm.data.prepare.new_folder import new_folder
 from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
 from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
 from embpress.dlrm.data.prepare.writing import Columns, arrays, pieces, write_parts
 from embpress.dlrm.data.readers.files import Paths, refusals
-from embpress.dlrm.processes import alive
 
-_WRITING = ".preparing-"
 Progress = Callable[[str], None]
 
 
@@ -70,7 +66,7 @@ def prepare(
 
     Args:
         paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
-        to: the folder to write, which must not be there or be empty.
+        to: the folder to write, which must not be there or be empty; a link to such a one stays a link.
         hash_ids: a column with more than `2**hash_ids` values has no vocabulary and knows no `min_count`: see
             `hashed.hashed`. The data are then not those that `load` gives.
         progress: is told what is going on.
@@ -100,7 +96,7 @@ def prepare(
         reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table, hash_ids
     )
     Division(10, None, decided.split, 0)  # a mistake should not wait for the files
-    with _new_folder(target) as folder, refusals((*paths, *test)):
+    with new_folder(target) as folder, refusals((*paths, *test)):
         source = reader.source(paths, test, rows, **values)
         staged = folder / "staged"
         staged.mkdir()
@@ -204,38 +200,3 @@ def _check_labels(name: str, columns: Columns, division: Division) -> int:
     for part, number in (("training", 0), ("test", 2)):
         check_classes(name, part, division.sizes[number], int(clicks[number]))
     return int(clicks.sum())
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which gets the name `target` when it is whole; else nothing stays of it."""
-    folder = target.parent / f"{_WRITING}{os.getpid()}-{target.name}"
-    try:
-        if is_prepared(target):
-            raise InputError(f"{target} holds prepared data already; use it, give another --to, or delete it")
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InputError(f"{target} is there and holds something else; give --to a folder that is new or empty")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _clean(target)
-        folder.mkdir()
-        try:
-            yield folder
-            os.replace(folder, target)
-        except BaseException:  # an interrupt as well
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"the disk is full: {target} could not be prepared, and nothing stays of it; "
-                "free space, or give --to a folder on another disk"
-            ) from None
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from None
-
-
-def _clean(target: Path) -> None:
-    """Takes away what killed processes have left half-written."""
-    for path in target.parent.glob(f"{_WRITING}*"):
-        process, _, name = path.name.removeprefix(_WRITING).partition("-")
-        if name == target.name and not alive(process):
-            shutil.rmtree(path, ignore_errors=True)

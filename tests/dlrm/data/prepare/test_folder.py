@@ -1,8 +1,6 @@
 """A folder of prepared data: what is refused, what a killed command leaves, how it is used."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -31,6 +29,10 @@ def test_a_folder_is_not_written_over(tmp_path, text):
     refused("holds prepared data already", prepare, [text], folder)
     refused("holds something else", prepare, [text], tmp_path)
     refused("holds something else", prepare, [text], text)
+    os.truncate(folder / "manifest.json", 200)
+    refused("holds prepared data already", prepare, [text], folder)
+    (folder / "manifest.json").write_text('{"model": "dlrm"}')  # as other folders have one
+    refused("holds something else", prepare, [text], folder)
 
 
 def test_options_stand_and_others_are_refused(tmp_path, text):
@@ -61,16 +63,6 @@ def test_a_damaged_folder_is_named(tmp_path, text, name, change):
     folder = prepare([text], tmp_path / "to")
     change(folder / name)
     refused("prepare", load, folder)
-
-
-def test_what_a_killed_command_left_goes_and_what_a_living_one_writes_stays(tmp_path, text):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left, living = (tmp_path / f".preparing-{pid}-to" for pid in (gone.pid, os.getppid()))
-    for folder in (left, living):
-        (folder / "train").mkdir(parents=True)
-    prepare([text], tmp_path / "to")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.txt", "to", living.name])
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, text, monkeypatch):
