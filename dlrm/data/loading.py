@@ -56,7 +56,7 @@ def load(
     if (folder := _prepared(paths)) is not None:
         numbering = {"min_count": min_count, "number_ids": number_ids, "max_rows_per_table": max_rows_per_table}
         division = {"test": _as_list(test), "rows": rows, "split": split, "split_seed": split_seed}
-        return _mapped(folder, {"format": format, **division, **numbering, **options})
+        return _mapped(folder, {"format": format, **division, **numbering}, options)
     split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if not reader.made:
@@ -121,20 +121,34 @@ def _prepared(paths: Paths | str | Path) -> str | Path | None:
     return folders[0] if folders else None
 
 
-def _mapped(folder: str | Path, asked: dict[str, Any]) -> ClickData:
-    """Opens prepared data; whatever is asked for must be what they were prepared with."""
+def _mapped(folder: str | Path, asked: dict[str, Any], options: dict[str, Any]) -> ClickData:
+    """Opens prepared data; whatever is asked for, the format's options too, must be what they were prepared with.
+
+    Raises:
+        InputError: it is not, or the folder is damaged.
+    """
     from embpress.dlrm.data.prepare.folder import opened, read_manifest
 
-    def text(value: Any) -> str:
-        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    decided = read_manifest(folder)["options"]
+    known = {name: one.options for name, one in formats().items()}
+    format = decided.get("format")
+    if format not in known:
+        raise InputError(f"{folder} was prepared of format {shown(format)}, which is not there; prepare the data again")
+    asked = asked | values_of("format", format, options, known)
+    of_paths = {"test", *(option.name for option in known[format] if option.kind is Path)}
 
-    decided = read_manifest(folder).get("options", {})
+    def text(name: str, value: Any) -> str:
+        if isinstance(value, (list, tuple)):
+            return ",".join(text(name, one).strip() for one in value)
+        return str(Path(str(value))) if name in of_paths else str(value)
+
     for name, value in asked.items():
-        if value in (None, []) or (name, value) == ("format", "auto") or text(value) == text(decided.get(name)):
+        was = decided.get(name)
+        if value in (None, []) or (name, value) == ("format", "auto") or text(name, value) == text(name, was):
             continue
-        was = "without it" if decided.get(name) is None else f"with {text(decided[name])}"
+        how = "without it" if was in (None, []) else f"with {text(name, was)}"
         raise InputError(
-            f"{name} is {text(value)}, but {folder} was prepared {was}; leave it out, or prepare the files again"
+            f"{name} is {text(name, value)}, but {folder} was prepared {how}; leave it out, or prepare the files again"
         )
     return opened(folder)
 

@@ -103,6 +103,7 @@ def prepare(
         manifest = _write(folder, staged, source, name_of(paths[0]), reader.name, decided, progress)
         shutil.rmtree(staged)
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
+        asked["test"] = [str(path) for path in test]
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
         write_manifest(folder, {**manifest, "options": asked, "files": [asdict(file) for file in source.files]})
     return target

@@ -1,5 +1,6 @@
 """A folder of prepared data: what is refused, what a killed command leaves, how it is used."""
 
+import json
 import os
 
 import numpy as np
@@ -16,6 +17,14 @@ from embpress.dlrm.data.prepare.prepare import prepare
 @pytest.fixture
 def text(tmp_path):
     return write(tmp_path / "a.txt", "".join(lines(60)))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder whose manifest a test may change, and the manifest."""
+    place = tmp_path_factory.mktemp("made")
+    folder = prepare([write(place / "a.txt", "".join(lines(60)))], place / "to")
+    return folder, json.loads((folder / "manifest.json").read_text())
 
 
 def refused(match, call, *args, **options):
@@ -63,6 +72,37 @@ def test_a_damaged_folder_is_named(tmp_path, text, name, change):
     folder = prepare([text], tmp_path / "to")
     change(folder / name)
     refused("prepare", load, folder)
+
+
+@pytest.mark.parametrize("value", [None, 3, [None], {"x": None}], ids=str)
+@pytest.mark.parametrize("key", ["options", "num_embeddings", "features", "about", "row0_share", "name", "multi_hot"])
+def test_a_value_of_a_wrong_type_is_named(made, key, value):
+    folder, manifest = made
+    inner = manifest["about"] if key == "multi_hot" else manifest
+    text = json.dumps(manifest | ({"about": inner | {key: value}} if inner is not manifest else {key: value}))
+    (folder / "manifest.json").write_text(text)
+    for options in ({}, {"min_count": 2}):
+        refused("prepare the data again", load, folder, **options)
+
+
+def test_the_very_options_are_no_contradiction(tmp_path):
+    paths = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for path in paths:
+        path.write_text("click,id,other\n" + "".join(f"{i % 2},{i % 5},{i % 7}\n" for i in range(60)))
+    folder = prepare(paths[:1], tmp_path / "to", test=paths[1], sparse="id,other", label="click")
+    for sparse in ("id,other", "id, other", ["id", "other"], ("id", "other")):
+        assert load(folder, test=[str(paths[1])], sparse=sparse, label="click", format="csv").features == [
+            "id",
+            "other",
+        ]
+    refused("test is .*a.csv, but .* with .*b.csv", load, folder, test=paths[0])
+    refused("sparse is id, but .* with id,other", load, folder, sparse="id")
+    refused("dense is other, but .* without it", load, folder, dense="other")
+    refused("format csv has no option 'drop_negatives'", load, folder, drop_negatives=0.5)
+    raw = prepare(write(tmp_path / "c.txt", "".join(lines(300))), tmp_path / "raw", drop_negatives=".5")
+    for same in (0.5, "0.5", ".5", "5e-1"):
+        load(raw, drop_negatives=same)
+    refused("drop_negatives is 0.25, but .* with 0.5", load, raw, drop_negatives=0.25)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, text, monkeypatch):
