@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 SCHEMA = 1
 _WHAT = "embpress prepared data"
 # what each value is, and what is in it
-_KINDS: dict[str, tuple[type, type | tuple[type, ...]]] = {
+_KINDS: dict[str, tuple[type[Any], type | tuple[type, ...]]] = {
     "name": (str, str),
     "format": (str, str),
     "features": (list, str),
