@@ -28,7 +28,8 @@ def command() -> None:
     "--hash-ids",
     type=Whole(1, 30),
     metavar="BITS",
-    help="A column with more than 2**BITS values has no vocabulary: an id's row is its hash of so many bits.",
+    help="A column with more than 2**BITS values has no vocabulary: an id's row is its hash of so many bits, "
+    "whatever --min-count says.",
 )
 @click.option("--to", required=True, type=click.Path(), metavar="DIR", help="The folder to write; new or empty.")
 def prepare(to: str, hash_ids: int | None, **options: Any) -> None:

@@ -105,15 +105,12 @@ def _data() -> list[Callable[[F], F]]:
         click.option(
             "--split", help=f"order (last fifth is the test part; default of {', '.join(ordered)}) or random."
         ),
-        click.option("--split-seed", type=Whole(), default=0, show_default=True, help="Seed of a random split."),
-        click.option(
-            "--min-count", type=Whole(1), default=2, show_default=True, help="Rarer ids share row 0 of their table."
-        ),
+        click.option("--split-seed", type=Whole(), help="Seed of a random split. [default: 0]"),
+        click.option("--min-count", type=Whole(1), help="Rarer ids share row 0 of their table. [default: 2]"),
         click.option(
             "--number-ids",
-            default="frequency",
-            show_default=True,
-            help="frequency (the most frequent id is the first row, by which some methods gain) or random.",
+            help="frequency (the most frequent id is the first row, by which some methods gain) or random. "
+            "[default: frequency]",
         ),
         click.option(
             "--max-rows-per-table", type=Whole(1), help="At most so many rows a table; the rarest ids then share row 0."

@@ -1,8 +1,16 @@
-"""Whether another process that is named in a file still lives."""
+"""Whether another process that is named in a file still lives, and on which machine."""
 
 from __future__ import annotations
 
 import os
+import socket
+from functools import cache
+
+
+@cache
+def host() -> str:
+    """The name of this machine."""
+    return socket.gethostname()
 
 
 def alive(process: str) -> bool:

@@ -103,6 +103,15 @@ def assemble(
     return data
 
 
+def resolved(split_seed: int | None, min_count: int | None, number_ids: str | None) -> tuple[int, int, str]:
+    """The defaults of what was left out, which is None: who asks for a default by its value asks for it."""
+    return (
+        0 if split_seed is None else split_seed,
+        2 if min_count is None else min_count,
+        NUMBERINGS[0] if number_ids is None else number_ids,
+    )
+
+
 def check_options(min_count: int, split_seed: int, number_ids: str, max_rows_per_table: int | None) -> None:
     """Raises InputError for a value that these options cannot have."""
     whole(min_count, "min_count", 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from embpress.compressors.errors import InputError, nearest, require
 from embpress.compressors.guard import shown, whole
-from embpress.dlrm.data.assemble import NUMBERINGS, assemble
+from embpress.dlrm.data.assemble import assemble, resolved
 from embpress.dlrm.data.base import ClickData
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.data.formats.base import Format
@@ -17,8 +17,6 @@ from embpress.dlrm.data.readers.files import Paths, check_file, first_line, refu
 from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
-# a folder of prepared data that was made with others is no contradiction
-DEFAULTS = {"format": "auto", "split_seed": 0, "min_count": 2, "number_ids": NUMBERINGS[0]}
 MAX_ROWS = 10**15  # to read; of what is made fewer fit the memory
 
 
@@ -28,9 +26,9 @@ def load(
     format: str = "auto",
     test: Paths | str | Path = (),
     split: str | None = None,
-    split_seed: int = 0,
-    min_count: int = 2,
-    number_ids: str = NUMBERINGS[0],
+    split_seed: int | None = None,
+    min_count: int | None = None,
+    number_ids: str | None = None,
     max_rows_per_table: int | None = None,
     rows: int | None = None,
     **options: Any,
@@ -43,9 +41,10 @@ def load(
         format: a file of `dlrm/data/formats`, or `auto`: by ending, else by the first line.
         test: files that are the test part; without them it is cut off `paths`.
         split: `order` or `random`; None takes the format's default.
-        split_seed: seed of a random split.
-        min_count: ids rarer than this in the rows trained on share row 0.
-        number_ids: `frequency` (the most frequent id is row 1) or `random`, to see what methods gain by the former.
+        split_seed: seed of a random split; None is 0.
+        min_count: ids rarer than this in the rows trained on share row 0; None is 2.
+        number_ids: `frequency` (the most frequent id is row 1; None is this) or `random`, to see what methods gain by
+            the former.
         max_rows_per_table: row 0 included; of more ids the most frequent have a row.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
         **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
@@ -57,7 +56,8 @@ def load(
     if (folder := _prepared(paths)) is not None:
         numbering = {"min_count": min_count, "number_ids": number_ids, "max_rows_per_table": max_rows_per_table}
         division = {"test": _as_list(test), "rows": rows, "split": split, "split_seed": split_seed}
-        return _mapped(folder, {"format": format, **division, **numbering, **options})
+        return _mapped(folder, {"format": format, **division, **numbering}, options)
+    split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if not reader.made:
         require("polars", f"reading {paths[0]}")
@@ -121,20 +121,34 @@ def _prepared(paths: Paths | str | Path) -> str | Path | None:
     return folders[0] if folders else None
 
 
-def _mapped(folder: str | Path, asked: dict[str, Any]) -> ClickData:
-    """Opens prepared data; whatever is asked for must be what they were prepared with, or a default."""
+def _mapped(folder: str | Path, asked: dict[str, Any], options: dict[str, Any]) -> ClickData:
+    """Opens prepared data; whatever is asked for, the format's options too, must be what they were prepared with.
+
+    Raises:
+        InputError: it is not, or the folder is damaged.
+    """
     from embpress.dlrm.data.prepare.folder import opened, read_manifest
 
-    def text(value: Any) -> str:
-        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    decided = read_manifest(folder)["options"]
+    known = {name: one.options for name, one in formats().items()}
+    format = decided.get("format")
+    if format not in known:
+        raise InputError(f"{folder} was prepared of format {shown(format)}, which is not there; prepare the data again")
+    asked = asked | values_of("format", format, options, known)
+    of_paths = {"test", *(option.name for option in known[format] if option.kind is Path)}
 
-    decided = read_manifest(folder).get("options", {})
+    def text(name: str, value: Any) -> str:
+        if isinstance(value, (list, tuple)):
+            return ",".join(text(name, one).strip() for one in value)
+        return str(Path(str(value))) if name in of_paths else str(value)
+
     for name, value in asked.items():
-        if value in (None, [], DEFAULTS.get(name)) or text(value) == text(decided.get(name)):
+        was = decided.get(name)
+        if value in (None, []) or (name, value) == ("format", "auto") or text(name, value) == text(name, was):
             continue
-        was = "without it" if decided.get(name) is None else f"with {text(decided[name])}"
+        how = "without it" if was in (None, []) else f"with {text(name, was)}"
         raise InputError(
-            f"{name} is {text(value)}, but {folder} was prepared {was}; leave it out, or prepare the files again"
+            f"{name} is {text(name, value)}, but {folder} was prepared {how}; leave it out, or prepare the files again"
         )
     return opened(folder)
 

@@ -58,14 +58,13 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
     Args:
         name: of the data set.
         paths: its files in any order, or the folder that holds them.
-        given: other keywords of `load`; what is None, empty or a default is taken from the data set.
+        given: other keywords of `load`; what is None or empty, or the format `auto`, is taken from the data set.
 
     Raises:
         InputError: no such data set, a file is missing, none of it or another than was published, or a keyword
             contradicts it.
     """
     from embpress.compressors.errors import InputError, nearest
-    from embpress.dlrm.data.loading import DEFAULTS
 
     known = datasets()
     if name not in known:
@@ -80,7 +79,9 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
     for file, digest in dataset.md5.items():
         if (own := _md5(files[file])) != digest:
             raise InputError(f"{files[file]} is not the {file} of data set {name}: its MD5 is {own}, not {digest}")
-    values = {option: value for option, value in given.items() if value not in (None, (), [], DEFAULTS.get(option))}
+    values = {option: value for option, value in given.items() if value not in (None, (), [])}
+    if values.get("format") == "auto":
+        del values["format"]
     return {
         **dataset.options,
         **values,
@@ -101,10 +102,14 @@ def _files(name: str, expected: Sequence[str], paths: Sequence[str | Path]) -> d
         if missing:
             raise InputError(f"{folder} has no {_listed(missing)}, which data set {name} needs (or with .gz)")
         return {file: found_there[0] for file, found_there in there.items()}
-    given = {path.name.removesuffix(".gz"): path for path in places}
-    for file, path in given.items():
+    given: dict[str, Path] = {}
+    for path in places:
+        file = path.name.removesuffix(".gz")
         if file not in expected:
             raise InputError(f"{path} is no file of data set {name}, which consists of {_listed(expected)}")
+        if file in given:
+            raise InputError(f"{given[file]} and {path} are both the {file} of data set {name}; give it once")
+        given[file] = path
     missing = [file for file in expected if file not in given]
     if missing:
         raise InputError(f"data set {name} also needs {_listed(missing)}")

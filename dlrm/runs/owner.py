@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from embpress.dlrm.processes import no_process
-
-
-@cache
-def host() -> str:
-    """The name of this machine."""
-    return socket.gethostname()
+from embpress.dlrm.processes import host, no_process
 
 
 @cache

@@ -16,8 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from embpress.compressors import InputError
-from embpress.dlrm.processes import alive
-from embpress.dlrm.runs import owner
+from embpress.dlrm.processes import alive, host
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.record import SCHEMA, Run, fingerprint, plain
 from embpress.dlrm.runs.upgrade import upgraded
@@ -35,7 +34,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f"{_WRITING}{os.getpid()}-{owner.host()}-"
+        prefix = f"{_WRITING}{os.getpid()}-{host()}-"
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
             temporary = file.name
             write(file)
@@ -70,7 +69,7 @@ def clean(*folders: Path) -> None:
     for folder in folders:
         for path in folder.glob(f"{_WRITING}*"):
             process, _, rest = path.name.removeprefix(_WRITING).partition("-")
-            if "-" in rest and not rest.startswith(f"{owner.host()}-"):
+            if "-" in rest and not rest.startswith(f"{host()}-"):
                 with suppress(OSError):
                     if time.time() - path.stat().st_mtime > _FORGOTTEN:
                         path.unlink()

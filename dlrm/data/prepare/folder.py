@@ -34,6 +34,12 @@ def opened(folder: str | Path) -> ClickData:
         for part, name in zip((train, valid, test), PARTS):
             if len(part) != about["rows"][name] or part.ids.shape[1] != len(features):
                 raise InputError(f"{place / name} does not have the rows that {MANIFEST} says; prepare the data again")
+        counts = [torch.from_numpy(_mapped(place / counts_file(f))) for f in range(len(features))]
+        for f, (lookups, rows) in enumerate(zip(counts, manifest["num_embeddings"])):
+            if lookups.shape != (rows,):
+                raise InputError(
+                    f"{place / counts_file(f)} does not have the rows that {MANIFEST} says; prepare the data again"
+                )
         return ClickData(
             name=manifest["name"],
             format=manifest["format"],
@@ -43,12 +49,12 @@ def opened(folder: str | Path) -> ClickData:
             train=train,
             valid=valid,
             test=test,
-            counts=[torch.from_numpy(_mapped(place / counts_file(f))) for f in range(len(features))],
+            counts=counts,
             row0_share=manifest["row0_share"],
             fingerprint=manifest["fingerprint"],
             about=about | {"prepared": str(folder)},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{place / MANIFEST} is damaged ({error!r}); prepare the data again") from None

@@ -7,10 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from embpress.compressors.errors import InputError
+from embpress.compressors.guard import shown
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _WHAT = "embpress prepared data"
+# what each value is, and what is in it
+_KINDS: dict[str, tuple[type[Any], type | tuple[type, ...]]] = {
+    "name": (str, str),
+    "format": (str, str),
+    "features": (list, str),
+    "num_embeddings": (list, int),
+    "dense_names": (list, str),
+    "row0_share": (list, (int, float)),
+    "fingerprint": (str, str),
+    "about": (dict, object),
+    "options": (dict, object),
+}
 
 
 def counts_file(feature: int) -> str:
@@ -36,6 +49,14 @@ def is_prepared(path: str | Path) -> bool:
         return False
 
 
+def says_prepared(path: str | Path) -> bool:
+    """Whether a path is a folder whose manifest, damaged or not, says that it is one of prepared data."""
+    try:
+        return is_prepared(path) and f'"what": "{_WHAT}"' in (Path(path) / MANIFEST).read_text(errors="replace")
+    except OSError:
+        return False
+
+
 def write_manifest(folder: Path, values: dict[str, Any]) -> None:
     """Writes what the folder holds."""
     text = json.dumps({"what": _WHAT, "schema": SCHEMA, **values}, indent=1, ensure_ascii=False)
@@ -46,7 +67,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """What the folder holds.
 
     Raises:
-        InputError: no folder of prepared data, or one of another version.
+        InputError: no folder of prepared data, one of another version, or a value is missing or of a wrong type.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -57,4 +78,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a manifest of prepared data; give a folder of embpress data prepare")
     if values.get("schema") != SCHEMA:
         raise InputError(f"{path} was written by another version of embpress; prepare the data again")
+    for name, (kind, inner) in _KINDS.items():
+        value = values.get(name)
+        if not isinstance(value, kind) or not all(isinstance(one, inner) for one in value):
+            raise InputError(f"{path} is damaged ({name} is {shown(value)}); prepare the data again")
+    if not len(values["features"]) == len(values["num_embeddings"]) == len(values["row0_share"]):
+        raise InputError(f"{path} is damaged (its tables are not those of its features); prepare the data again")
     return values

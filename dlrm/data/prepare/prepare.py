@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,21 +14,20 @@ import polars as pl
 
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError, require
-from embpress.dlrm.data.assemble import NUMBERINGS, check_classes, check_features, check_options, fingerprint_of
+from embpress.dlrm.data.assemble import check_classes, check_features, check_options, fingerprint_of, resolved
 from embpress.dlrm.data.loading import chosen, name_of
 from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Layout, Source
 from embpress.dlrm.data.prepare.division import PARTS, Division
 from embpress.dlrm.data.prepare.hashed import hashed
-from embpress.dlrm.data.prepare.manifest import counts_file, is_prepared, vocabulary_file, write_manifest
+from embpress.dlrm.data.prepare.manifest import counts_file, vocabulary_file, write_manifest
+from embpress.dlrm.data.prepare.new_folder import new_folder
 from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
 from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
 from embpress.dlrm.data.prepare.writing import Columns, arrays, pieces, write_parts
 from embpress.dlrm.data.readers.files import Paths, refusals
-from embpress.dlrm.processes import alive
 
-_WRITING = ".preparing-"
 Progress = Callable[[str], None]
 
 
@@ -40,11 +36,11 @@ class Options:
     """What decides the parts and the numbers of the ids: see `load`."""
 
     split: str
-    split_seed: int = 0
-    min_count: int = 2
-    number_ids: str = NUMBERINGS[0]
-    max_rows_per_table: int | None = None
-    hash_ids: int | None = None
+    split_seed: int
+    min_count: int
+    number_ids: str
+    max_rows_per_table: int | None
+    hash_ids: int | None
 
 
 def prepare(
@@ -54,9 +50,9 @@ def prepare(
     format: str = "auto",
     test: Paths | str | Path = (),
     split: str | None = None,
-    split_seed: int = 0,
-    min_count: int = 2,
-    number_ids: str = NUMBERINGS[0],
+    split_seed: int | None = None,
+    min_count: int | None = None,
+    number_ids: str | None = None,
     max_rows_per_table: int | None = None,
     hash_ids: int | None = None,
     rows: int | None = None,
@@ -70,9 +66,9 @@ def prepare(
 
     Args:
         paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
-        to: the folder to write, which must not be there or be empty.
-        hash_ids: a column with more than `2**hash_ids` values has no vocabulary: see `hashed.hashed`. The data are then
-            not those that `load` gives.
+        to: the folder to write, which must not be there or be empty; a link to such a one stays a link.
+        hash_ids: a column with more than `2**hash_ids` values has no vocabulary and knows no `min_count`: see
+            `hashed.hashed`. The data are then not those that `load` gives.
         progress: is told what is going on.
         **options: as of `load`.
 
@@ -82,25 +78,32 @@ def prepare(
     Raises:
         InputError: whatever is wrong with files or options, the folder is there, or the disk is full.
     """
+    split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     check_options(min_count, split_seed, number_ids, max_rows_per_table)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if reader.made:
         raise InputError(f"{reader.name} data are made, not read, so there is nothing to prepare; give files")
     if hash_ids is not None:
         guard.whole(hash_ids, "hash_ids", 1, 30)
+        if max_rows_per_table is not None and 2**hash_ids + 1 > max_rows_per_table:
+            raise InputError(
+                f"hash_ids {hash_ids} gives tables of {2**hash_ids + 1:,} rows, but max_rows_per_table is "
+                f"{max_rows_per_table:,}; give fewer bits or allow more rows"
+            )
     require("polars", f"reading {paths[0]}")
     target = guard.path(to, "--to")
     decided = Options(
         reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table, hash_ids
     )
     Division(10, None, decided.split, 0)  # a mistake should not wait for the files
-    with _new_folder(target) as folder, refusals((*paths, *test)):
+    with new_folder(target) as folder, refusals((*paths, *test)):
         source = reader.source(paths, test, rows, **values)
         staged = folder / "staged"
         staged.mkdir()
         manifest = _write(folder, staged, source, name_of(paths[0]), reader.name, decided, progress)
         shutil.rmtree(staged)
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
+        asked["test"] = [str(path) for path in test]
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
         write_manifest(folder, {**manifest, "options": asked, "files": [asdict(file) for file in source.files]})
     return target
@@ -198,38 +201,3 @@ def _check_labels(name: str, columns: Columns, division: Division) -> int:
     for part, number in (("training", 0), ("test", 2)):
         check_classes(name, part, division.sizes[number], int(clicks[number]))
     return int(clicks.sum())
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which gets the name `target` when it is whole; else nothing stays of it."""
-    folder = target.parent / f"{_WRITING}{os.getpid()}-{target.name}"
-    try:
-        if is_prepared(target):
-            raise InputError(f"{target} holds prepared data already; use it, give another --to, or delete it")
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InputError(f"{target} is there and holds something else; give --to a folder that is new or empty")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _clean(target)
-        folder.mkdir()
-        try:
-            yield folder
-            os.replace(folder, target)
-        except BaseException:  # an interrupt as well
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"the disk is full: {target} could not be prepared, and nothing stays of it; "
-                "free space, or give --to a folder on another disk"
-            ) from None
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from None
-
-
-def _clean(target: Path) -> None:
-    """Takes away what killed processes have left half-written."""
-    for path in target.parent.glob(f"{_WRITING}*"):
-        process, _, name = path.name.removeprefix(_WRITING).partition("-")
-        if name == target.name and not alive(process):
-            shutil.rmtree(path, ignore_errors=True)

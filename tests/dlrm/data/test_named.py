@@ -37,7 +37,7 @@ def test_files_are_found_and_wrong_ones_named(tmp_path):
         text = "".join(rows[8 * day : 8 * day + 8]).encode()
         (tmp_path / f"day_{day}.gz").write_bytes(gzip.compress(text))
     days = [tmp_path / f"day_{day}.gz" for day in range(24)]
-    values = keywords("criteo-terabyte", [tmp_path], {"min_count": 2, "split": None, "test": ()})
+    values = keywords("criteo-terabyte", [tmp_path], {"format": "auto", "min_count": None, "test": ()})
     assert (values["paths"], values["test"]) == (days[:23], days[23:])
     assert values == keywords("criteo-terabyte", days[::-1], {})
     assert values["drop_negatives"] == 0.875
@@ -48,8 +48,11 @@ def test_files_are_found_and_wrong_ones_named(tmp_path):
             "drop_negatives": 0.5,
         }.items()
     )
+    assert keywords("criteo-terabyte", days, {"min_count": 2, "split_seed": 0})["min_count"] == 2  # asked for
     data = load(**(values | {"drop_negatives": 0.0}))
     assert [len(data.train) + len(data.valid), len(data.test)] == [184, 8]
+    twice = tmp_path / "other" / "day_4"
+    refused("day_4.gz and .*other/day_4 are both the day_4 of data set", "criteo-terabyte", [*days, twice], {})
     days[4].unlink()
     refused("has no day_4, which data set criteo-terabyte needs", "criteo-terabyte", [tmp_path], {})
     refused("also needs day_4", "criteo-terabyte", days[:4] + days[5:], {})

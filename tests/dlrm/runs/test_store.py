@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from embpress.compressors import InputError
-from embpress.dlrm.runs import owner
+from embpress.dlrm.processes import host
 from embpress.dlrm.runs.store import check_writable, clean, read_all, write_atomic
 
 
@@ -76,7 +76,7 @@ def test_no_folder_and_no_records(tmp_path):
 
 def test_what_other_machines_write_stays_for_a_day(tmp_path):
     here, there, old = (
-        tmp_path / f".writing-999999999-{host}-abc" for host in (owner.host(), "else-where", "long-ago")
+        tmp_path / f".writing-999999999-{machine}-abc" for machine in (host(), "else-where", "long-ago")
     )
     for path in (here, there, old):
         path.write_text("half")

@@ -20,7 +20,7 @@ def csv_frames(file: SourceFile, rows: int | None) -> Iterator[pl.DataFrame]:
     Raises:
         InputError: as `read_source`.
     """
-    header, shift, left = b"", 0, rows
+    header, shift, left, last = b"", 0, rows, False
     for chunk in chunks(file, cut=record_end):
         data = chunk.data
         if not header:
@@ -30,12 +30,15 @@ def csv_frames(file: SourceFile, rows: int | None) -> Iterator[pl.DataFrame]:
             shift = chunk.line - 1 - header.count(b"\n")
             data = header + data
         if left is not None and b'"' not in data:
-            data = b"".join(line + b"\n" for line in data.split(b"\n", left + 1)[: left + 1] if line)
+            lines = data.split(b"\n", left + 1)
+            last = len(lines) > left + 1
+            if last:  # blank lines at the end do not count, others are refused
+                data = b"\n".join(lines[:-1]).rstrip(b"\r\n") + b"\n"
         frame = parse_csv(file.path, data, left, shift)
         if frame.height:
             yield frame
         left = None if left is None else left - frame.height
-        if left is not None and left <= 0:
+        if last or (left is not None and left <= 0):
             return
 
 

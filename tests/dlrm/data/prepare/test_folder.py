@@ -1,8 +1,7 @@
 """A folder of prepared data: what is refused, what a killed command leaves, how it is used."""
 
+import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,6 +19,14 @@ def text(tmp_path):
     return write(tmp_path / "a.txt", "".join(lines(60)))
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder whose manifest a test may change, and the manifest."""
+    place = tmp_path_factory.mktemp("made")
+    folder = prepare([write(place / "a.txt", "".join(lines(60)))], place / "to")
+    return folder, json.loads((folder / "manifest.json").read_text())
+
+
 def refused(match, call, *args, **options):
     with pytest.raises(InputError, match=match) as error:
         call(*args, **options)
@@ -31,12 +38,18 @@ def test_a_folder_is_not_written_over(tmp_path, text):
     refused("holds prepared data already", prepare, [text], folder)
     refused("holds something else", prepare, [text], tmp_path)
     refused("holds something else", prepare, [text], text)
+    os.truncate(folder / "manifest.json", 200)
+    refused("holds prepared data already", prepare, [text], folder)
+    (folder / "manifest.json").write_text('{"model": "dlrm"}')  # as other folders have one
+    refused("holds something else", prepare, [text], folder)
 
 
 def test_options_stand_and_others_are_refused(tmp_path, text):
     folder = prepare([text], tmp_path / "to", min_count=3, split_seed=1, split="random")
     assert load(folder, min_count=3).fingerprint == load(folder).fingerprint == load(str(folder)).fingerprint
     refused("min_count is 4, but .* with 3", load, folder, min_count=4)
+    refused("min_count is 2, but .* with 3", load, folder, min_count=2)  # a default that is asked for
+    refused("split_seed is 0, but .* with 1", load, folder, split_seed=0)
     refused("split is order, but .* with random", load, folder, split="order")
     refused("rows is 5, but .* without it", load, folder, rows=5)
     refused("stands alone", load, [folder, text])
@@ -61,14 +74,35 @@ def test_a_damaged_folder_is_named(tmp_path, text, name, change):
     refused("prepare", load, folder)
 
 
-def test_what_a_killed_command_left_goes_and_what_a_living_one_writes_stays(tmp_path, text):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left, living = (tmp_path / f".preparing-{pid}-to" for pid in (gone.pid, os.getppid()))
-    for folder in (left, living):
-        (folder / "train").mkdir(parents=True)
-    prepare([text], tmp_path / "to")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.txt", "to", living.name])
+@pytest.mark.parametrize("value", [None, 3, [None], {"x": None}], ids=str)
+@pytest.mark.parametrize("key", ["options", "num_embeddings", "features", "about", "row0_share", "name", "multi_hot"])
+def test_a_value_of_a_wrong_type_is_named(made, key, value):
+    folder, manifest = made
+    inner = manifest["about"] if key == "multi_hot" else manifest
+    text = json.dumps(manifest | ({"about": inner | {key: value}} if inner is not manifest else {key: value}))
+    (folder / "manifest.json").write_text(text)
+    for options in ({}, {"min_count": 2}):
+        refused("prepare the data again", load, folder, **options)
+
+
+def test_the_very_options_are_no_contradiction(tmp_path):
+    paths = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for path in paths:
+        path.write_text("click,id,other\n" + "".join(f"{i % 2},{i % 5},{i % 7}\n" for i in range(60)))
+    folder = prepare(paths[:1], tmp_path / "to", test=paths[1], sparse="id,other", label="click")
+    for sparse in ("id,other", "id, other", ["id", "other"], ("id", "other")):
+        assert load(folder, test=[str(paths[1])], sparse=sparse, label="click", format="csv").features == [
+            "id",
+            "other",
+        ]
+    refused("test is .*a.csv, but .* with .*b.csv", load, folder, test=paths[0])
+    refused("sparse is id, but .* with id,other", load, folder, sparse="id")
+    refused("dense is other, but .* without it", load, folder, dense="other")
+    refused("format csv has no option 'drop_negatives'", load, folder, drop_negatives=0.5)
+    raw = prepare(write(tmp_path / "c.txt", "".join(lines(300))), tmp_path / "raw", drop_negatives=".5")
+    for same in (0.5, "0.5", ".5", "5e-1"):
+        load(raw, drop_negatives=same)
+    refused("drop_negatives is 0.25, but .* with 0.5", load, raw, drop_negatives=0.25)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, text, monkeypatch):

@@ -83,3 +83,6 @@ def test_bits_that_cannot_be_are_refused(tmp_path):
     path = write(tmp_path / "a.txt", "".join(lines(60)))
     with pytest.raises(InputError, match="hash_ids is 31, but it must be"):
         prepare([path], tmp_path / "to", hash_ids=31)
+    with pytest.raises(InputError, match="tables of 5 rows, but max_rows_per_table is 4; give fewer bits"):
+        prepare([path], tmp_path / "to", hash_ids=2, max_rows_per_table=4)
+    assert max(load(prepare([path], tmp_path / "to", hash_ids=2, max_rows_per_table=5)).num_embeddings) == 5

@@ -161,6 +161,19 @@ def test_refused_as_by_load(tmp_path, blocks, change, options):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.csv"]
 
 
+@pytest.mark.parametrize("rows", [29, 30, 31, 32, None])
+def test_a_blank_line_is_refused_as_by_load_where_rows_follow_it(tmp_path, blocks, rows):
+    path = tmp_path / "a.csv"
+    lines = ["click,id", *(f"{i % 2},{i % 5}" for i in range(200))]
+    path.write_text("\n".join([*lines[:31], "", *lines[31:], "", ""]))
+    if rows is not None and rows <= 31:  # the blank line is the 31st after the header, and the last that is read
+        assert len(both([path], tmp_path / "to", rows=rows, split="order").test) == min(rows, 30) // 5
+        return
+    for call in (load, lambda paths, **options: prepare(paths, tmp_path / "to", **options)):
+        with pytest.raises(InputError, match="line 32: found a blank line, expected 2 fields"):
+            call([path], rows=rows)
+
+
 @pytest.mark.parametrize("value", [{"a": 1}, [[1]], b"x"], ids=["struct", "list of lists", "binary"])
 def test_types_that_are_no_ids_are_refused_as_by_load(tmp_path, blocks, value):
     pl.DataFrame({"click": [0, 1] * 20, "id": range(40), "odd": [value] * 40}).write_parquet(tmp_path / "a.parquet")
