@@ -157,7 +157,7 @@ def show(planned: Plan) -> None:
         + [t.why] * why
         for t in planned.tables
     ]
-    size = sum(t.bytes for t in planned.tables)
+    size = planned.bytes
     out = console()
     shown = [[escape(cell) for cell in row] for row in rows]
     out.print(table(["table", "rows", "width", "method", "bytes"] + ["why"] * why, shown, left=(0, 3, 5)))

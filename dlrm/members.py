@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TypeVar
 
 from embpress.kernels import found
@@ -26,3 +27,13 @@ def members(package: str, kind: type[T]) -> dict[str, type[T]]:
         if issubclass(cls, kind) and cls.__module__ == module.__name__ and "name" in vars(cls)
     }
     return dict(sorted(named.items()))
+
+
+def written_forms(package: str) -> dict[str, str]:
+    """How each member of a package is written and what it is, by the first line of its file: `` `form`: about. ``
+
+    Files are read and not imported, `base` is left out.
+    """
+    docs = [ast.get_docstring(found.tree(package, name)) or "" for name in found.names(package) if name != "base"]
+    texts = [doc.partition("\n")[0].rstrip(".") for doc in docs]
+    return {form.strip("` "): about.strip() for form, _, about in (text.partition(": ") for text in texts)}

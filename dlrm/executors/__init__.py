@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import ast
-
 from embpress.dlrm.executors.base import Executor
-from embpress.dlrm.members import members
-from embpress.kernels import found
+from embpress.dlrm.members import members, written_forms
 
 __all__ = ["Executor", "executors", "forms", "parse"]
 
@@ -20,10 +17,8 @@ def executors() -> dict[str, type[Executor]]:
 
 
 def forms() -> dict[str, str]:
-    """How each is written and what it is, the first line of its file, which is read and not imported."""
-    docs = [ast.get_docstring(found.tree(__name__, name)) or "" for name in found.names(__name__) if name != "base"]
-    texts = [doc.partition("\n")[0].rstrip(".") for doc in docs]
-    return {form.strip("` "): about.strip() for form, _, about in (text.partition(": ") for text in texts)}
+    """How each is written and what it is: see `written_forms`."""
+    return written_forms(__name__)
 
 
 def parse(text: str) -> Executor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from embpress.compressors import BudgetError, MethodSpec, Plan, TableConfig, plan
+from embpress.compressors import BudgetError, InputError, MethodSpec, Plan, TableConfig, plan
 from embpress.dlrm.runs.record import fingerprint
 from embpress.dlrm.training.settings import Settings
 
@@ -41,7 +41,7 @@ class Candidate:
     @property
     def bytes(self) -> int:
         """Serving bytes of all tables."""
-        return sum(table.bytes for table in self.plan.tables)
+        return self.plan.bytes
 
     @cached_property
     def key(self) -> str:
@@ -102,10 +102,21 @@ def at_width(goal: Goal, spec: MethodSpec, width: int) -> Plan:
         made = plan(spec, narrow, budget=min(goal.bytes, whole), min_rows=settings.min_rows, largest=settings.largest)
     else:  # of one size at this width
         made = plan(spec, narrow, min_rows=settings.min_rows, largest=settings.largest)
-    size = sum(table.bytes for table in made.tables)
+    size = made.bytes
     if size > goal.bytes:
         raise BudgetError(f"{spec} at width {width} takes {size} bytes", size)
     return widened(made, goal)
+
+
+def widest(goal: Goal, spec: MethodSpec) -> int | None:
+    """The largest width at which the plan of one expression fits; None where it fits at none."""
+    for width in range(goal.width, 0, -1):
+        try:
+            at_width(goal, spec, width)
+        except (BudgetError, InputError):
+            continue
+        return width
+    return None
 
 
 def widened(made: Plan, goal: Goal) -> Plan:

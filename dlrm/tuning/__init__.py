@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import ast
 from typing import TYPE_CHECKING
 
-from embpress.dlrm.members import members
+from embpress.dlrm.members import members, written_forms
 from embpress.dlrm.tuning.base import RATE, Tuning, Values, text_of
-from embpress.kernels import found
 
 if TYPE_CHECKING:
     from embpress.dlrm.training.settings import Settings
@@ -24,10 +22,8 @@ def ways() -> dict[str, type[Tuning]]:
 
 
 def forms() -> dict[str, str]:
-    """How each way is written and what it does, the first line of its file, which is read and not imported."""
-    docs = [ast.get_docstring(found.tree(__name__, name)) or "" for name in found.names(__name__) if name != "base"]
-    texts = [doc.partition("\n")[0].rstrip(".") for doc in docs]
-    return {form.strip("` "): about.strip() for form, _, about in (text.partition(": ") for text in texts)}
+    """How each way is written and what it does: see `written_forms`."""
+    return written_forms(__name__)
 
 
 def parse(text: str, rate: float) -> Tuning:

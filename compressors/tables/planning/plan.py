@@ -75,6 +75,11 @@ class Plan:
         return max(table.embedding_dim for table in self.tables)
 
     @property
+    def bytes(self) -> int:
+        """Serving bytes of all tables."""
+        return sum(table.bytes for table in self.tables)
+
+    @property
     def full_bytes(self) -> int:
         """`Σ 4 n D` at the model's own width."""
         return sum(4 * table.config.num_embeddings * table.config.embedding_dim for table in self.tables)

@@ -99,7 +99,7 @@ def plan(
             return _plan(spec, tables, [None if k else knobs for k in keep], full)
 
         least = min_bytes(spec, rows, dim)
-        in_all = sum(table.bytes for table in shared(least).tables)
+        in_all = shared(least).bytes
         if in_all > size:
             raise _unreachable(ratio, full_bytes, in_all)
         return shared(size - (in_all - least))  # tables that stay full, and what each table has besides the memory
@@ -179,9 +179,9 @@ def _narrower(
     if spec.modifiers:
         for width in range(max(widths), 0, -1):
             narrow = _plan(spec, tables, knobs, full, width)
-            if sum(table.bytes for table in narrow.tables) <= size:
+            if narrow.bytes <= size:
                 return narrow
-        raise _unreachable(ratio, full_bytes, sum(table.bytes for table in narrow.tables))
+        raise _unreachable(ratio, full_bytes, narrow.bytes)
     try:
         width = spec.cls.model_width(max(widths), ratio)
     except BudgetError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from embpress.compressors import BudgetError, InputError, MethodSpec, parse
-from embpress.dlrm.planning.candidate import Candidate, Goal, at_width
+from embpress.dlrm.planning.candidate import Candidate, Goal, at_width, widest
 from embpress.dlrm.planning.probe import Prober
 from embpress.dlrm.sets import specs_of
 
@@ -18,7 +18,7 @@ def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[
     if best:
         return
     specs = [parse(text) for text in specs_of("planned")]
-    widths = [_halved(goal.width) if _sizable(spec) else [_widest(goal, spec)] for spec in specs]
+    widths = [_halved(goal.width) if _sizable(spec) else [widest(goal, spec)] for spec in specs]
     for turn in range(max(map(len, widths))):  # each once before any at a smaller width
         for spec, own in zip(specs, widths):
             width = own[turn] if turn < len(own) else None
@@ -42,17 +42,6 @@ def _halved(width: int) -> list[int | None]:
     while (width := width // 2) >= _NARROWEST:
         widths.append(width)
     return widths
-
-
-def _widest(goal: Goal, spec: MethodSpec) -> int | None:
-    """The largest width at which all rows fit."""
-    for width in range(goal.width, 0, -1):
-        try:
-            at_width(goal, spec, width)
-        except (BudgetError, InputError):
-            continue
-        return width
-    return None
 
 
 def _single(spec: MethodSpec, narrower: bool) -> str | None:

@@ -55,13 +55,9 @@ def propose(goal: Goal, prober: Prober, best: Sequence[Candidate], on: Callable[
 
 def _widths(goal: Goal, best: Sequence[Candidate]) -> list[int]:
     of_best = list(dict.fromkeys(candidate.plan.width for candidate in best))[:_MOST_WIDTHS]
-    fits = next((w for w in range(goal.width, 0, -1) if _bytes(_all_rows(goal, w, f"full+{_CODES}")) <= goal.bytes), 1)
+    fits = next((w for w in range(goal.width, 0, -1) if _all_rows(goal, w, f"full+{_CODES}").bytes <= goal.bytes), 1)
     wider = [min(goal.width, max(fits + 1, round(fits * times))) for times in _WIDER]
     return list(dict.fromkeys([*of_best, *wider, goal.width]))
-
-
-def _bytes(plan: Plan) -> int:
-    return sum(table.bytes for table in plan.tables)
 
 
 def _all_rows(goal: Goal, width: int, spec: str) -> Plan:
@@ -140,7 +136,7 @@ def _candidate(goal: Goal, width: int, whole: str, curves: dict[int, list[tuple[
         made = sized(Plan(tuple(tables)))
     except BudgetError:
         return None
-    if _bytes(made) > goal.bytes:
+    if made.bytes > goal.bytes:
         return None
     narrower = "" if width == goal.width else f" at width {width}"
     kind = "" if whole == "full" else f", whole tables {whole}"

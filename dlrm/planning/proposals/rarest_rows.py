@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from embpress.compressors import BudgetError, InputError, MethodSpec, Plan, TablePlan, parse
+from embpress.compressors import MethodSpec, Plan, TablePlan, parse
 from embpress.compressors.sizes import serving_size
 from embpress.compressors.tables.planning.proportional import kept_full
-from embpress.dlrm.planning.candidate import Candidate, Goal, at_width
+from embpress.dlrm.planning.candidate import Candidate, Goal, widest
 from embpress.dlrm.planning.probe import Prober
 
 _WHOLE = ("full+int4", "mlet+int4", "full+int2:train=true")  # tables of which all rows stay
@@ -53,17 +53,9 @@ def _own(candidate: Candidate) -> tuple[str, int] | None:
 
 def _widths(goal: Goal, whole: str) -> list[int]:
     """The largest at which all rows fit, and wider ones."""
-    fits = next((width for width in range(goal.width, 0, -1) if _fits(goal, whole, width)), 0)
+    fits = widest(goal, parse(whole)) or 0
     wider = [min(goal.width, max(fits + 1, round(fits * times))) for times in _WIDER]
     return list(dict.fromkeys([*wider, goal.width]))
-
-
-def _fits(goal: Goal, whole: str, width: int) -> bool:
-    try:
-        at_width(goal, parse(whole), width)
-    except (BudgetError, InputError):
-        return False
-    return True
 
 
 class Ranking:
@@ -118,11 +110,11 @@ def _trimmed(goal: Goal, ranking: Ranking, whole: str, width: int, small: str | 
         return Plan(tuple(entries))
 
     few, many = 0, ranking.rows  # as many rows as fit lie between
-    if _bytes(made(0)) > goal.bytes:
+    if made(0).bytes > goal.bytes:
         return
     while few < many:
         middle = (few + many + 1) // 2
-        if _bytes(made(middle)) <= goal.bytes:
+        if made(middle).bytes <= goal.bytes:
             few = middle
         else:
             many = middle - 1
@@ -140,10 +132,6 @@ def _trimmed(goal: Goal, ranking: Ranking, whole: str, width: int, small: str | 
 
 def _size(spec: MethodSpec, rows: int, width: int) -> int:
     return serving_size(spec, rows, width, spec.knobs)
-
-
-def _bytes(plan: Plan) -> int:
-    return sum(table.bytes for table in plan.tables)
 
 
 def _why(small: bool, table: TablePlan, bits: str | None) -> str:
