@@ -23,7 +23,8 @@ from embpress.dlrm.runs.experiment import build_model, method_generator, table_c
 from embpress.dlrm.runs.record import fingerprint, plain, typed
 from embpress.dlrm.runs.rehearsal import rehearse
 from embpress.dlrm.runs.store import clean, write_json
-from embpress.dlrm.training.loop import Progress, RunFailed, train
+from embpress.dlrm.training.click_model import train
+from embpress.dlrm.training.loop import Progress, RunFailed
 from embpress.dlrm.training.optim import sparse_gradients
 from embpress.dlrm.training.settings import Settings
 

@@ -46,8 +46,9 @@ from embpress.dlrm.runs.record import (
     TableRecord,
     typed,
 )
+from embpress.dlrm.training.click_model import train
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
-from embpress.dlrm.training.loop import Progress, RunFailed, train
+from embpress.dlrm.training.loop import Progress, RunFailed
 from embpress.dlrm.training.model import build, describe, describe_training
 from embpress.dlrm.training.optim import make_optimizers, sparse_gradients
 from embpress.dlrm.training.settings import Settings

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor
 
 from embpress.compressors import begin_training
-from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.measure.clock import Clock
-from embpress.dlrm.models.base import ClickModel
-from embpress.dlrm.training.evaluate import Tested, predict, scores, tested
-from embpress.dlrm.training.optim import make_optimizers
-from embpress.dlrm.training.settings import Settings
-from embpress.dlrm.training.step import train_step
+from embpress.dlrm.training.work import Work
 from embpress.kernels.errors import EmbpressError
 
 # points of the learning curve in an epoch; the last is the epoch's end
 POINTS = 4
-# samples that are put in order at once: few calls, and never a copy of data that are larger than memory
-GATHERED = 1 << 15
 Progress = Callable[[int, int, str], None]  # samples done, samples in all, what is going on
 
 
@@ -51,92 +44,6 @@ class Trained:
     curve: list[dict[str, float]] = field(default_factory=list)
     test_logits: Tensor | None = None
     served: tuple[dict[str, Any], ...] = ()
-
-
-def batches(part: Part, size: int) -> Iterator[Part]:
-    """Consecutive slices of a part; views, nothing is copied."""
-    for start in range(0, len(part), size):
-        yield part.slice(start, min(start + size, len(part)))
-
-
-class Work(Protocol):
-    """A model with its data, to be trained.
-
-    Attributes:
-        device: of the model.
-        rows, steps: samples and batches of an epoch; 0 where nobody knows.
-    """
-
-    device: torch.device
-    rows: int
-    steps: int
-
-    @property
-    def model(self) -> nn.Module:
-        """What is trained."""
-        ...
-
-    def batches(self, epoch: int) -> Iterator[tuple[Any, int]]:
-        """The batches of an epoch, on the device, and how many samples each has (0 where nobody knows)."""
-        ...
-
-    def step(self, batch: Any, number: int) -> Tensor:
-        """One training step, the `number`-th from 0: the mean loss before it, a scalar on the device."""
-        ...
-
-    def valid(self) -> dict[str, float]:
-        """Scores of the validation part by the model as it is trained: see `evaluate.scores`."""
-        ...
-
-    def test(self) -> Tested:
-        """What the test part says of the model as it is served."""
-        ...
-
-
-class _ClickWork:
-    """A click model with click data; the seed alone fixes the order of the samples."""
-
-    def __init__(self, model: ClickModel, data: ClickData, settings: Settings, seed: int) -> None:
-        self.model, self.data, self.size, self.device = model, data, settings.batch_size, model.device
-        self.order = Generator().manual_seed(seed)
-        self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
-        self.rows = len(data.train)
-        self.steps = -(-self.rows // self.size)
-
-    def batches(self, epoch: int) -> Iterator[tuple[Part, int]]:
-        order = torch.randperm(self.rows, generator=self.order)
-        for some in order.split(max(1, GATHERED // self.size) * self.size):
-            for part in batches(self.data.train.take(some), self.size):
-                yield part.to(self.device), len(part)
-
-    def step(self, batch: Part, number: int) -> Tensor:
-        return train_step(self.model, self.optimizers, batch, number)
-
-    def valid(self) -> dict[str, float]:
-        return scores(predict(self.model, self.data.valid), self.data.valid.labels)
-
-    def test(self) -> Tested:
-        tables, test = self.model.tables, self.data.test
-
-        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
-            logits = predict(self.model, test, tables=None if steps is None else tables.fold(steps))
-            return logits, scores(logits, test.labels)
-
-        return tested(tables.tables, score)
-
-
-def train(
-    model: ClickModel,
-    data: ClickData,
-    settings: Settings,
-    seed: int,
-    progress: Progress | None = None,
-    keep: Callable[[ClickModel], None] | None = None,
-) -> Trained:
-    """Trains and scores a click model: see `fit`; `keep` is given the model."""
-    model.train()
-    work = _ClickWork(model, data, settings, seed)
-    return fit(work, settings.epochs, progress, None if keep is None else partial(keep, model))
 
 
 def fit(work: Work, epochs: int, progress: Progress | None = None, keep: Callable[[], None] | None = None) -> Trained:

@@ -18,8 +18,8 @@ from embpress.compressors.tables import build
 from embpress.dlrm.data import Bags, load
 from embpress.dlrm.measure import latency
 from embpress.dlrm.runs.experiment import build_model, build_tables
+from embpress.dlrm.training.click_model import train
 from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
-from embpress.dlrm.training.loop import train
 from embpress.dlrm.training.settings import resolve
 
 

@@ -9,7 +9,7 @@ from embpress.dlrm.data import Part, load
 from embpress.dlrm.data.prepare.prepare import prepare
 from embpress.dlrm.runs.compare import compare
 from embpress.dlrm.runs.experiment import build_model, build_tables
-from embpress.dlrm.training import loop
+from embpress.dlrm.training import click_model
 from embpress.dlrm.training.settings import resolve
 
 
@@ -43,9 +43,9 @@ def test_samples_are_gathered_in_pieces_in_the_same_order(tmp_path, monkeypatch)
         return whole(self, index)
 
     monkeypatch.setattr(Part, "take", take)
-    monkeypatch.setattr(loop, "GATHERED", 120)
+    monkeypatch.setattr(click_model, "GATHERED", 120)
     model = build_model(data, build_tables(data, parse("full"), settings, 0), settings, 0)
-    work = loop._ClickWork(model, data, settings, seed=7)
+    work = click_model.ClickWork(model, data, settings, seed=7)
     got = list(work.batches(0))
     assert max(taken) == 100
     assert [size for _, size in got] == [50] * 8 + [32]

@@ -1,0 +1,76 @@
+"""Training of a click model on click data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from embpress.dlrm.data import ClickData, Part
+from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.training.evaluate import Tested, predict, scores, tested
+from embpress.dlrm.training.loop import Progress, Trained, fit
+from embpress.dlrm.training.optim import make_optimizers
+from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.step import train_step
+
+# samples that are put in order at once: few calls, and never a copy of data that are larger than memory
+GATHERED = 1 << 15
+
+
+def batches(part: Part, size: int) -> Iterator[Part]:
+    """Consecutive slices of a part; views, nothing is copied."""
+    for start in range(0, len(part), size):
+        yield part.slice(start, min(start + size, len(part)))
+
+
+class ClickWork:
+    """A click model with click data; the seed alone fixes the order of the samples."""
+
+    def __init__(self, model: ClickModel, data: ClickData, settings: Settings, seed: int) -> None:
+        self.model, self.data, self.size, self.device = model, data, settings.batch_size, model.device
+        self.order = Generator().manual_seed(seed)
+        self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
+        self.rows = len(data.train)
+        self.steps = -(-self.rows // self.size)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Part, int]]:
+        """The samples in the order of the seed, in batches of one size but the last."""
+        order = torch.randperm(self.rows, generator=self.order)
+        for some in order.split(max(1, GATHERED // self.size) * self.size):
+            for part in batches(self.data.train.take(some), self.size):
+                yield part.to(self.device), len(part)
+
+    def step(self, batch: Part, number: int) -> Tensor:
+        """See `train_step`."""
+        return train_step(self.model, self.optimizers, batch, number)
+
+    def valid(self) -> dict[str, float]:
+        """Scores of the validation part by the model as it is trained."""
+        return scores(predict(self.model, self.data.valid), self.data.valid.labels)
+
+    def test(self) -> Tested:
+        """Scores of the test part by the model as it is served, modifier by modifier."""
+        tables, test = self.model.tables, self.data.test
+
+        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
+            logits = predict(self.model, test, tables=None if steps is None else tables.fold(steps))
+            return logits, scores(logits, test.labels)
+
+        return tested(tables.tables, score)
+
+
+def train(
+    model: ClickModel,
+    data: ClickData,
+    settings: Settings,
+    seed: int,
+    progress: Progress | None = None,
+    keep: Callable[[ClickModel], None] | None = None,
+) -> Trained:
+    """Trains and scores a click model: see `fit`; `keep` is given the model."""
+    model.train()
+    work = ClickWork(model, data, settings, seed)
+    return fit(work, settings.epochs, progress, None if keep is None else partial(keep, model))
