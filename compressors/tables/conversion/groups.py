@@ -20,12 +20,15 @@ def optimizer_groups(model: nn.Module) -> list[dict[str, Any]]:
     """
     groups: dict[str, list[nn.Parameter]] = {"sparse": [], "rows": [], "tables": [], "dense": []}
     kinds: dict[int, str] = {}
-    for table in (m for m in model.modules() if isinstance(m, Compressor) and not isinstance(m, Modifier)):
+    for table in (m for m in model.modules() if isinstance(m, Compressor)):
+        rows = "sparse" if table.sparse else "rows"
         for name, parameter in table.parameters_by_name().items():
-            rows = "sparse" if table.sparse else "rows"
-            kinds[id(parameter)] = (
-                "fused" if table.tags.fused_update else rows if name in table.row_parameters else "tables"
-            )
+            if table.tags.fused_update and not isinstance(table, Modifier):
+                kinds[id(parameter)] = "fused"
+            elif name in table.row_parameters:
+                kinds[id(parameter)] = rows
+            elif not isinstance(table, Modifier):
+                kinds[id(parameter)] = "tables"
     for module in model.modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:  # left as it was
             kinds[id(module.weight)] = "sparse"

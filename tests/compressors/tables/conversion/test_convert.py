@@ -275,7 +275,7 @@ def test_groups_of_a_converted_model():
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("method", ["full", "hash", "qr", "mlet:k=16", "tt:rank=2", "robe"])
+@pytest.mark.parametrize("method", ["full", "hash", "qr", "mlet:k=16", "tt:rank=2", "robe", "full+hot:rows=5"])
 def test_groups_say_which_gradients_are_sparse(method, sparse):
     model = nn.Module()
     configs = [TableConfig(300, 8), TableConfig(400, 8), TableConfig(3, 8)]
@@ -287,8 +287,9 @@ def test_groups_say_which_gradients_are_sparse(method, sparse):
     assert set(named) == {id(p) for p in model.parameters()}
     tops = {id(p) for p in model.top.parameters()}
     for name, parameter in model.named_parameters():
-        # one row an id: full and part tables, and MLET's inner tables, but neither its projections nor cores nor arrays
-        rows = "rows" if name.endswith((".weight", ".part_tables", ".table")) else "tables"
+        # one row an id: full and part tables, hot rows and MLET's inner tables, but neither its projections nor cores
+        # nor arrays
+        rows = "rows" if name.endswith((".weight", ".part_tables", ".table", ".hot_rows")) else "tables"
         want = "dense" if id(parameter) in tops else "sparse" if parameter.grad.is_sparse else rows
         assert named[id(parameter)] == want
 
