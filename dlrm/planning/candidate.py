@@ -22,6 +22,8 @@ class Candidate:
         single: the expression, where all tables use one at the model's own width: what `compare` would run by it.
         expression: the same, at whatever width; None where tables use several.
         trimmed: the expression of whole tables and the width, where the rarest rows are left out so that it fits.
+        mixed: the width and how many times busier rows of four bits are than the last of those with two, where bits go
+            by traffic.
         rate: the learning rate of its trainings; None where it is that of the settings.
     """
 
@@ -31,11 +33,14 @@ class Candidate:
     single: str | None = None
     expression: str | None = None
     trimmed: tuple[str, int] | None = None
+    mixed: tuple[int, float] | None = None
     rate: float | None = None
 
     @property
     def family(self) -> str:
         """The same for candidates that differ in little."""
+        if self.mixed:
+            return "bits by traffic"
         return self.trimmed[0] if self.trimmed else self.expression or self.name.partition(",")[0]
 
     @property

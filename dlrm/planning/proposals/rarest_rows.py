@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-from torch import Tensor
-
 from embpress.compressors import MethodSpec, Plan, TablePlan, parse
 from embpress.compressors.sizes import serving_size
-from embpress.compressors.tables.planning.proportional import kept_full
 from embpress.dlrm.planning.candidate import Candidate, Goal, widest
 from embpress.dlrm.planning.probe import Prober
+from embpress.dlrm.planning.ranking import Ranking, most_that_fit
 
 _WHOLE = ("full+int4", "mlet+int4", "full+int2:train=true")  # tables of which all rows stay
 _WIDER = (1.0, 1.25, 1.5, 2.0, 3.0)  # than what fits with all rows, one number more at least
@@ -58,38 +55,6 @@ def _widths(goal: Goal, whole: str) -> list[int]:
     return list(dict.fromkeys([*wider, goal.width]))
 
 
-class Ranking:
-    """Rows of all tables that may lose some, in the order of their traffic.
-
-    Attributes:
-        keep: for each table, whether it keeps all its rows.
-        rows: how many rows the others have together.
-    """
-
-    def __init__(self, keep: Sequence[bool], places: dict[int, Tensor], rows: int) -> None:
-        self.keep, self._places, self.rows = keep, places, rows
-
-    @classmethod
-    def of(cls, goal: Goal, prober: Prober) -> Ranking | None:
-        """From the rows trained on; None where ids are not numbered by falling traffic, as `top` needs them.
-
-        Row 0, of what is missing or rare, is the first row of its table whatever its traffic.
-        """
-        keep = kept_full(goal.configs, goal.settings.min_rows, goal.settings.largest)
-        chosen = [t for t, own in enumerate(keep) if not own]
-        counts = [prober.counts[t] for t in chosen]
-        if not chosen or any(bool((each[2:] > each[1:-1]).any()) for each in counts):
-            return None
-        traffic = torch.cat([torch.cat([torch.full_like(each[:1], 1 << 62), each[1:]]) for each in counts])
-        place = torch.empty_like(traffic)
-        place[torch.argsort(traffic, descending=True, stable=True)] = torch.arange(len(traffic))
-        return cls(keep, dict(zip(chosen, place.split([len(each) for each in counts]))), len(traffic))
-
-    def first(self, rows: int) -> dict[int, int]:
-        """How many rows of each table are among so many of the most frequent."""
-        return {t: int(torch.searchsorted(place, rows)) for t, place in self._places.items()}
-
-
 def _trimmed(goal: Goal, ranking: Ranking, whole: str, width: int, small: str | None = None) -> Iterator[Candidate]:
     """The plan of most rows that fits, if there is one."""
     keep = ranking.keep
@@ -109,16 +74,10 @@ def _trimmed(goal: Goal, ranking: Ranking, whole: str, width: int, small: str | 
             entries.append(TablePlan(config, width, spec, _size(spec, n, width)))
         return Plan(tuple(entries))
 
-    few, many = 0, ranking.rows  # as many rows as fit lie between
     if made(0).bytes > goal.bytes:
         return
-    while few < many:
-        middle = (few + many + 1) // 2
-        if made(middle).bytes <= goal.bytes:
-            few = middle
-        else:
-            many = middle - 1
-    plan, left = made(few), ranking.rows - few
+    rows = most_that_fit(ranking.rows, lambda rows: made(rows).bytes <= goal.bytes)
+    plan, left = made(rows), ranking.rows - rows
     text = f"all but the {left:,} rarest rows" if left else "all rows"
     eight = "" if small is None else ", small tables int8"
     narrower = "" if width == goal.width else f" at width {width}"
