@@ -17,7 +17,7 @@ def command() -> None:
     \b
     Examples:
       embpress data list
-      embpress data prepare day_*.gz --dataset criteo-terabyte --to prepared/terabyte
+      embpress data prepare 'day_*.gz' --dataset criteo-terabyte --to prepared/terabyte
       embpress compare prepared/terabyte --ratio 1000 --preset terabyte
     """
 
@@ -35,13 +35,15 @@ def command() -> None:
 def prepare(to: str, hash_ids: int | None, **options: Any) -> None:
     """Write files as a folder of columns, which any command takes as it takes the files.
 
-    The folder is mapped, not read: memory is needed for what a step uses. Split, vocabularies and ids are those that
-    the files and options give anyway, and stand in the folder. The files are read once, in blocks. An interrupted
-    command leaves no folder; the same one starts anew.
+    FILE may be a pattern in quotes or a folder of parts, in natural order. The folder that is written is mapped, not
+    read: memory is needed for what a step uses. Split, vocabularies and ids are those that the files and options give
+    anyway, and stand in the folder. The files are read once, in blocks. An interrupted command leaves no folder; the
+    same one starts anew.
 
     \b
     Examples:
       embpress data prepare train.txt --format criteo --to prepared/kaggle
+      embpress data prepare 'days/day_*.gz' --to prepared/days
       embpress compare prepared/kaggle --methods full,tt,robe --ratio 1000
     """
     from embpress.cli.show import console

@@ -15,13 +15,14 @@ import polars as pl
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError, require
 from embpress.dlrm.data.assemble import check_classes, check_features, check_options, fingerprint_of, resolved
-from embpress.dlrm.data.loading import chosen, name_of
+from embpress.dlrm.data.expand import name_of
+from embpress.dlrm.data.loading import as_list, chosen
 from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Layout, Source
 from embpress.dlrm.data.prepare.division import PARTS, Division
 from embpress.dlrm.data.prepare.hashed import hashed
-from embpress.dlrm.data.prepare.manifest import counts_file, vocabulary_file, write_manifest
+from embpress.dlrm.data.prepare.manifest import counts_file, says_prepared, vocabulary_file, write_manifest
 from embpress.dlrm.data.prepare.new_folder import new_folder
 from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
 from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
@@ -80,6 +81,12 @@ def prepare(
     """
     split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     check_options(min_count, split_seed, number_ids, max_rows_per_table)
+    asked_for = as_list(paths)
+    for path in (*asked_for, *as_list(test)):
+        if says_prepared(path):
+            raise InputError(
+                f"{path} is prepared already; give it as it is to any command, such as embpress compare {path}"
+            )
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if reader.made:
         raise InputError(f"{reader.name} data are made, not read, so there is nothing to prepare; give files")
@@ -100,7 +107,7 @@ def prepare(
         source = reader.source(paths, test, rows, **values)
         staged = folder / "staged"
         staged.mkdir()
-        manifest = _write(folder, staged, source, name_of(paths[0]), reader.name, decided, progress)
+        manifest = _write(folder, staged, source, name_of(asked_for[0]), reader.name, decided, progress)
         shutil.rmtree(staged)
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
         asked["test"] = [str(path) for path in test]

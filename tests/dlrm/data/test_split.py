@@ -270,7 +270,7 @@ def test_bad_files(tmp_path):
         return str(e.value)
 
     assert "nowhere.csv does not exist" in message(tmp_path / "nowhere.csv")
-    assert "is a directory" in message(tmp_path)
+    assert "holds no file that is click data" in message(tmp_path)
     (tmp_path / "empty.csv").touch()
     assert "empty.csv is empty" in message(tmp_path / "empty.csv")
     (tmp_path / "blank.csv").write_text("\n\n")
