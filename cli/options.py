@@ -103,7 +103,9 @@ def _data() -> list[Callable[[F], F]]:
         click.option("--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be repeated."),
         *_of_members({name: reader.options for name, reader in known.items()}),
         click.option(
-            "--split", help=f"order (last fifth is the test part; default of {', '.join(ordered)}) or random."
+            "--split",
+            help=f"order (last fifth is the test part; default of {', '.join(ordered)}), random, or halves (first half "
+            "of the --test files is the test part, the second is for validation).",
         ),
         click.option("--split-seed", type=Whole(), help="Seed of a random split. [default: 0]"),
         click.option("--min-count", type=Whole(1), help="Rarer ids share row 0 of their table. [default: 2]"),

@@ -13,8 +13,10 @@ from embpress.dlrm.data.base import ClickData
 from embpress.dlrm.data.expand import expanded, guess, name_of
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.data.formats.base import Format
+from embpress.dlrm.data.named import Named
 from embpress.dlrm.data.prepare.manifest import is_prepared
 from embpress.dlrm.data.readers.files import Paths, check_file, refusals
+from embpress.dlrm.data.split import check_halves
 from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
@@ -32,6 +34,7 @@ def load(
     number_ids: str | None = None,
     max_rows_per_table: int | None = None,
     rows: int | None = None,
+    dataset: Named | None = None,
     **options: Any,
 ) -> ClickData:
     """Reads click data, or makes them where no path is given, or maps them where they were prepared.
@@ -42,13 +45,15 @@ def load(
             whose options stand.
         format: a file of `dlrm/data/formats`, or `auto`: by ending, else by the first line.
         test: files that are the test part; without them it is cut off `paths`.
-        split: `order` or `random`; None takes the format's default.
+        split: `order`, `random`, or `halves`, which takes the test part and validation from the test files; None takes
+            the format's default.
         split_seed: seed of a random split; None is 0.
         min_count: ids rarer than this in the rows trained on share row 0; None is 2.
         number_ids: `frequency` (the most frequent id is row 1; None is this) or `random`, to see what methods gain by
             the former.
         max_rows_per_table: row 0 included; of more ids the most frequent have a row.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
+        dataset: which public data set it is, if one; see `named.keywords`.
         **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
             `scale`, `structure`, `zipf`, `seed`, `dense` of synthetic data; None is as good as left out.
 
@@ -62,13 +67,14 @@ def load(
     split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     asked = as_list(paths)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
+    check_halves(reader.split if split is None else split, bool(test))
     if not reader.made:
         require("polars", f"reading {paths[0]}")
     with refusals((*paths, *test)):
         raw = reader.read(paths, test, rows, **values)
     if test and raw.test_rows == 0:
         raise InputError(f"{test[0]} gave no test rows, but the test part needs at least one")
-    return assemble(
+    data = assemble(
         raw,
         name=name_of(asked[0]) if asked else reader.name,
         format=reader.name,
@@ -78,6 +84,8 @@ def load(
         number_ids=number_ids,
         max_rows_per_table=max_rows_per_table,
     )
+    data.about |= {} if dataset is None else dataset.about()
+    return data
 
 
 def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> ClickData:
@@ -138,7 +146,7 @@ def _mapped(folder: str | Path, asked: dict[str, Any], options: dict[str, Any]) 
     if format not in known:
         raise InputError(f"{folder} was prepared of format {shown(format)}, which is not there; prepare the data again")
     asked = asked | values_of("format", format, options, known)
-    asked["test"] = expanded(asked["test"], known, format)
+    asked["test"] = expanded(asked["test"], formats(), format)
     of_paths = {"test", *(option.name for option in known[format] if option.kind is Path)}
 
     def text(name: str, value: Any) -> str:

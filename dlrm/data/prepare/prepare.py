@@ -17,6 +17,7 @@ from embpress.compressors.errors import InputError, require
 from embpress.dlrm.data.assemble import check_classes, check_features, check_options, fingerprint_of, resolved
 from embpress.dlrm.data.expand import name_of
 from embpress.dlrm.data.loading import as_list, chosen
+from embpress.dlrm.data.named import Named
 from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Layout, Source
@@ -28,6 +29,7 @@ from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
 from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
 from embpress.dlrm.data.prepare.writing import Columns, arrays, pieces, write_parts
 from embpress.dlrm.data.readers.files import Paths, refusals
+from embpress.dlrm.data.split import check_halves, check_split
 
 Progress = Callable[[str], None]
 
@@ -57,6 +59,7 @@ def prepare(
     max_rows_per_table: int | None = None,
     hash_ids: int | None = None,
     rows: int | None = None,
+    dataset: Named | None = None,
     progress: Progress = lambda line: None,
     **options: Any,
 ) -> Path:
@@ -66,7 +69,8 @@ def prepare(
     left is taken away by the next one.
 
     Args:
-        paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
+        paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows,
+            dataset: as of `load`.
         to: the folder to write, which must not be there or be empty; a link to such a one stays a link.
         hash_ids: a column with more than `2**hash_ids` values has no vocabulary and knows no `min_count`: see
             `hashed.hashed`. The data are then not those that `load` gives.
@@ -102,7 +106,8 @@ def prepare(
     decided = Options(
         reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table, hash_ids
     )
-    Division(10, None, decided.split, 0)  # a mistake should not wait for the files
+    check_split(decided.split)  # a mistake should not wait for the files
+    check_halves(decided.split, bool(test))
     with new_folder(target) as folder, refusals((*paths, *test)):
         source = reader.source(paths, test, rows, **values)
         staged = folder / "staged"
@@ -112,6 +117,7 @@ def prepare(
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
         asked["test"] = [str(path) for path in test]
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+        manifest["about"] |= {} if dataset is None else dataset.about()
         write_manifest(folder, {**manifest, "options": asked, "files": [asdict(file) for file in source.files]})
     return target
 

@@ -54,6 +54,7 @@ def test_a_pattern_and_a_folder_are_their_files_in_natural_order(days, tmp_path)
     assert len(one.test) == 40
     prepared = prepare(whole, tmp_path / "with_test", test=str(folder / "day_[0-3].gz"))
     assert load(prepared, test=str(folder / "day_[0-3].gz")).fingerprint == one.fingerprint
+    refused("test is .*, but .* was prepared with", load, prepared, test=folder)
 
 
 def test_a_name_with_brackets_is_a_file_where_it_is_there(days, tmp_path):
