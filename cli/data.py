@@ -31,8 +31,14 @@ def command() -> None:
     help="A column with more than 2**BITS values has no vocabulary: an id's row is its hash of so many bits, "
     "whatever --min-count says.",
 )
+@click.option(
+    "--table-rows",
+    metavar="ROWS",
+    help="Rows of each table, 40M,40M,39060 or criteo-terabyte, where they are known to be more than these files have "
+    "ids: the model has them all, and those beyond are never looked up.",
+)
 @click.option("--to", required=True, type=click.Path(), metavar="DIR", help="The folder to write; new or empty.")
-def prepare(to: str, hash_ids: int | None, **options: Any) -> None:
+def prepare(to: str, hash_ids: int | None, table_rows: str | None, **options: Any) -> None:
     """Write files as a folder of columns, which any command takes as it takes the files.
 
     FILE may be a pattern in quotes or a folder of parts, in natural order. The folder that is written is mapped, not
@@ -54,9 +60,19 @@ def prepare(to: str, hash_ids: int | None, **options: Any) -> None:
     if not options["paths"]:
         raise InputError("embpress data prepare needs at least one data file")
     keywords = data_keywords(options)
+    sizes = None
+    if table_rows is not None:
+        from embpress.dlrm.scale.parsing import as_tables
+
+        sizes = as_tables(None, table_rows, None, 1)
     with console(stderr=True).status("reading") as status:
         folder = write(
-            keywords.pop("paths"), to, hash_ids=hash_ids, progress=lambda line: status.update(line), **keywords
+            keywords.pop("paths"),
+            to,
+            hash_ids=hash_ids,
+            table_rows=sizes,
+            progress=lambda line: status.update(line),
+            **keywords,
         )
     out = console()
     out.print(describe(load(folder)), markup=False)

@@ -56,7 +56,7 @@ class Step:
         devices: P.
         memory: bytes held.
         fits: they fit in a device.
-        traffic: bytes read and written in lookups, their update, and that of the parameters.
+        traffic: bytes read and written by lookups, MLPs and interaction, and updates.
         sent: bytes sent over the network.
         flops: of MLPs and interaction.
         memory_s, network_s, flops_s: what each takes alone.
@@ -111,6 +111,17 @@ def row_traffic(work: Workload, samples: float) -> float:
     return forward + count * VALUE * work.dim if work.training else forward
 
 
+def dense_traffic(work: Workload, devices: int) -> float:
+    """Bytes of MLPs and interaction with M weights, data-parallel: `4 moved` a sample and the weights once.
+
+    In training three times what the samples move, as for FLOPs, and of the weights 6 M and their state: read forward
+    and backward, gradients written and read by the optimizer, which reads and writes the weights.
+    """
+    samples = (3 if work.training else 1) * work.batch / devices * work.moved
+    weights = (6 + 2 * STATE[work.optimizer] if work.training else 1) * work.dense_parameters
+    return VALUE * (samples + weights)
+
+
 def sharded_traffic(work: Workload, tables: Tables, devices: int) -> float:
     """Bytes of a device with a P-th part of full tables: `row_traffic` of all samples, divided by P.
 
@@ -158,7 +169,7 @@ def _of_mlps(work: Workload, devices: int) -> Sent:
 def step(work: Workload, tables: Tables, hardware: Hardware, devices: int, sharded: bool) -> Step:
     """One step on P devices; `traffic / bandwidth`, `α · messages + sent / β`, `flops / peak`."""
     held = held_bytes(work, tables, devices, sharded)
-    traffic = (sharded_traffic if sharded else copied_traffic)(work, tables, devices)
+    traffic = (sharded_traffic if sharded else copied_traffic)(work, tables, devices) + dense_traffic(work, devices)
     sent = sharded_sent(work, devices) if sharded else copied_sent(work, tables, devices)
     if devices == 1:
         sent = Sent()

@@ -78,6 +78,15 @@ class Workload:
         return sum(out for _, out in self._layers) + (len(self.rows) + 1) * self.dim
 
     @property
+    def moved(self) -> int:
+        """Elements that one sample's forward reads and writes in MLPs and interaction.
+
+        `Σ (in + out)` of the layers, and the T + 1 vectors that the interaction reads; what it writes is the top MLP's
+        input.
+        """
+        return sum(width + out for width, out in self._layers) + (len(self.rows) + 1) * self.dim
+
+    @property
     def flops(self) -> float:
         """Of one sample: `Σ 2 in out` of the linear layers and `2 D` for each pair of the T + 1 vectors.
 

@@ -39,5 +39,6 @@ CASE = Case(
     "assumed. All measured times are several times what memory, network and arithmetic take, mostly more than ten "
     "times: they are those of the program and of starting its kernels. That a smaller array takes less time is the "
     "calculator's result too, as its dense gradient is smaller to clear and to apply. That one GPU beats eight is "
-    "not: at peak rates its step takes a quarter longer at 10000x, and five times as long at 100x.",
+    "not: at peak rates its step takes longer, the more so the larger the array, and at 10000x because one GPU "
+    "computes all of the MLPs.",
 )

@@ -4,7 +4,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 from torch import Generator
+from torch.nn import Linear
 
 from embpress.compressors import TableCollection, parse
 from embpress.compressors.errors import InputError
@@ -17,6 +19,7 @@ from embpress.dlrm.scale.collectives import Sent, all_to_all, ring_all_reduce
 from embpress.dlrm.scale.step import (
     Hardware,
     copied_traffic,
+    dense_traffic,
     fewest_devices,
     held_bytes,
     row_traffic,
@@ -79,6 +82,15 @@ def test_flops_and_parameters_are_those_of_the_model():
     assert WORK.flops == 3 * once
     assert replace(WORK, training=False).flops == once
     assert WORK.full_bytes == tables.full_bytes
+    moved = []
+    for layer in (m for m in model.modules() if isinstance(m, Linear)):
+        layer.register_forward_hook(lambda _, inputs, output: moved.append(inputs[0].numel() + output.numel()))
+    model(torch.rand(1, 5), torch.zeros(1, len(WORK.rows), dtype=torch.long))
+    assert WORK.moved == sum(moved) + (len(WORK.rows) + 1) * WORK.dim
+    samples = 4 * WORK.batch * WORK.moved
+    inference = replace(WORK, training=False)
+    assert dense_traffic(inference, 2) == samples / 2 + 4 * WORK.dense_parameters
+    assert dense_traffic(replace(WORK, optimizer="sgd"), 2) == 3 * samples / 2 + 24 * WORK.dense_parameters
 
 
 @pytest.mark.parametrize("method", ["full", "robe", "qr", "hash:parts=2"])
