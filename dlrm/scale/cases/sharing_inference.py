@@ -34,7 +34,7 @@ CASE = Case(
     note="The paper does not say how the GPUs are linked nor the ratio of this figure; PCIe 3.0 x16 and 1000 are "
     "assumed. The calculator does not explain the figure. At peak rates eight GPUs are faster than one, since the "
     "MLPs of each have an eighth of the samples and the shuffle of the rows takes a fraction of what that saves. "
-    "The measured times are several times the sums of what memory, network and arithmetic take, on eight GPUs far "
-    "more so than on one. What the paper names as the reason, handing out the samples before the first MLP and "
-    "gathering the scores after the last, is not in these formulas.",
+    "The measured times are about three times what memory, network and arithmetic take one after the other on one "
+    "GPU, and more than ten times on eight. What the paper names as the reason, handing out the samples before "
+    "the first MLP and gathering the scores after the last, is not in these formulas.",
 )

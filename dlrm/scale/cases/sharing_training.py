@@ -36,9 +36,9 @@ CASE = Case(
     ),
     note="The paper trains the full tables on 4 or 8 GPUs, does not say how they are linked, and says of sparse "
     "gradients that their time is the same whatever the ratio; PCIe 3.0 x16, 8 GPUs and dense gradients are "
-    "assumed. All measured times are several times what memory, network and arithmetic take, mostly more than ten "
-    "times: they are those of the program and of starting its kernels. That a smaller array takes less time is the "
-    "calculator's result too, as its dense gradient is smaller to clear and to apply. That one GPU beats eight is "
-    "not: at peak rates its step takes longer, the more so the larger the array, and at 10000x because one GPU "
-    "computes all of the MLPs.",
+    "assumed. The measured times are three to thirty times what memory, network and arithmetic take one after the "
+    "other, most so on eight GPUs: they are those of the program and of starting its kernels. That a smaller "
+    "array takes less time is the calculator's result too, as its dense gradient is smaller to clear and to "
+    "apply. That one GPU beats eight is not: at peak rates its step takes longer, the more so the larger the "
+    "array, and at 10000x because one GPU computes all of the MLPs.",
 )
