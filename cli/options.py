@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -200,7 +200,20 @@ def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
 
     values = {name: value for name, value in options.items() if name in _data_names()}
     dataset, paths = values.pop("dataset"), values.pop("paths")
-    return {"paths": paths, **values} if dataset is None else keywords(dataset, paths, values)
+    if dataset is not None:
+        return keywords(dataset, paths, values)
+    _tell_order(paths)
+    return {"paths": paths, **values}
+
+
+def _tell_order(paths: Sequence[str]) -> None:
+    """Says that files are read as the shell sorts them, where their numbers say otherwise: `day_10` before `day_2`."""
+    from embpress.dlrm.data.expand import natural
+
+    given = list(paths)
+    if given == sorted(given) != sorted(given, key=natural):
+        first = ", ".join(Path(path).name for path in given[:4])
+        click.echo(f"files are read in the order given: {first}, …; a pattern in quotes takes them by number", err=True)
 
 
 def _data_names() -> set[str]:
