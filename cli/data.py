@@ -17,7 +17,7 @@ def command() -> None:
     \b
     Examples:
       embpress data list
-      embpress data prepare day_*.gz --dataset criteo-terabyte --to prepared/terabyte
+      embpress data prepare 'day_*.gz' --dataset criteo-terabyte --to prepared/terabyte
       embpress compare prepared/terabyte --ratio 1000 --preset terabyte
     """
 
@@ -31,17 +31,25 @@ def command() -> None:
     help="A column with more than 2**BITS values has no vocabulary: an id's row is its hash of so many bits, "
     "whatever --min-count says.",
 )
+@click.option(
+    "--table-rows",
+    metavar="ROWS",
+    help="Rows of each table, 40M,40M,39060 or criteo-terabyte, where they are known to be more than these files have "
+    "ids: the model has them all, and those beyond are never looked up.",
+)
 @click.option("--to", required=True, type=click.Path(), metavar="DIR", help="The folder to write; new or empty.")
-def prepare(to: str, hash_ids: int | None, **options: Any) -> None:
+def prepare(to: str, hash_ids: int | None, table_rows: str | None, **options: Any) -> None:
     """Write files as a folder of columns, which any command takes as it takes the files.
 
-    The folder is mapped, not read: memory is needed for what a step uses. Split, vocabularies and ids are those that
-    the files and options give anyway, and stand in the folder. The files are read once, in blocks. An interrupted
-    command leaves no folder; the same one starts anew.
+    FILE may be a pattern in quotes or a folder of parts, in natural order. The folder that is written is mapped, not
+    read: memory is needed for what a step uses. Split, vocabularies and ids are those that the files and options give
+    anyway, and stand in the folder. The files are read once, in blocks. An interrupted command leaves no folder; the
+    same one starts anew.
 
     \b
     Examples:
       embpress data prepare train.txt --format criteo --to prepared/kaggle
+      embpress data prepare 'days/day_*.gz' --to prepared/days
       embpress compare prepared/kaggle --methods full,tt,robe --ratio 1000
     """
     from embpress.cli.show import console
@@ -52,9 +60,19 @@ def prepare(to: str, hash_ids: int | None, **options: Any) -> None:
     if not options["paths"]:
         raise InputError("embpress data prepare needs at least one data file")
     keywords = data_keywords(options)
+    sizes = None
+    if table_rows is not None:
+        from embpress.dlrm.scale.parsing import as_tables
+
+        sizes = as_tables(None, table_rows, None, 1)
     with console(stderr=True).status("reading") as status:
         folder = write(
-            keywords.pop("paths"), to, hash_ids=hash_ids, progress=lambda line: status.update(line), **keywords
+            keywords.pop("paths"),
+            to,
+            hash_ids=hash_ids,
+            table_rows=sizes,
+            progress=lambda line: status.update(line),
+            **keywords,
         )
     out = console()
     out.print(describe(load(folder)), markup=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,7 +103,9 @@ def _data() -> list[Callable[[F], F]]:
         click.option("--test", multiple=True, type=click.Path(), metavar="FILE", help="Test file; may be repeated."),
         *_of_members({name: reader.options for name, reader in known.items()}),
         click.option(
-            "--split", help=f"order (last fifth is the test part; default of {', '.join(ordered)}) or random."
+            "--split",
+            help=f"order (last fifth is the test part; default of {', '.join(ordered)}), random, or halves (first half "
+            "of the --test files is the test part, the second is for validation).",
         ),
         click.option("--split-seed", type=Whole(), help="Seed of a random split. [default: 0]"),
         click.option("--min-count", type=Whole(1), help="Rarer ids share row 0 of their table. [default: 2]"),
@@ -198,7 +200,20 @@ def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
 
     values = {name: value for name, value in options.items() if name in _data_names()}
     dataset, paths = values.pop("dataset"), values.pop("paths")
-    return {"paths": paths, **values} if dataset is None else keywords(dataset, paths, values)
+    if dataset is not None:
+        return keywords(dataset, paths, values)
+    _tell_order(paths)
+    return {"paths": paths, **values}
+
+
+def _tell_order(paths: Sequence[str]) -> None:
+    """Says that files are read as the shell sorts them, where their numbers say otherwise: `day_10` before `day_2`."""
+    from embpress.dlrm.data.expand import natural
+
+    given = list(paths)
+    if given == sorted(given) != sorted(given, key=natural):
+        first = ", ".join(Path(path).name for path in given[:4])
+        click.echo(f"files are read in the order given: {first}, …; a pattern in quotes takes them by number", err=True)
 
 
 def _data_names() -> set[str]:

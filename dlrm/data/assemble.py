@@ -38,7 +38,7 @@ def assemble(
         raw: all rows; those of test files last.
         name: short name for reports.
         format: what read or made it.
-        split: `order` or `random`.
+        split: one of `SPLITS`.
         split_seed: seed of a random split.
         min_count: ids rarer than this in the rows trained on share row 0.
         number_ids: one of `NUMBERINGS`.

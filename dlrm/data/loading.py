@@ -10,10 +10,13 @@ from embpress.compressors.errors import InputError, nearest, require
 from embpress.compressors.guard import shown, whole
 from embpress.dlrm.data.assemble import assemble, resolved
 from embpress.dlrm.data.base import ClickData
+from embpress.dlrm.data.expand import expanded, guess, name_of
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.data.formats.base import Format
+from embpress.dlrm.data.named import Named
 from embpress.dlrm.data.prepare.manifest import is_prepared
-from embpress.dlrm.data.readers.files import Paths, check_file, first_line, refusals
+from embpress.dlrm.data.readers.files import Paths, check_file, refusals
+from embpress.dlrm.data.split import check_halves
 from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
@@ -31,22 +34,26 @@ def load(
     number_ids: str | None = None,
     max_rows_per_table: int | None = None,
     rows: int | None = None,
+    dataset: Named | None = None,
     **options: Any,
 ) -> ClickData:
     """Reads click data, or makes them where no path is given, or maps them where they were prepared.
 
     Args:
-        paths: one or several files of one format, read one after the other; or one folder of `prepare`, whose options
-            stand.
+        paths: one or several files of one format, read one after the other; a folder of such files or a pattern
+            (`day_*.gz`) stands for its files in natural order, `day_2` before `day_10`. Or one folder of `prepare`,
+            whose options stand.
         format: a file of `dlrm/data/formats`, or `auto`: by ending, else by the first line.
         test: files that are the test part; without them it is cut off `paths`.
-        split: `order` or `random`; None takes the format's default.
+        split: `order`, `random`, or `halves`, which takes the test part and validation from the test files; None takes
+            the format's default.
         split_seed: seed of a random split; None is 0.
         min_count: ids rarer than this in the rows trained on share row 0; None is 2.
         number_ids: `frequency` (the most frequent id is row 1; None is this) or `random`, to see what methods gain by
             the former.
         max_rows_per_table: row 0 included; of more ids the most frequent have a row.
         rows: at most so many rows of `paths` and so many of `test`; how many to make of synthetic data (200,000).
+        dataset: which public data set it is, if one; see `named.keywords`.
         **options: those of the format, such as `label`, `dense`, `sparse` of csv and parquet, `fields` of libfm,
             `scale`, `structure`, `zipf`, `seed`, `dense` of synthetic data; None is as good as left out.
 
@@ -55,19 +62,21 @@ def load(
     """
     if (folder := _prepared(paths)) is not None:
         numbering = {"min_count": min_count, "number_ids": number_ids, "max_rows_per_table": max_rows_per_table}
-        division = {"test": _as_list(test), "rows": rows, "split": split, "split_seed": split_seed}
+        division = {"test": as_list(test), "rows": rows, "split": split, "split_seed": split_seed}
         return _mapped(folder, {"format": format, **division, **numbering}, options)
     split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
+    asked = as_list(paths)
     reader, paths, test, values = chosen(paths, test, format, rows, options)
+    check_halves(reader.split if split is None else split, bool(test))
     if not reader.made:
         require("polars", f"reading {paths[0]}")
     with refusals((*paths, *test)):
         raw = reader.read(paths, test, rows, **values)
     if test and raw.test_rows == 0:
         raise InputError(f"{test[0]} gave no test rows, but the test part needs at least one")
-    return assemble(
+    data = assemble(
         raw,
-        name=name_of(paths[0]) if paths else reader.name,
+        name=name_of(asked[0]) if asked else reader.name,
         format=reader.name,
         split=reader.split if split is None else split,
         split_seed=split_seed,
@@ -75,6 +84,8 @@ def load(
         number_ids=number_ids,
         max_rows_per_table=max_rows_per_table,
     )
+    data.about |= {} if dataset is None else dataset.about()
+    return data
 
 
 def synthetic(rows: int = 200_000, scale: float = 0.003, **options: Any) -> ClickData:
@@ -90,12 +101,12 @@ def chosen(
     Raises:
         InputError: as `load`.
     """
-    paths, test = _as_list(paths), _as_list(test)
     known = formats()
     if format != "auto" and format not in known:
         raise InputError(f"there is no data format {shown(format)}{nearest(format, ['auto', *known])}")
     if rows is not None:
         whole(rows, "rows", 1, MAX_ROWS)
+    paths, test = (expanded(as_list(part), known, format) for part in (paths, test))
     for path in (*paths, *test):
         check_file(path)
     reader = known[_guess_format([*paths, *test], known) if format == "auto" else format]
@@ -114,7 +125,7 @@ def _prepared(paths: Paths | str | Path) -> str | Path | None:
     Raises:
         InputError: it is given with other files.
     """
-    several = _as_list(paths)
+    several = as_list(paths)
     folders = [path for path in several if is_prepared(path)]
     if folders and len(several) > 1:
         raise InputError(f"{folders[0]} is a folder of prepared data, which stands alone; give nothing beside it")
@@ -135,6 +146,7 @@ def _mapped(folder: str | Path, asked: dict[str, Any], options: dict[str, Any]) 
     if format not in known:
         raise InputError(f"{folder} was prepared of format {shown(format)}, which is not there; prepare the data again")
     asked = asked | values_of("format", format, options, known)
+    asked["test"] = expanded(asked["test"], formats(), format)
     of_paths = {"test", *(option.name for option in known[format] if option.kind is Path)}
 
     def text(name: str, value: Any) -> str:
@@ -153,14 +165,9 @@ def _mapped(folder: str | Path, asked: dict[str, Any], options: dict[str, Any]) 
     return opened(folder)
 
 
-def _as_list(paths: Paths | str | Path) -> list[str | Path]:
+def as_list(paths: Paths | str | Path) -> list[str | Path]:
+    """One path or several as a list."""
     return [paths] if isinstance(paths, (str, Path)) else list(paths)
-
-
-def name_of(path: str | Path) -> str:
-    """The short name of data from a file."""
-    stem = Path(path).name.removesuffix(".gz")
-    return Path(stem).stem or stem
 
 
 def _guess_format(paths: Sequence[str | Path], known: dict[str, type[Format]]) -> str:
@@ -174,15 +181,10 @@ def _guess_format(paths: Sequence[str | Path], known: dict[str, type[Format]]) -
 
 
 def _guess_one(path: str | Path, known: dict[str, type[Format]]) -> str:
-    ending = Path(str(path).lower().removesuffix(".gz")).suffix
-    by_ending = [name for name, reader in known.items() if ending in reader.endings]
-    if by_ending:
-        return by_ending[0]
-    line = first_line(path)
-    for name, reader in known.items():
-        if reader.recognises(line):
-            return name
-    raise InputError(
-        f"the format of {path} cannot be told from its name or first line; "
-        f"give --format, one of: {', '.join(sorted(known))}"
-    )
+    found = guess(path, known)
+    if found is None:
+        raise InputError(
+            f"the format of {path} cannot be told from its name or first line; "
+            f"give --format, one of: {', '.join(sorted(known))}"
+        )
+    return found

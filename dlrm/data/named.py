@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embpress.dlrm.data.expand import matching
+from embpress.dlrm.data.prepare.manifest import is_prepared
 from embpress.kernels import found
 
 HOME = "embpress.dlrm.data.datasets"
@@ -26,7 +28,7 @@ class Dataset:
         source: where the files are from, and whose split it is.
         md5: digests of the files, where they are published.
         options: keywords of `load`: the format, the columns, what decides split and ids.
-        auc: a published test AUC that belongs to this split; None where none is known.
+        auc: a published test AUC of full tables on this very test part; None where none is known.
         auc_from: what reached it, and where that stands.
     """
 
@@ -38,6 +40,27 @@ class Dataset:
     md5: Mapping[str, str] = field(default_factory=dict)
     auc: float | None = None
     auc_from: str = ""
+
+
+# what may be chosen without changing which rows the test part has, or what their columns hold
+_FREE = ("format", "split_seed", "number_ids")
+
+
+@dataclass(frozen=True)
+class Named:
+    """Which data set data are, for their records.
+
+    Attributes:
+        name: of a file of `datasets`, with `-` for `_`.
+        as_published: nothing was asked for that makes another test part or other ids of it.
+    """
+
+    name: str
+    as_published: bool = True
+
+    def about(self) -> dict[str, Any]:
+        """What `ClickData.about` says of it."""
+        return {"dataset": self.name, "as_published": self.as_published}
 
 
 def datasets() -> dict[str, Dataset]:
@@ -57,7 +80,8 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
 
     Args:
         name: of the data set.
-        paths: its files in any order, or the folder that holds them.
+        paths: its files in any order, a pattern for them, or the folder that holds them; or the folder where they lie
+            prepared.
         given: other keywords of `load`; what is None or empty, or the format `auto`, is taken from the data set.
 
     Raises:
@@ -75,19 +99,43 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
         raise InputError(f"data set {name} says itself which files are the test part; leave --test out")
     if not paths:
         raise InputError(f"data set {name} needs its files, or the folder that holds them: {_listed(expected)}")
-    files = _files(name, expected, paths)
-    for file, digest in dataset.md5.items():
-        if (own := _md5(files[file])) != digest:
-            raise InputError(f"{files[file]} is not the {file} of data set {name}: its MD5 is {own}, not {digest}")
     values = {option: value for option, value in given.items() if value not in (None, (), [])}
     if values.get("format") == "auto":
         del values["format"]
+    if len(paths) == 1 and is_prepared(paths[0]):
+        return {**values, "paths": _prepared(name, paths[0])}
+    files = _files(name, expected, [file for path in paths for file in matching(path)])
+    for file, digest in dataset.md5.items():
+        if (own := _md5(files[file])) != digest:
+            raise InputError(f"{files[file]} is not the {file} of data set {name}: its MD5 is {own}, not {digest}")
     return {
         **dataset.options,
         **values,
         "paths": [files[file] for file in dataset.train],
         "test": [files[file] for file in dataset.test],
+        "dataset": Named(name, not any(_differs(dataset, *option) for option in values.items())),
     }
+
+
+def _differs(dataset: Dataset, option: str, value: Any) -> bool:
+    """Whether a value that was asked for, perhaps as text, is another than the data set's own."""
+    own = dataset.options.get(option)
+    if option in _FREE or value == own:
+        return False
+    text = ",".join(map(str, own)) if isinstance(own, (list, tuple)) else str(own)
+    return str(value) != text
+
+
+def _prepared(name: str, folder: str | Path) -> str | Path:
+    """The folder, if it says that it was prepared of this data set."""
+    from embpress.compressors.errors import InputError
+    from embpress.dlrm.data.prepare.manifest import read_manifest
+
+    of = read_manifest(folder)["about"].get("dataset")
+    if of != name:
+        other = f"data set {of}" if of else "files without --dataset"
+        raise InputError(f"{folder} was prepared from {other}, not from data set {name}; leave --dataset out")
+    return folder
 
 
 def _files(name: str, expected: Sequence[str], paths: Sequence[str | Path]) -> dict[str, Path]:

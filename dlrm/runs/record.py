@@ -179,6 +179,11 @@ class DataRecord:
     about: dict[str, Any] = field(default_factory=dict)
     hot_rows: dict[str, Any] | None = None
 
+    @property
+    def published(self) -> str | None:
+        """The public data set whose published test part this is, with the published ids; None where it is none."""
+        return self.about.get("dataset") if self.about.get("as_published") is True else None
+
 
 @dataclass(frozen=True)
 class Run:

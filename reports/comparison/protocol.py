@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from embpress.compressors.guard import counted
+from embpress.dlrm.data.split import HALVES
 from embpress.dlrm.runs.comparable import protocol_key
 from embpress.dlrm.runs.record import LOADERS, DataRecord, Run
 from embpress.reports import numerals, records
@@ -58,6 +59,7 @@ def data_and_protocol(runs: Sequence[Run]) -> str:
     vocabulary += _numbering(data)
     pairs = [
         ("Data", f"{data.name}, {data.format}"),
+        ("Data set", str(about.get("dataset") or "")),
         ("Fingerprint", data.fingerprint),
         ("Examples", ", ".join(f"{n:,} {part}" for part, n in data.rows.items())),
         ("Clicked", numerals.percent(data.label_mean) if data.label_mean is not None else ""),
@@ -118,6 +120,8 @@ def _value(env: Mapping[str, Any], name: str) -> str:
 def _split(data: DataRecord) -> str:
     """How the test part and validation were chosen, in words."""
     seed = data.about.get("split_seed", 0)
+    if data.about.get("valid_split") == HALVES:
+        return "the first half of the test files is the test part; the second is for validation and chooses the epoch"
     test = {
         "order": "the last fifth of the rows is the test part",
         "random": f"a fifth of the rows, drawn at random with seed {seed}, is the test part",

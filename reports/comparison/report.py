@@ -17,6 +17,7 @@ from embpress.reports.comparison import protocol as setting
 from embpress.reports.comparison import results as sections
 from embpress.reports.comparison.headline import headline
 from embpress.reports.comparison.html_report import collected, html_report
+from embpress.reports.comparison.reference import reference
 from embpress.reports.comparison.serving import serving_steps
 from embpress.reports.comparison.tuning import tuning
 from embpress.reports.comparison.use import use
@@ -136,10 +137,14 @@ def _report(
 def _results(rows: Sequence[Summary], judged: Judgement) -> str:
     """The main table; of many rows those that are looked at first."""
     shown = focus(rows, FEW if len(rows) > MANY else len(rows))
-    if len(shown) == len(rows):
-        return sections.main_table(rows, judged)
     text = f"Full tables and the best test AUC of each size: {len(shown)} of [all {len(rows)} rows](#all-rows)."
-    return f"{text}\n\n{sections.main_table(shown, judged)}"
+    published = reference(rows)
+    parts = [
+        "" if len(shown) == len(rows) else text,
+        f"{escape(published)}." if published else "",
+        sections.main_table(shown, judged),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _all_rows(rows: Sequence[Summary], judged: Judgement) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from embpress.dlrm.runs.record import Run
 from embpress.reports import numerals
+from embpress.reports.comparison.reference import reference
 from embpress.reports.metrics import METRICS, show
 from embpress.reports.stats import Difference, Stat
 from embpress.reports.summary import Summary, shorten, summary
@@ -95,7 +96,9 @@ def _bare(name: str, row: Summary) -> str:
 
 
 def _notes(rows: list[Summary], judged: Judgement | None) -> list[str]:
-    notes = [f"{row.label}: {reason}" for row in rows for reason in row.reasons]
+    published = reference(rows)
+    notes = [published] if published else []
+    notes += [f"{row.label}: {reason}" for row in rows for reason in row.reasons]
     if any(row.auc_to_full is not None for row in rows):
         known = any(row.auc_to_full.distinguishable is not None for row in rows if row.auc_to_full)
         star = "; * its 95 % interval excludes zero" if known else "; one seed, so chance is not ruled out"

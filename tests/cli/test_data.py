@@ -77,3 +77,17 @@ def test_a_killed_command_leaves_no_folder_and_the_next_one_none_of_its_files(tm
     assert len(list(tmp_path.iterdir())) == 2
     assert run("data", "prepare", text, "--to", tmp_path / "to").exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "to"]
+
+
+def test_files_in_the_shells_order_are_told_of(tmp_path):
+    rows = lines(120)
+    days = [write(tmp_path / f"day_{day}", "".join(rows[10 * day :][:10])) for day in range(12)]
+    by_shell = sorted(map(str, days))
+    said = (
+        "files are read in the order given: day_0, day_1, day_10, day_11, …; a pattern in quotes takes them by number"
+    )
+    assert said in run("data", "prepare", *by_shell, "--to", tmp_path / "one").stderr
+    for number, paths in enumerate((days, [tmp_path / "day_*"], days[2:5])):
+        made = run("data", "prepare", *paths, "--to", tmp_path / f"to-{number}")
+        assert made.exit_code == 0, made.output
+        assert "order given" not in made.stderr

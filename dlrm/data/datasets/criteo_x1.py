@@ -20,4 +20,6 @@ DATASET = Dataset(
         "min_count": 1,
     },
     rows=45_840_617,
+    auc=0.8138,
+    auc_from="DLRM of the BARS benchmark (github.com/reczoo/BARS, tuned, several epochs of Adam)",
 )

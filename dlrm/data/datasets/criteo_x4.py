@@ -23,4 +23,6 @@ DATASET = Dataset(
         "min_count": 10,
     },
     rows=45_840_617,
+    auc=0.8143,
+    auc_from="DeepFM of the BARS benchmark (github.com/reczoo/BARS, tuned, several epochs of Adam)",
 )

@@ -41,8 +41,14 @@ class ArrayWriter:
             self._file.write(values.reshape(-1).view(np.uint8).data)
         self.rows += len(values)
 
+    def add_zeros(self, rows: int) -> None:
+        """Appends rows of zeros, which take no room on disks that know holes in files."""
+        self._file.seek(rows * int(np.prod(self._row, dtype=np.int64)) * self._dtype.itemsize, os.SEEK_CUR)
+        self.rows += rows
+
     def close(self) -> None:
         """Says in the file how many rows it has, and waits until the disk has them."""
+        self._file.truncate(self._file.tell())  # zeros at the end are there, too
         self._file.seek(0)
         self._write_header()
         self._file.flush()

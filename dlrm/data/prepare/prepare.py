@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,21 @@ import polars as pl
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError, require
 from embpress.dlrm.data.assemble import check_classes, check_features, check_options, fingerprint_of, resolved
-from embpress.dlrm.data.loading import chosen, name_of
+from embpress.dlrm.data.expand import name_of
+from embpress.dlrm.data.loading import as_list, chosen
+from embpress.dlrm.data.named import Named
 from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Layout, Source
 from embpress.dlrm.data.prepare.division import PARTS, Division
 from embpress.dlrm.data.prepare.hashed import hashed
-from embpress.dlrm.data.prepare.manifest import counts_file, vocabulary_file, write_manifest
+from embpress.dlrm.data.prepare.manifest import counts_file, says_prepared, vocabulary_file, write_manifest
 from embpress.dlrm.data.prepare.new_folder import new_folder
 from embpress.dlrm.data.prepare.numbering import numbered, write_vocabulary
 from embpress.dlrm.data.prepare.staging import StagedColumn, Staging
 from embpress.dlrm.data.prepare.writing import Columns, arrays, pieces, write_parts
 from embpress.dlrm.data.readers.files import Paths, refusals
+from embpress.dlrm.data.split import check_halves, check_split
 
 Progress = Callable[[str], None]
 
@@ -41,6 +44,7 @@ class Options:
     number_ids: str
     max_rows_per_table: int | None
     hash_ids: int | None
+    table_rows: list[int] | None
 
 
 def prepare(
@@ -55,7 +59,9 @@ def prepare(
     number_ids: str | None = None,
     max_rows_per_table: int | None = None,
     hash_ids: int | None = None,
+    table_rows: Sequence[int] | None = None,
     rows: int | None = None,
+    dataset: Named | None = None,
     progress: Progress = lambda line: None,
     **options: Any,
 ) -> Path:
@@ -65,10 +71,13 @@ def prepare(
     left is taken away by the next one.
 
     Args:
-        paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows: as of `load`.
+        paths, format, test, split, split_seed, min_count, number_ids, max_rows_per_table, rows,
+            dataset: as of `load`.
         to: the folder to write, which must not be there or be empty; a link to such a one stays a link.
         hash_ids: a column with more than `2**hash_ids` values has no vocabulary and knows no `min_count`: see
             `hashed.hashed`. The data are then not those that `load` gives.
+        table_rows: rows of each table, row 0 included, where they are known to be more than these files have ids: rows
+            beyond those are never looked up. The data are then not those that `load` gives.
         progress: is told what is going on.
         **options: as of `load`.
 
@@ -80,6 +89,12 @@ def prepare(
     """
     split_seed, min_count, number_ids = resolved(split_seed, min_count, number_ids)
     check_options(min_count, split_seed, number_ids, max_rows_per_table)
+    asked_for = as_list(paths)
+    for path in (*asked_for, *as_list(test)):
+        if says_prepared(path):
+            raise InputError(
+                f"{path} is prepared already; give it as it is to any command, such as embpress compare {path}"
+            )
     reader, paths, test, values = chosen(paths, test, format, rows, options)
     if reader.made:
         raise InputError(f"{reader.name} data are made, not read, so there is nothing to prepare; give files")
@@ -93,18 +108,26 @@ def prepare(
     require("polars", f"reading {paths[0]}")
     target = guard.path(to, "--to")
     decided = Options(
-        reader.split if split is None else split, split_seed, min_count, number_ids, max_rows_per_table, hash_ids
+        reader.split if split is None else split,
+        split_seed,
+        min_count,
+        number_ids,
+        max_rows_per_table,
+        hash_ids,
+        None if table_rows is None else [guard.whole(n, "table_rows", 1, 2**31 - 1) for n in table_rows],
     )
-    Division(10, None, decided.split, 0)  # a mistake should not wait for the files
+    check_split(decided.split)  # a mistake should not wait for the files
+    check_halves(decided.split, bool(test))
     with new_folder(target) as folder, refusals((*paths, *test)):
         source = reader.source(paths, test, rows, **values)
         staged = folder / "staged"
         staged.mkdir()
-        manifest = _write(folder, staged, source, name_of(paths[0]), reader.name, decided, progress)
+        manifest = _write(folder, staged, source, name_of(asked_for[0]), reader.name, decided, progress)
         shutil.rmtree(staged)
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
         asked["test"] = [str(path) for path in test]
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+        manifest["about"] |= {} if dataset is None else dataset.about()
         write_manifest(folder, {**manifest, "options": asked, "files": [asdict(file) for file in source.files]})
     return target
 
@@ -121,6 +144,7 @@ def _write(
         raise InputError(f"{source.files[-1].path} gave no test rows, but the test part needs at least one")
     layout = source.layout(staging)
     check_features(name, layout.features)
+    _check_tables(layout, options.table_rows)
     division = Division(staging.rows, test_rows, options.split, options.split_seed)
     numbers = {}
     for column in {*(layout.dense or ()), *(() if layout.label is None else (layout.label,))}:
@@ -145,9 +169,10 @@ def _write(
         else:
             spool, lookups = by_hash
             without.append(layout.features[f])
+        sizes.append(_rows_of_table(layout.features[f], len(lookups), f, options.table_rows))
         with ArrayWriter(folder / counts_file(f), np.int64) as counts:
             counts.add(lookups)
-        sizes.append(len(lookups))
+            counts.add_zeros(sizes[f] - len(lookups))
         spools.append(spool)
         home.values.remove()
     if max(sizes) >= 2**31:
@@ -176,11 +201,32 @@ def _write(
             "number_ids": options.number_ids,
             "max_rows_per_table": options.max_rows_per_table,
             **({} if options.hash_ids is None else {"hash_ids": options.hash_ids, "hashed": without}),
+            **({} if options.table_rows is None else {"table_rows": "given"}),
             "rows": dict(zip(PARTS, division.sizes)),
             "label_mean": clicks / staging.rows,
             "multi_hot": [layout.features[f] for f in columns.multi_hot],
         },
     }
+
+
+def _check_tables(layout: Layout, table_rows: list[int] | None) -> None:
+    """Refuses sizes of other tables than there are."""
+    if table_rows is not None and len(table_rows) != len(layout.features):
+        raise InputError(
+            f"table_rows has {guard.counted(len(table_rows), 'size')}, but the data have "
+            f"{guard.counted(len(layout.features), 'sparse column')}; give one for each"
+        )
+
+
+def _rows_of_table(feature: str, found: int, f: int, table_rows: list[int] | None) -> int:
+    """Rows of a table: those that its ids need, or as many as were given."""
+    rows = found if table_rows is None else table_rows[f]
+    if rows < found:
+        raise InputError(
+            f"{feature} has {found - 1:,} ids and needs {found:,} rows, but table_rows gives it {rows:,}; "
+            f"raise min_count, or cap tables by max_rows_per_table"
+        )
+    return rows
 
 
 def _of_blocks(layout: Layout, home: StagedColumn, column: int) -> Callable[[int], pl.Series]:

@@ -16,6 +16,7 @@ import polars as pl
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data.readers.files import Paths, check_file, read_text, reason
+from embpress.dlrm.data.readers.partitions import with_partitions
 
 
 @dataclass
@@ -217,7 +218,7 @@ def _read_parquet(path: str | Path, rows: int | None) -> pl.DataFrame:
             frame = pl.read_parquet(f, n_rows=rows)
     except (pl.exceptions.PolarsError, OSError) as e:
         raise InputError(f"{path} cannot be read as parquet ({reason(e)}); check the file or give its --format") from e
-    return without_categories(frame)
+    return with_partitions(without_categories(frame), path)
 
 
 def without_categories(frame: pl.DataFrame) -> pl.DataFrame:

@@ -8,11 +8,15 @@ import numpy as np
 import polars as pl
 import pytest
 from criteo_lines import lines
+from paths import REAL_DATA
+from same_data import assert_same
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import load, named
 from embpress.dlrm.data.formats import formats
-from embpress.dlrm.data.named import Dataset, datasets, keywords
+from embpress.dlrm.data.named import Dataset, Named, datasets, keywords
+from embpress.dlrm.data.prepare.prepare import prepare
+from embpress.dlrm.runs.experiment import describe_data
 
 
 @pytest.mark.parametrize("name", sorted(datasets()))
@@ -23,6 +27,21 @@ def test_each_says_what_it_is_and_has_options_that_load_knows(name):
     assert all(len(bytes.fromhex(digest)) == 16 for digest in dataset.md5.values())
     own = {option.name for option in formats()[dataset.options["format"]].options}
     assert set(dataset.options) <= own | {"format", "split", "min_count", "max_rows_per_table"}
+
+
+def test_the_data_sets_that_people_ask_for_are_there():
+    expected = {"criteo-kaggle", "criteo-terabyte", "avazu", "kdd12"}
+    assert set(datasets()) >= expected | {f"{name}-x1" for name in ("criteo", "avazu", "frappe")}
+    assert set(datasets()) >= {"criteo-x4", "avazu-x4"}
+
+
+@pytest.mark.skipif(not (REAL_DATA / "kdd12_click_small").is_dir(), reason="the sample of KDD Cup 2012 is not here")
+def test_kdd12_is_read_as_its_file_is():
+    data = load(**keywords("kdd12", [REAL_DATA / "kdd12_click_small"], {}))
+    assert [len(data.train) + len(data.valid), len(data.test)] == [31_959, 7_989]
+    assert sum(data.num_embeddings) == pytest.approx(19_700, rel=0.01)  # after ids that occur once are row 0
+    assert data.features[0] == "url_hash"
+    assert data.about["columns"]["guessed"] == []
 
 
 def refused(match, *args):
@@ -40,7 +59,8 @@ def test_files_are_found_and_wrong_ones_named(tmp_path):
     values = keywords("criteo-terabyte", [tmp_path], {"format": "auto", "min_count": None, "test": ()})
     assert (values["paths"], values["test"]) == (days[:23], days[23:])
     assert values == keywords("criteo-terabyte", days[::-1], {})
-    assert values["drop_negatives"] == 0.875
+    assert values == keywords("criteo-terabyte", [str(tmp_path / "day_*.gz")], {})
+    assert values["dataset"] == Named("criteo-terabyte", as_published=True)
     assert (
         keywords("criteo-terabyte", days, {"min_count": 5, "drop_negatives": 0.5}).items()
         >= {
@@ -49,8 +69,12 @@ def test_files_are_found_and_wrong_ones_named(tmp_path):
         }.items()
     )
     assert keywords("criteo-terabyte", days, {"min_count": 2, "split_seed": 0})["min_count"] == 2  # asked for
-    data = load(**(values | {"drop_negatives": 0.0}))
-    assert [len(data.train) + len(data.valid), len(data.test)] == [184, 8]
+    data = load(**values)
+    assert [len(data.train), len(data.valid), len(data.test)] == [184, 4, 4]
+    labels = [float(row[0]) for row in rows]
+    assert data.test.labels.tolist() == labels[184:188]  # MLPerf's: the first half of the last day
+    assert data.valid.labels.tolist() == labels[188:192]
+    assert_same(data, load(prepare(**values, to=tmp_path / "prepared")))
     twice = tmp_path / "other" / "day_4"
     refused("day_4.gz and .*other/day_4 are both the day_4 of data set", "criteo-terabyte", [*days, twice], {})
     days[4].unlink()
@@ -60,6 +84,37 @@ def test_files_are_found_and_wrong_ones_named(tmp_path):
     refused("leave --test out", "criteo-terabyte", days, {"test": ["x"]})
     refused("did you mean 'criteo-kaggle'", "criteo-kagle", days, {})
     refused("needs its files", "avazu", [], {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "as_published"),
+    [
+        ({"split_seed": 3, "number_ids": "random", "min_count": None}, True),
+        ({"min_count": 10, "dense": "Integer", "sparse": "A,B"}, True),
+        ({"min_count": 2}, False),
+        ({"rows": 100}, False),
+        ({"sparse": ["A"]}, False),
+        ({"max_rows_per_table": 5}, False),
+    ],
+)
+def test_the_record_says_whether_the_test_part_is_the_published_one(tmp_path, monkeypatch, asked, as_published):
+    options = {"format": "csv", "label": "y", "dense": ["Integer"], "sparse": ["A", "B"], "min_count": 10}
+    made = Dataset(train=("train.csv",), test=("test.csv",), source="made", options=options)
+    monkeypatch.setattr(named, "datasets", lambda: {"made": made})
+    rng = np.random.default_rng(0)
+    for file in ("train.csv", "test.csv"):
+        columns = {"y": rng.integers(2, size=90), **{c: rng.integers(3, size=90) for c in ("Integer", "A", "B")}}
+        pl.DataFrame(columns).write_csv(tmp_path / file)
+    data = load(**keywords("made", [tmp_path], asked))
+    assert data.about["dataset"] == "made"
+    assert data.about["as_published"] is as_published
+    assert describe_data(data).published == ("made" if as_published else None)
+    prepared = prepare(**keywords("made", [tmp_path], asked), to=tmp_path / "to")
+    again = load(**keywords("made", [prepared], {}))
+    assert_same(again, data)
+    monkeypatch.setattr(named, "datasets", lambda: {"made": made, "other": made})
+    refused("was prepared from data set made, not from data set other", "other", [prepared], {})
+    refused("from files without --dataset", "made", [prepare(tmp_path / "train.csv", tmp_path / "plain")], {})
 
 
 def test_a_file_that_is_not_the_published_one_is_named(tmp_path, monkeypatch):

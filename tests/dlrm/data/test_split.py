@@ -9,6 +9,7 @@ import torch
 
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import Bags, Part, describe, load
+from embpress.dlrm.data.prepare.prepare import prepare
 from embpress.dlrm.data.raw import RawField
 from embpress.dlrm.data.split import split_rows
 from embpress.dlrm.data.vocabulary import encode
@@ -77,6 +78,24 @@ def test_split_by_seed_is_a_partition_that_depends_on_the_seed():
     assert all((np.diff(p) > 0).all() for p in parts)
     assert all((a == b).all() for a, b in zip(parts, split_rows(1000, None, "random", 3)))
     assert not np.array_equal(parts[2], split_rows(1000, None, "random", 4)[2])
+
+
+@pytest.mark.parametrize(("test_rows", "test", "valid"), [(4, [6, 7], [8, 9]), (5, [5, 6, 7], [8, 9]), (2, [8], [9])])
+def test_halves_of_the_test_files(test_rows, test, valid):
+    parts = [index.tolist() for index in split_rows(10, test_rows, "halves", seed=0)]
+    assert parts == [list(range(10 - test_rows)), valid, test]
+
+
+def test_halves_need_test_files(tmp_path):
+    path = write_csv(tmp_path / "a.csv", random_rows(50))
+    with pytest.raises(InputError, match=r"split halves cuts the test files .* none are given; add --test"):
+        load(path, split="halves")
+    with pytest.raises(InputError, match="none are given; add --test"):
+        prepare(path, tmp_path / "to", split="halves")
+    assert not (tmp_path / "to").exists()
+    one = write_csv(tmp_path / "one.csv", random_rows(1))
+    with pytest.raises(InputError, match="too few for a train, a validation and a test part"):
+        load(path, test=one, split="halves")
 
 
 def test_test_rows_stay_the_last_whatever_the_split():
@@ -243,7 +262,7 @@ def test_describe_is_plain_lines(tmp_path):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"split": "time"}, ["'time'", "'order' or 'random'"]),
+        ({"split": "time"}, ["'time'", "order, random, halves"]),
         ({"min_count": 0}, ["min_count is 0", "at least 1"]),
         ({"split_seed": -1}, ["split_seed is -1"]),
         ({"rows": 0}, ["rows is 0"]),
@@ -270,7 +289,7 @@ def test_bad_files(tmp_path):
         return str(e.value)
 
     assert "nowhere.csv does not exist" in message(tmp_path / "nowhere.csv")
-    assert "is a directory" in message(tmp_path)
+    assert "holds no file that is click data" in message(tmp_path)
     (tmp_path / "empty.csv").touch()
     assert "empty.csv is empty" in message(tmp_path / "empty.csv")
     (tmp_path / "blank.csv").write_text("\n\n")

@@ -9,6 +9,7 @@ import polars as pl
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data.readers.chunks import Digested, SourceFile, chunks
 from embpress.dlrm.data.readers.files import check_file, reason
+from embpress.dlrm.data.readers.partitions import with_partitions
 from embpress.dlrm.data.readers.source import header_lines, parse_csv, record_end, without_categories
 
 PARQUET_ROWS = 1 << 17  # of a block
@@ -51,7 +52,9 @@ def parquet_schema(path: str) -> tuple[pl.DataFrame, int]:
     check_file(path)
     try:
         scan = _scan(path)
-        return without_categories(scan.head(0).collect()), int(scan.select(pl.len()).collect().item())
+        return with_partitions(without_categories(scan.head(0).collect()), path), int(
+            scan.select(pl.len()).collect().item()
+        )
     except (pl.exceptions.PolarsError, OSError) as e:
         raise InputError(f"{path} cannot be read as parquet ({reason(e)}); check the file or give its --format") from e
 
@@ -70,7 +73,7 @@ def parquet_frames(file: SourceFile, rows: int | None) -> Iterator[pl.DataFrame]
     try:
         for frame in (scan if rows is None else scan.head(rows)).collect_batches(chunk_size=PARQUET_ROWS):
             if frame.height:
-                yield without_categories(frame)
+                yield with_partitions(without_categories(frame), file.path)
     except (pl.exceptions.PolarsError, OSError) as e:
         raise InputError(f"{file.path} cannot be read as parquet ({reason(e)}); check the file") from e
 

@@ -37,6 +37,7 @@ def test_as_loaded(tmp_path, blocks, options):
     one, two = write(tmp_path / "a.txt", "".join(rows[:70])), write(tmp_path / "b.txt.gz", "".join(rows[70:]) + "\n\n")
     both([one, two], tmp_path / "cut off", **options)
     both([one], tmp_path / "own test", test=[two], **options)
+    both([one], tmp_path / "halves", test=[two], **{**options, "split": "halves"})
 
 
 def test_the_vocabulary_names_the_value_of_each_row(tmp_path, blocks):

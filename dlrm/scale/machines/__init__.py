@@ -1,0 +1,1 @@
+"""Devices by name, one file each: `MACHINE`, with where its numbers are from."""

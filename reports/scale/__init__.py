@@ -1,0 +1,1 @@
+"""What `embpress scale` says: the rows of its table, and its page in markdown."""
