@@ -159,11 +159,14 @@ def run_all(
     from embpress.dlrm.runs.compare import compare
     from embpress.dlrm.runs.seeds import in_rounds
     from embpress.dlrm.runs.sweep import every_size
+    from embpress.dlrm.training.order import window_of
 
     check_reachable(data, every_size(specs, settings, sizes))
     # only now: what is refused leaves none behind
     folder = (run_folder if dry_run else out_folder)(out_path, data, settings)
     about = f"{settings.model} model, {settings.preset} preset, width {settings.width}"
+    if (window := window_of(len(data.train), settings.shuffle_window)) is not None:
+        about += f", samples mixed within {window:,} rows"
     out = console()
     out.print(describe(data), markup=False)
     out.print(protocol_line(about, settings, len(specs), seeds, len(sizes), settings.batch_size), markup=False)

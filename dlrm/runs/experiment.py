@@ -158,7 +158,7 @@ def describe_run(
         asked=Asked(*asked_size(spec, settings)),
         data=described or describe_data(data),
         model=describe(settings),
-        training=describe_training(settings),
+        training=describe_training(settings, len(data.train)),
         environment=environment(settings.device),
         backend="torch",
         device=settings.device,
