@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,11 @@ class Part:
         stop = max(start, stop)
         bags = {f: b.slice(start, stop) for f, b in self.bags.items()}
         return Part(self.labels[start:stop], self.dense[start:stop], self.ids[start:stop], bags)
+
+    def split(self, size: int) -> Iterator[Part]:
+        """Consecutive slices of `size` rows, the last perhaps shorter; views."""
+        for start in range(0, len(self), size):
+            yield self.slice(start, start + size)
 
     def to(self, device: torch.device | str) -> Part:
         """The same rows on a device; see `moved`."""

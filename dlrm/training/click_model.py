@@ -22,12 +22,6 @@ from embpress.dlrm.training.step import train_step
 GATHERED = 1 << 15
 
 
-def batches(part: Part, size: int) -> Iterator[Part]:
-    """Consecutive slices of a part; views, nothing is copied."""
-    for start in range(0, len(part), size):
-        yield part.slice(start, min(start + size, len(part)))
-
-
 class ClickWork:
     """A click model with click data; the seed alone fixes the order of the samples."""
 
@@ -47,7 +41,7 @@ class ClickWork:
         order = drawn(self.rows, self.window, self.order)
         piece = max(1, GATHERED // self.size) * self.size
         for some in ahead(order.pieces(self.data.train, piece, first * self.size)):
-            for part in batches(some, self.size):
+            for part in some.split(self.size):
                 yield part.to(self.device), len(part)
 
     def step(self, batch: Part, number: int) -> Tensor:
