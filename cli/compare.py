@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embpress.cli.compare_workers import EXECUTOR, WORKER, Workers, work
+from embpress.cli.data_cache import CACHE, load_with_cache
 from embpress.cli.numbers import Seeds
 from embpress.cli.options import (
     KEEP_WEIGHTS,
     TUNE,
     command_line,
     data_options,
-    load_data,
     out_folder,
     run_folder,
     set_threads,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 @click.command(name="compare")
 @data_options
+@CACHE
 @click.option(
     "--methods",
     default=DEFAULT,
@@ -60,7 +61,9 @@ if TYPE_CHECKING:
 @WORKER
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 @click.option(
-    "--dry-run", is_flag=True, help="Show what would be run, its bytes and about how long it would take; write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be run, its bytes and about how long it would take; write nothing but data into a --cache.",
 )
 def command(
     methods: str,
@@ -135,9 +138,12 @@ def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
     from embpress.cli.show import console
 
     set_threads(options.pop("threads"))
+    cache = options.pop("cache")
     settings_of(0, options)  # before the data are read: a mistake should not wait for them
-    with console(stderr=True).status("reading data"):
-        data = load_data(options)
+    with console(stderr=True).status("reading data") as status:
+        data, where = load_with_cache(options, cache, status.update)
+    if where:
+        console().print(where, markup=False, soft_wrap=True)
     settings = settings_of(len(data.train) + len(data.valid) + len(data.test), options)
     return data, settings
 

@@ -192,13 +192,6 @@ def sizes_of(options: dict[str, Any]) -> list[Asked]:
     return sizes
 
 
-def load_data(options: dict[str, Any]) -> ClickData:
-    """Reads or makes the data from the options' values."""
-    from embpress.dlrm.data import load
-
-    return load(**data_keywords(options))
-
-
 def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
     """Keywords of `load` from the options' values, those of a data set that has a name among them."""
     from embpress.dlrm.data.named import keywords
