@@ -143,11 +143,17 @@ def lookups(part: Part, feature: int) -> torch.Tensor:
     return part.bags[feature].values if feature in part.bags else part.ids[:, feature]
 
 
-def count_lookups(part: Part, sizes: Sequence[int]) -> list[torch.Tensor]:
-    """How often each row of each table is looked up in a part: `(n,)` int64 each; a mapped part is read once."""
+def count_lookups(part: Part, sizes: Sequence[int], features: Sequence[int] | None = None) -> list[torch.Tensor]:
+    """How often each row of each table is looked up in a part: `(n,)` int64 each; a mapped part is read once.
+
+    Args:
+        part: that is counted.
+        sizes: of the tables.
+        features: those that the tables are of; all where nobody says.
+    """
     counts = [torch.zeros(rows, dtype=torch.int64) for rows in sizes]
     for some in part.split(_COUNTED):
-        for feature, count in enumerate(counts):
+        for feature, count in zip(range(len(sizes)) if features is None else features, counts):
             count += torch.bincount(lookups(some, feature), minlength=len(count))
     return counts
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from embpress import __version__
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data.assemble import resolved
@@ -21,6 +20,7 @@ from embpress.dlrm.data.loading import chosen, name_of
 from embpress.dlrm.data.prepare.manifest import SCHEMA, is_prepared
 from embpress.dlrm.data.prepare.prepare import prepare
 from embpress.dlrm.data.readers.files import Paths, check_file
+from embpress.dlrm.measure.environment import package
 
 _SETTLED = 2.0  # seconds after which a change of a file shows in its times, however coarse these are
 
@@ -73,7 +73,7 @@ def cached(
         place.mkdir(parents=True, exist_ok=True)
         stamps = {path: _stamp(path) for path in (*paths, *test)}
         about = {
-            "made by": [__version__, SCHEMA],
+            "made by": [package("embpress"), SCHEMA],
             "format": reader.name,
             **given,
             **{name: digest_of(value, place, progress) if name in files else value for name, value in values.items()},
