@@ -26,10 +26,9 @@ def window_of(rows: int, asked: int | None = None) -> int | None:
         rows: of the training part.
         asked: as many as were asked for; None where nobody did.
     """
-    if asked is None and rows <= EXACT_ROWS:
+    if rows <= (EXACT_ROWS if asked is None else asked):
         return None
-    window = (asked or WINDOW_ROWS) // SHUFFLE_BLOCK * SHUFFLE_BLOCK
-    return window if window < rows else None
+    return (asked or WINDOW_ROWS) // SHUFFLE_BLOCK * SHUFFLE_BLOCK
 
 
 class Order(Protocol):
@@ -40,10 +39,6 @@ class Order(Protocol):
 
         What is before `first` is not read, or read only as far as a window begins before it.
         """
-        ...
-
-    def rows(self) -> Iterator[Tensor]:
-        """The numbers of all rows in this order, in pieces `(*,)` int64 of any size."""
         ...
 
 
@@ -69,10 +64,6 @@ class Permutation:
         for some in self.order[first:].split(size):
             if len(some):  # torch splits nothing into one piece
                 yield part.take(some)
-
-    def rows(self) -> Iterator[Tensor]:
-        """See `Order`."""
-        yield self.order
 
 
 class Windows:
@@ -110,13 +101,6 @@ class Windows:
                     rest = None
         if rest is not None:
             yield rest
-
-    def rows(self) -> Iterator[Tensor]:
-        """See `Order`."""
-        for number, blocks in enumerate(self.windows):
-            starts = [torch.arange(start, stop) for start, stop in self._spans(blocks)]
-            held = torch.cat(starts)
-            yield held[self._mixed(number, len(held))]
 
     def _read(self, part: Part, first: int) -> Iterator[tuple[Part, Tensor]]:
         """The rows of each window as they lie in the part, and the order in which they come; what is before `first` is

@@ -150,8 +150,9 @@ def test_the_order_is_that_of_a_training_by_windows():
     data = load(rows=rows, scale=0.0005, min_count=1)
     table = hot_rows(data, seed=3, min_rows=200, window=SHUFFLE_BLOCK)["tables"][0]
     f, n = data.features.index(table["feature"]), table["num_embeddings"]
-    order = torch.cat(list(Windows(len(data.train), SHUFFLE_BLOCK, torch.Generator().manual_seed(3)).rows()))
-    ids = data.train.ids[order, f].numpy()
+    order = Windows(len(data.train), SHUFFLE_BLOCK, torch.Generator().manual_seed(3))
+    (whole,) = order.pieces(data.train, len(data.train))
+    ids = whole.ids[:, f].numpy()
     marks = [round(len(ids) * c / 20) for c in range(21)]
     chunks = [ids[start:stop] for start, stop in pairwise(marks)]
     assert table["in_last"] == stability(chunks, n, table["k"])["in_last"]
