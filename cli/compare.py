@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embpress.cli.compare_workers import EXECUTOR, WORKER, Workers, work
+from embpress.cli.data_cache import CACHE, load_with_cache
 from embpress.cli.numbers import Seeds
 from embpress.cli.options import (
     KEEP_WEIGHTS,
     TUNE,
     command_line,
     data_options,
-    load_data,
     out_folder,
     run_folder,
     set_threads,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 @click.command(name="compare")
 @data_options
+@CACHE
 @click.option(
     "--methods",
     default=DEFAULT,
@@ -60,7 +61,9 @@ if TYPE_CHECKING:
 @WORKER
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 @click.option(
-    "--dry-run", is_flag=True, help="Show what would be run, its bytes and about how long it would take; write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be run, its bytes and about how long it would take; write nothing but data into a --cache.",
 )
 def command(
     methods: str,
@@ -135,9 +138,12 @@ def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
     from embpress.cli.show import console
 
     set_threads(options.pop("threads"))
+    cache = options.pop("cache")
     settings_of(0, options)  # before the data are read: a mistake should not wait for them
-    with console(stderr=True).status("reading data"):
-        data = load_data(options)
+    with console(stderr=True).status("reading data") as status:
+        data, where = load_with_cache(options, cache, status.update)
+    if where:
+        console().print(where, markup=False, soft_wrap=True)
     settings = settings_of(len(data.train) + len(data.valid) + len(data.test), options)
     return data, settings
 
@@ -159,11 +165,14 @@ def run_all(
     from embpress.dlrm.runs.compare import compare
     from embpress.dlrm.runs.seeds import in_rounds
     from embpress.dlrm.runs.sweep import every_size
+    from embpress.dlrm.training.order import window_of
 
     check_reachable(data, every_size(specs, settings, sizes))
     # only now: what is refused leaves none behind
     folder = (run_folder if dry_run else out_folder)(out_path, data, settings)
     about = f"{settings.model} model, {settings.preset} preset, width {settings.width}"
+    if (window := window_of(len(data.train), settings.shuffle_window)) is not None:
+        about += f", samples mixed within {window:,} rows"
     out = console()
     out.print(describe(data), markup=False)
     out.print(protocol_line(about, settings, len(specs), seeds, len(sizes), settings.batch_size), markup=False)

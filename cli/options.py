@@ -15,7 +15,7 @@ from embpress.dlrm import models
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.option import SHOWN_AS, Option
 from embpress.dlrm.training import presets
-from embpress.dlrm.training.settings import OPTIMIZERS, Settings
+from embpress.dlrm.training.settings import OPTIMIZERS, SHUFFLE_BLOCK, Settings
 from embpress.dlrm.tuning import forms
 
 if TYPE_CHECKING:
@@ -87,6 +87,13 @@ def _training(several: bool) -> list[Callable[[F], F]]:
         click.option("--lr", "learning_rate", type=float, help=f"Learning rate. {default('learning_rate')}"),
         click.option("--batch-size", type=Whole(1), help="Samples a step. [default: 256, from a million rows on 2048]"),
         click.option("--epochs", type=Whole(1), help=f"Passes over the training part. {default('epochs')}"),
+        click.option(
+            "--shuffle-window",
+            type=Whole(SHUFFLE_BLOCK),
+            metavar="ROWS",
+            help="Mix samples within so many rows, for data that are larger than memory. "
+            "[default: all rows; of more than 67 million 1,048,576]",
+        ),
         DEVICE,
         AMP,
         click.option("--threads", type=Whole(1), help="CPU threads. [default: torch's]"),
@@ -187,13 +194,6 @@ def sizes_of(options: dict[str, Any]) -> list[Asked]:
     return sizes
 
 
-def load_data(options: dict[str, Any]) -> ClickData:
-    """Reads or makes the data from the options' values."""
-    from embpress.dlrm.data import load
-
-    return load(**data_keywords(options))
-
-
 def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
     """Keywords of `load` from the options' values, those of a data set that has a name among them."""
     from embpress.dlrm.data.named import keywords
@@ -272,7 +272,7 @@ def run_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:
     from embpress.dlrm.runs.store import default_folder
     from embpress.dlrm.training.model import describe, describe_training
 
-    shared = protocol(data.fingerprint, describe(settings), describe_training(settings))
+    shared = protocol(data.fingerprint, describe(settings), describe_training(settings, len(data.train)))
     return default_folder(data.name, shared) if asked is None else path(asked, "--out")
 
 

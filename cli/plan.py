@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embpress.cli.data_cache import CACHE
 from embpress.cli.options import data_options, training_options
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _SHOWN = 12  # candidates in the table of what was tried
 
 @click.command(name="plan")
 @data_options
+@CACHE
 @click.option("--method", help="Plan this method with its knobs and modifiers for all tables; nothing is trained then.")
 @training_options
 @click.option("--max-lookup-us", type=float, help="The longest lookup of a batch of 128 in all tables, microseconds.")

@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
+from embpress.cli.data_cache import CACHE
 from embpress.cli.numbers import Whole
 from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_options
 
 
 @click.command(name="train")
 @data_options
+@CACHE
 @click.option("--method", default="full", show_default=True, help="A method with knobs and modifiers, or plan:FILE.")
 @training_options
 @click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")

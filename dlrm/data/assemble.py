@@ -18,6 +18,7 @@ from embpress.dlrm.data.vocabulary import encode
 from embpress.dlrm.measure.auc import auc
 
 # how the rows of a table from 1 on are numbered: the most frequent id first, or in an order drawn once and for all
+_COUNTED = 1 << 22  # rows whose lookups are counted at once
 NUMBERINGS = ("frequency", "random")
 
 
@@ -82,7 +83,7 @@ def assemble(
         train=train,
         valid=valid,
         test=test,
-        counts=[count_lookups(train, f, n) for f, n in enumerate(sizes)],
+        counts=count_lookups(train, sizes),
         row0_share=[row0_share(test, f) for f in range(len(sizes))],
         fingerprint=fingerprint((train, valid, test), sizes),
         best_auc=None if raw.logits is None else auc(torch.from_numpy(raw.logits[parts[2]]), test.labels),
@@ -142,9 +143,19 @@ def lookups(part: Part, feature: int) -> torch.Tensor:
     return part.bags[feature].values if feature in part.bags else part.ids[:, feature]
 
 
-def count_lookups(part: Part, feature: int, rows: int) -> torch.Tensor:
-    """How often each table row is looked up in a part: `(rows,)` int64."""
-    return torch.bincount(lookups(part, feature), minlength=rows)
+def count_lookups(part: Part, sizes: Sequence[int], features: Sequence[int] | None = None) -> list[torch.Tensor]:
+    """How often each row of each table is looked up in a part: `(n,)` int64 each; a mapped part is read once.
+
+    Args:
+        part: that is counted.
+        sizes: of the tables.
+        features: those that the tables are of; all where nobody says.
+    """
+    counts = [torch.zeros(rows, dtype=torch.int64) for rows in sizes]
+    for some in part.split(_COUNTED):
+        for feature, count in zip(range(len(sizes)) if features is None else features, counts):
+            count += torch.bincount(lookups(some, feature), minlength=len(count))
+    return counts
 
 
 def row0_share(part: Part, feature: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +53,7 @@ class Bags:
         torch.cumsum(lengths, 0, out=offsets[1:])
         # position p of the output reads values[first[row of p] + (p - start of that row)]
         shift = torch.repeat_interleave(first - offsets[:-1], lengths)
-        return Bags(self.values[torch.arange(len(shift)) + shift], offsets)
+        return Bags(self.values.index_select(0, shift.add_(torch.arange(len(shift)))), offsets)
 
 
 @dataclass
@@ -81,6 +82,11 @@ class Part:
         bags = {f: b.slice(start, stop) for f, b in self.bags.items()}
         return Part(self.labels[start:stop], self.dense[start:stop], self.ids[start:stop], bags)
 
+    def split(self, size: int) -> Iterator[Part]:
+        """Consecutive slices of `size` rows, the last perhaps shorter; views."""
+        for start in range(0, len(self), size):
+            yield self.slice(start, start + size)
+
     def to(self, device: torch.device | str) -> Part:
         """The same rows on a device; see `moved`."""
         bags = {f: b.to(device) for f, b in self.bags.items()}
@@ -89,7 +95,23 @@ class Part:
     def take(self, index: Tensor) -> Part:
         """The rows `index`, `(M,)` int64 in 0..N-1, in that order, copied."""
         bags = {f: b.take(index) for f, b in self.bags.items()}
-        return Part(self.labels[index], self.dense[index], self.ids[index], bags)
+        # `index_select` copies whole rows; indexing by a tensor takes four times as long
+        labels, dense, ids = (column.index_select(0, index) for column in (self.labels, self.dense, self.ids))
+        return Part(labels, dense, ids, bags)
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """The rows of all, copied, one part after the other; at least one part."""
+    bags = {}
+    for f in parts[0].bags:
+        several = [part.bags[f] for part in parts]
+        lengths = torch.cat([bag.offsets.diff() for bag in several])
+        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        values = [bag.values[int(bag.offsets[0]) : int(bag.offsets[-1])] for bag in several]
+        bags[f] = Bags(torch.cat(values), offsets)
+    labels, dense, ids = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "dense", "ids"))
+    return Part(labels, dense, ids, bags)
 
 
 @dataclass

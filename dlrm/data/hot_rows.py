@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator
 
 from embpress.dlrm.data import ClickData, Part
-from embpress.dlrm.data.assemble import lookups
+from embpress.dlrm.data.ahead import ahead
+from embpress.dlrm.data.assemble import count_lookups, lookups
+from embpress.dlrm.training.order import drawn
 
 Ints = NDArray[np.int64]
 
@@ -23,6 +24,8 @@ CACHE_FRACTIONS = (*(m / 10**k for k in (5, 4, 3, 2) for m in (1, 2, 5)), 0.1)
 CHECKPOINTS = 20  # after each 5 % of the first epoch: the paper has Terabyte's rows settled by then
 MIN_ROWS = 200  # smaller tables stay full by default, so nothing is cached of them
 MAX_TABLES = 5  # that are listed one by one: a record stays small
+PIECE = 1 << 20  # samples at once
+TOGETHER = 1 << 26  # rows of tables that are followed in one pass over the samples, 12 bytes each
 
 
 def rows_of(fraction: float, num_embeddings: int) -> int:
@@ -30,7 +33,7 @@ def rows_of(fraction: float, num_embeddings: int) -> int:
     return max(1, round(fraction * num_embeddings))
 
 
-def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS) -> dict[str, Any]:
+def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS, window: int | None = None) -> dict[str, Any]:
     """Stability of the most frequent rows over the first epoch, and the test lookups that they answer.
 
     The share of a table that is hot is the `k = max(1, round(fraction · n))` rows with the most lookups so far. Rows
@@ -41,6 +44,7 @@ def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS) -> dict[s
         data: ids `(N, F)` or bags of the rows trained on and of the test part.
         seed: fixes the order of the samples as in `train` with this seed.
         min_rows: smaller tables are left out.
+        window: of that order: see `order.window_of`.
 
     Returns:
         Numbers ready for JSON, none of them an id. `progress`: shares of the epoch. `tables`: the largest, with
@@ -53,26 +57,19 @@ def hot_rows(data: ClickData, seed: int = 0, min_rows: int = MIN_ROWS) -> dict[s
     """
     features = [f for f, n in enumerate(data.num_embeddings) if n >= min_rows]
     features.sort(key=lambda f: -data.num_embeddings[f])
-    order = torch.randperm(len(data.train), generator=Generator().manual_seed(seed))
-    tables, unshuffled = [], []
-    for f in features:
-        n = data.num_embeddings[f]
-        ks = [rows_of(fraction, n) for fraction in FRACTIONS]
-        sizes = [rows_of(fraction, n) for fraction in CACHE_FRACTIONS]
-        test = lookups(data.test, f).numpy()
-        tables.append(
-            {
-                "feature": data.features[f],
-                "num_embeddings": n,
-                "k": ks,
-                **stability(_chunks(data.train, f, order), n, ks),
-                "cache_rows": sizes,
-                "test_lookups": len(test),
-                "row0_lookups": int((test == 0).sum()),
-                "hits": hits(data.counts[f].numpy(), test, sizes),
-            }
-        )
-        unshuffled.append(stability(_chunks(data.train, f, None), n, ks))
+    tables: list[dict[str, Any]] = []
+    unshuffled: list[dict[str, list[list[int]]]] = []
+    for some in _groups(features, data.num_embeddings):
+        order = drawn(len(data.train), window, Generator().manual_seed(seed))
+        unshuffled += [one.found() for one in _followed(data, some, data.train.split(PIECE)).values()]
+        for f, one in _followed(data, some, ahead(order.pieces(data.train, PIECE))).items():
+            tables.append({"feature": data.features[f], "num_embeddings": one.n, "k": one.ks, **one.found()})
+    tested = dict(zip(features, count_lookups(data.test, [data.num_embeddings[f] for f in features], features)))
+    for f, table in zip(features, tables):
+        test = tested[f].numpy()
+        sizes = [rows_of(fraction, table["num_embeddings"]) for fraction in CACHE_FRACTIONS]
+        table |= {"cache_rows": sizes, "test_lookups": int(test.sum()), "row0_lookups": int(test[0])}
+        table["hits"] = _answered(data.counts[f].numpy(), test, sizes)
     summed = ("num_embeddings", "k", "in_last", "kept", "cache_rows", "test_lookups", "row0_lookups", "hits")
     return {
         "min_rows": min_rows,
@@ -102,20 +99,40 @@ def stability(chunks: Sequence[Ints], num_embeddings: int, ks: Sequence[int]) ->
         For each k: `in_last`, rows shared with the top k after the last chunk, one number a chunk; `kept`, rows shared
         with the top k one chunk earlier, from the second chunk on. Rows never looked up are in no top k.
     """
-    tie = np.random.default_rng(0).permutation(num_embeddings)
-    counts = np.zeros(num_embeddings, np.int64)
-    tops = []
+    followed = _Followed(num_embeddings, ks)
     for chunk in chunks:
-        counts += np.bincount(chunk, minlength=num_embeddings)
-        tops.append(_top(counts, tie, max(ks)))
-    last = _ranks(tops[-1], num_embeddings)
-    in_last = [[int((last[top[:k]] < k).sum()) for top in tops] for k in ks]
-    kept: list[list[int]] = [[] for _ in ks]
-    for before, top in pairwise(tops):
-        ranks = _ranks(before, num_embeddings)
-        for shared, k in zip(kept, ks):
-            shared.append(int((ranks[top[:k]] < k).sum()))
-    return {"in_last": in_last, "kept": kept}
+        followed.add(chunk)
+        followed.mark()
+    return followed.found()
+
+
+class _Followed:
+    """Lookups of the rows of a table so far, and the most frequent rows at each checkpoint."""
+
+    def __init__(self, n: int, ks: Sequence[int]) -> None:
+        self.n, self.ks = n, list(ks)
+        self._tie = np.random.default_rng(0).permutation(n).astype(np.int32 if n < 2**31 else np.int64)
+        self._counts = np.zeros(n, np.int64)
+        self._tops: list[Ints] = []
+
+    def add(self, ids: NDArray[Any]) -> None:
+        """Counts more lookups, `(*,)`."""
+        self._counts += np.bincount(ids, minlength=self.n)
+
+    def mark(self) -> None:
+        """A checkpoint."""
+        self._tops.append(_top(self._counts, self._tie, max(self.ks)))
+
+    def found(self) -> dict[str, list[list[int]]]:
+        """See `stability`."""
+        last = _ranks(self._tops[-1], self.n)
+        in_last = [[int((last[top[:k]] < k).sum()) for top in self._tops] for k in self.ks]
+        kept: list[list[int]] = [[] for _ in self.ks]
+        for before, top in pairwise(self._tops):
+            ranks = _ranks(before, self.n)
+            for shared, k in zip(kept, self.ks):
+                shared.append(int((ranks[top[:k]] < k).sum()))
+        return {"in_last": in_last, "kept": kept}
 
 
 def hits(counts: Ints, test_ids: NDArray[Any], sizes: Sequence[int]) -> list[int]:
@@ -126,27 +143,49 @@ def hits(counts: Ints, test_ids: NDArray[Any], sizes: Sequence[int]) -> list[int
         test_ids: `(*,)` ids in 0..n-1.
         sizes: rows that a cache holds, each in 1..n.
     """
-    rank = np.empty(len(counts), np.int64)
-    rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-    answered = np.cumsum(np.bincount(rank[test_ids], minlength=len(counts)))
+    return _answered(counts, np.bincount(test_ids, minlength=len(counts)), sizes)
+
+
+def _answered(counts: Ints, test: Ints, sizes: Sequence[int]) -> list[int]:
+    """`hits` from the test lookups of each row, `(n,)`."""
+    answered = np.cumsum(test[np.argsort(-counts, kind="stable")])
     return [int(answered[size - 1]) for size in sizes]
 
 
-def _chunks(part: Part, feature: int, order: Tensor | None) -> list[Ints]:
-    """The ids of one feature between the checkpoints, samples in the given order, else in their own."""
-    marks = [round(len(part) * c / CHECKPOINTS) for c in range(CHECKPOINTS + 1)]
-    if feature in part.bags:
-        bags = part.bags[feature] if order is None else part.bags[feature].take(order)
-        marks = bags.offsets[torch.tensor(marks)].tolist()
-        ids = bags.values
-    else:
-        ids = part.ids[:, feature].contiguous()
-        ids = ids if order is None else ids[order]
-    values = ids.numpy()
-    return [values[start:stop] for start, stop in pairwise(marks)]
+def _groups(features: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Features whose tables have at most `TOGETHER` rows together, or one; in the same order."""
+    group: list[int] = []
+    for f in features:
+        if group and sum(sizes[other] for other in group) + sizes[f] > TOGETHER:
+            yield group
+            group = []
+        group.append(f)
+    if group:
+        yield group
 
 
-def _top(counts: Ints, tie: Ints, k: int) -> Ints:
+def _followed(data: ClickData, features: Sequence[int], pieces: Iterator[Part]) -> dict[int, _Followed]:
+    """Features over an epoch of the training part, which comes in pieces."""
+    sizes = {f: data.num_embeddings[f] for f in features}
+    followed = {f: _Followed(n, [rows_of(fraction, n) for fraction in FRACTIONS]) for f, n in sizes.items()}
+    marks = [round(len(data.train) * (c + 1) / CHECKPOINTS) for c in range(CHECKPOINTS)]
+    done = 0
+    for piece in pieces:
+        start = 0
+        while start < len(piece) or (marks and marks[0] == done):
+            stop = min(len(piece), start + marks[0] - done)
+            some = piece.slice(start, stop)
+            for f, one in followed.items():
+                one.add(lookups(some, f).numpy())
+            done, start = done + stop - start, stop
+            if marks[0] == done:
+                for one in followed.values():
+                    one.mark()
+                del marks[0]
+    return followed
+
+
+def _top(counts: Ints, tie: NDArray[Any], k: int) -> Ints:
     """The k rows with the most lookups, most first, fewer where fewer were looked up: `(<= k,)`."""
     n = len(counts)
     key = counts * n + tie  # no two alike; far below 2**63 for any counts and rows that fit into memory

@@ -17,6 +17,7 @@ from embpress.dlrm.data.named import Named
 from embpress.dlrm.data.prepare.manifest import is_prepared
 from embpress.dlrm.data.readers.files import Paths, check_file, refusals
 from embpress.dlrm.data.split import check_halves
+from embpress.dlrm.measure.memory import free_bytes
 from embpress.dlrm.option import values_of
 
 WITHOUT_FILES = "synthetic"  # what `auto` is then
@@ -70,6 +71,8 @@ def load(
     check_halves(reader.split if split is None else split, bool(test))
     if not reader.made:
         require("polars", f"reading {paths[0]}")
+        if rows is None:
+            _check_memory([*paths, *test])
     with refusals((*paths, *test)):
         raw = reader.read(paths, test, rows, **values)
     if test and raw.test_rows == 0:
@@ -163,6 +166,23 @@ def _mapped(folder: str | Path, asked: dict[str, Any], options: dict[str, Any]) 
             f"{name} is {text(name, value)}, but {folder} was prepared {how}; leave it out, or prepare the files again"
         )
     return opened(folder)
+
+
+def _check_memory(files: Sequence[str | Path]) -> None:
+    """Refuses files that would not fit the free memory, before they are read.
+
+    Raises:
+        InputError: they are.
+    """
+    # at least: the text and what is made of it (of Criteo's 3.1 times the file), which gzip makes a third or less
+    size = sum((6 if str(path).endswith(".gz") else 2) * Path(path).stat().st_size for path in files)
+    free = free_bytes()
+    if size > free:
+        raise InputError(
+            f"reading {files[0]}{' and the others' if len(files) > 1 else ''} would take more than {size / 1e9:.1f} GB "
+            f"of memory, but {free / 1e9:.1f} GB are free; give --cache DIR, or the folder that embpress data prepare "
+            "makes of them: both need memory for some blocks alone"
+        )
 
 
 def as_list(paths: Paths | str | Path) -> list[str | Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from embpress.dlrm.data import ClickData
+from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.data.assemble import lookups
+from embpress.dlrm.measure import spool
+from embpress.dlrm.measure.tally import PIECE, tallies
 
 BINS = ("head", "torso", "tail", "unseen")
 ALL = "all"
@@ -61,19 +63,15 @@ class Frequencies:
         """Those of the features with these numbers; None where there are none."""
         if not features:
             return None
-        rows = len(data.test)
-        weights, ids = torch.zeros(rows, len(BINS)), torch.zeros(len(BINS), dtype=torch.int64)
-        for feature in features:
-            bins = bins_of_ids(data.counts[feature])
-            ids += torch.bincount(bins, minlength=len(BINS))
-            own = bins[lookups(data.test, feature).long()]
-            share = torch.full((len(own),), 1 / len(features))
-            row = torch.arange(rows)
-            if feature in data.test.bags:
-                lengths = data.test.bags[feature].offsets.diff()
-                row = row.repeat_interleave(lengths)
-                share /= lengths.repeat_interleave(lengths)
-            weights.view(-1).index_add_(0, row * len(BINS) + own, share)
+        weights, ids = spool.empty(len(data.test), len(BINS)), torch.zeros(len(BINS), dtype=torch.int64)
+        bins = [bins_of_ids(data.counts[feature]).to(torch.int8) for feature in features]
+        for of_table in bins:
+            ids += torch.bincount(of_table, minlength=len(BINS))
+        for start, part in zip(range(0, len(data.test), PIECE), data.test.split(PIECE)):
+            own = torch.zeros(len(part), len(BINS))
+            for feature, of_table in zip(features, bins):
+                _add(own, part, feature, of_table, 1 / len(features))
+            weights[start : start + len(part)] = own
         return cls(weights, tuple(ids.tolist()))
 
     def scores(self, logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
@@ -82,14 +80,27 @@ class Frequencies:
         Args:
             logits, labels: `(N,)` of the test part.
         """
-        total, found = float(self.weights.double().sum()), []
+        sums = torch.stack([some.double().sum(0) for some in self.weights.split(PIECE)]).sum(0)
+        total, found = float(sums.sum()), []
         everything: dict[str, Any] = {"name": ALL, "ids": sum(self.ids), "lookups": 1.0}
-        found.append(everything | weighted_scores(logits, labels, torch.ones(len(labels))))
-        for name, ids, weights in zip(BINS, self.ids, self.weights.unbind(1)):
-            share = float(weights.double().sum()) / total if total else 0.0
+        found.append(everything | weighted_scores(logits, labels, torch.ones(()).expand(len(labels))))
+        for name, ids, weights, own in zip(BINS, self.ids, self.weights.unbind(1), sums.tolist()):
+            share = own / total if total else 0.0
             if share:
                 found.append({"name": name, "ids": ids, "lookups": share} | weighted_scores(logits, labels, weights))
         return found
+
+
+def _add(weights: Tensor, part: Part, feature: int, bins: Tensor, share: float) -> None:
+    """Adds the share that a feature has of each row `(n, 4)` to the bins `(rows of the table,)` of its ids."""
+    own = bins[lookups(part, feature).long()].long()
+    shares = torch.full((len(own),), share)
+    row = torch.arange(len(part))
+    if feature in part.bags:
+        lengths = part.bags[feature].offsets.diff()
+        row = row.repeat_interleave(lengths)
+        shares /= lengths.repeat_interleave(lengths)
+    weights.view(-1).index_add_(0, row * len(BINS) + own, shares)
 
 
 def weighted_scores(logits: Tensor, labels: Tensor, weights: Tensor) -> dict[str, float]:
@@ -98,29 +109,57 @@ def weighted_scores(logits: Tensor, labels: Tensor, weights: Tensor) -> dict[str
     `auc` (exact, ties counted half, each pair by the product of its weights), `log_loss` (nats), `calibration` (sum of
     the predicted probabilities over the sum of clicks) and `ece`, the expected calibration error: rows in ten bins of
     equal weight by prediction, the mean distance of a bin's mean prediction from its share of clicks (Naeini et al.
-    2015, with bins of equal mass). NaN where one class has no weight.
+    2015, with bins of equal mass). NaN where one class has no weight. Memory is bounded, whatever N.
 
     Args:
         logits, labels, weights: `(N,)`; labels are 0 or 1.
     """
-    keep = weights > 0
-    logits, labels, weights = logits[keep].double(), labels[keep].double(), weights[keep].double()
-    total = float(weights.sum())
+    total = loss = 0.0
+    for part in (slice(start, start + PIECE) for start in range(0, len(logits), PIECE)):
+        keep = weights[part] > 0
+        some, clicked, weight = (column[part][keep].double() for column in (logits, labels, weights))
+        total += float(weight.sum())
+        loss += float(F.binary_cross_entropy_with_logits(some, clicked, weight, reduction="sum"))
     if not total:
         return dict.fromkeys(("auc", "log_loss", "calibration", "ece"), float("nan"))
-    values, number = logits.unique(return_inverse=True)
-    clicked = torch.zeros(len(values), dtype=torch.float64).index_add_(0, number, weights * labels)
-    every = torch.zeros(len(values), dtype=torch.float64).index_add_(0, number, weights)
-    missed = (every - clicked).clamp(min=0)
-    clicks, misses = float(clicked.sum()), float((weights * (1 - labels)).sum())
-    below = missed.cumsum(0) - missed / 2
-    loss = F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum")
-    predicted = every * torch.sigmoid(values)
-    place = ((every.cumsum(0) - every / 2) / total * ECE_BINS).long().clamp(max=ECE_BINS - 1)
-    gaps = torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, place, predicted - clicked)
+    every = clicks = misses = won = predicted = 0.0  # of smaller logits
+    gaps = torch.zeros(ECE_BINS, dtype=torch.float64)
+    for values, sums in _ascending(logits, labels, weights):
+        own, own_clicks = sums.unbind(1)
+        own_misses = (own - own_clicks).clamp(min=0)
+        won += float((own_clicks * (own_misses.cumsum(0) - own_misses / 2 + misses)).sum())
+        expected = own * torch.sigmoid(values)
+        place = ((own.cumsum(0) - own / 2 + every) / total * ECE_BINS).long().clamp(max=ECE_BINS - 1)
+        gaps.index_add_(0, place, expected - own_clicks)
+        every, clicks, misses = (
+            every + float(own.sum()),
+            clicks + float(own_clicks.sum()),
+            misses + float(own_misses.sum()),
+        )
+        predicted += float(expected.sum())
     return {
-        "auc": float((clicked * below).sum()) / (clicks * misses) if clicks and misses else float("nan"),
-        "log_loss": float(loss) / total,
-        "calibration": float(predicted.sum()) / clicks if clicks else float("nan"),
+        "auc": won / (clicks * misses) if clicks and misses else float("nan"),
+        "log_loss": loss / total,
+        "calibration": predicted / clicks if clicks else float("nan"),
         "ece": float(gaps.abs().sum()) / total,
     }
+
+
+def _ascending(logits: Tensor, labels: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Distinct logits `(V,)` float64, ascending, with the weights of all their rows and of the clicked ones `(V, 2)`.
+
+    All come at once, or of very many rows range by range.
+    """
+    if len(logits) > spool.IN_MEMORY and logits.dtype == torch.float32:
+        found = tallies(logits, lambda rows: _both(labels[rows], weights[rows]))
+        yield from ((values.double(), sums) for values, sums in found)
+        return
+    keep = weights > 0
+    values, number = logits[keep].double().unique(return_inverse=True)
+    both = _both(labels[keep], weights[keep])
+    yield values, torch.zeros(len(values), 2, dtype=torch.float64).index_add_(0, number, both)
+
+
+def _both(labels: Tensor, weights: Tensor) -> Tensor:
+    """The weights of rows, and what of them is of clicks, `(n, 2)` float64."""
+    return torch.stack([weights.double(), weights.double() * labels.double()], 1)

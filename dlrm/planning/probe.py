@@ -15,8 +15,8 @@ import torch
 from torch import Generator
 
 from embpress.compressors import InputError, Ledger, TableCollection
-from embpress.dlrm.data import ClickData, Part
-from embpress.dlrm.data.base import Bags
+from embpress.dlrm.data import ClickData
+from embpress.dlrm.data.base import joined
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.planning.candidate import Candidate
 from embpress.dlrm.runs.experiment import build_model, method_generator, table_configs
@@ -140,6 +140,8 @@ class Prober:
     def _path(self, what: str, fold: int, effort: dict[str, Any] | None, settings: Settings) -> Path:
         """The file of something on these data with these settings."""
         about = {**asdict(settings), "ratio": None, "budget": None, "threads": None}
+        if settings.shuffle_window is None:  # probes of before there was a choice are found again
+            del about["shuffle_window"]
         key = fingerprint([self._data.fingerprint, about, what, fold, effort])
         return self._folder / f"{key}.json"
 
@@ -231,7 +233,7 @@ class Prober:
             if number == 0:
                 train_part, held = data.train, data.valid
             else:
-                whole = joined(data.train, data.valid)
+                whole = joined((data.train, data.valid))
                 order = torch.randperm(len(whole), generator=Generator().manual_seed(1_000 + number))
                 rows = max(1, len(data.valid))
                 train_part, held = whole.take(order[rows:]), whole.take(order[:rows])
@@ -246,19 +248,6 @@ def auc_error(auc: float, labels: torch.Tensor) -> float:
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = auc * (1 - auc) + (positive - 1) * (q1 - auc**2) + (negative - 1) * (q2 - auc**2)
     return math.sqrt(max(0.0, variance) / (positive * negative))
-
-
-def joined(one: Part, other: Part) -> Part:
-    """The rows of both."""
-    bags = {
-        f: Bags(
-            torch.cat([one.bags[f].values, other.bags[f].values]),
-            torch.cat([one.bags[f].offsets, other.bags[f].offsets[1:] + one.bags[f].offsets[-1]]),
-        )
-        for f in one.bags
-    }
-    labels, dense, ids = (torch.cat([getattr(one, name), getattr(other, name)]) for name in ("labels", "dense", "ids"))
-    return Part(labels, dense, ids, bags)
 
 
 def _read(path: Path) -> Probe | None:

@@ -22,10 +22,12 @@ from embpress.dlrm.runs.shelf import Shelf, measured_before
 from embpress.dlrm.runs.sweep import Todo, every_size
 from embpress.dlrm.runs.trials import SEED, Harness, TrialStep, tune
 from embpress.dlrm.training.loop import Progress
+from embpress.dlrm.training.order import window_of
 from embpress.dlrm.training.settings import Settings
 
 Done = tuple[Run, np.ndarray | None]  # a run and its test probabilities
-_HOT_ROWS: dict[str, dict[str, Any]] = {}  # by the data's fingerprint: counted once, however often `compare` is called
+# by the data's fingerprint and the window of their order: counted once, however often `compare` is called
+_HOT_ROWS: dict[tuple[str, int | None], dict[str, Any]] = {}
 
 
 class Step(NamedTuple):
@@ -76,13 +78,14 @@ def compare(
     asked = every_size(methods, settings, sizes)
     choices = yield from tune(asked, harness, folder, progress, SEED in seeds and not keep_weights, claims)
     todo = todo_of(data, asked, seeds, command, described)
-    hot = _HOT_ROWS.setdefault(data.fingerprint, {})
+    window = window_of(len(data.train), settings.shuffle_window)
+    hot = _HOT_ROWS.setdefault((data.fingerprint, window), {})
 
     def execute(one: Todo, progress: Progress | None, measured: Measured) -> Done:
-        if not hot:  # it depends on the data alone
+        if not hot:  # it depends on the data and their order alone
             if progress:
                 progress(0, 0, "counting hot rows")
-            hot.update(hot_rows(data))
+            hot.update(hot_rows(data, window=window))
         keeper = Keeper() if keep_weights else None
         keep = None if keeper is None else keeper.take
         choice = choices.of(one.spec, one.settings)

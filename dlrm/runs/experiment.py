@@ -47,7 +47,7 @@ from embpress.dlrm.runs.record import (
     typed,
 )
 from embpress.dlrm.training.click_model import train
-from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of
+from embpress.dlrm.training.evaluate import cache_hit_rate, inputs_of, probabilities
 from embpress.dlrm.training.loop import Progress, RunFailed
 from embpress.dlrm.training.model import build, describe, describe_training
 from embpress.dlrm.training.optim import make_optimizers, sparse_gradients
@@ -158,7 +158,7 @@ def describe_run(
         asked=Asked(*asked_size(spec, settings)),
         data=described or describe_data(data),
         model=describe(settings),
-        training=describe_training(settings),
+        training=describe_training(settings, len(data.train)),
         environment=environment(settings.device),
         backend="torch",
         device=settings.device,
@@ -303,19 +303,18 @@ def _run(
     if hit_rate is not None:
         metrics["cache_hit_rate"] = hit_rate
     assert trained.test_logits is not None  # train() predicts the test part in every run that ends
-    probabilities: np.ndarray = torch.sigmoid(trained.test_logits).float().numpy()
+    predictions: np.ndarray = probabilities(trained.test_logits).numpy()
     if counts is not None and not counts(metrics):
-        return probabilities
+        return predictions
     found["by_frequency"] = by_frequency(data, settings, trained.test_logits)
     # once, of the last epoch: which cells make a row changes in few methods, and counting them takes a while
-    test_counts = [count_lookups(data.test, f, n) for f, n in enumerate(data.num_embeddings)]
-    shared = sharing(model.tables, data.counts, test_counts)
+    shared = sharing(model.tables, data.counts, count_lookups(data.test, data.num_embeddings))
     found["tables"] = tuple(replace(table, sharing=one) for table, one in zip(found["tables"], shared))
     other = measured() if measured else None
     metrics |= measure_latency(model, tables, data, settings, progress) if other is None else other.latency
     found["latency_of_seed"] = seed if other is None else other.seed
     metrics["peak_memory_bytes"] = peak_memory(model, data, settings)
-    return probabilities
+    return predictions
 
 
 def sharing(tables: TableCollection, train: Sequence[Tensor], test: Sequence[Tensor]) -> list[Sharing | None]:

@@ -130,7 +130,15 @@ def save_labels(folder: Path, fingerprint: str, labels: np.ndarray) -> None:
     path = labels_path(folder, fingerprint)
     kept = read_array(path)
     if kept is None or kept.shape != labels.shape:
-        write_atomic(path, lambda file: np.save(file, labels.astype(np.int8), allow_pickle=False))
+        write_atomic(path, lambda file: _write_labels(file, labels))
+
+
+def _write_labels(file: IO[bytes], labels: np.ndarray, size: int = 1 << 22) -> None:
+    """A `.npy` file of int8, some labels at a time: they may lie in a mapped file."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int8)), "fortran_order": False, "shape": labels.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for start in range(0, len(labels), size):
+        file.write(labels[start : start + size].astype(np.int8).tobytes())
 
 
 def read_array(path: Path) -> np.ndarray | None:

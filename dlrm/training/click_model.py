@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import torch
 from torch import Generator, Tensor
 
 from embpress.dlrm.data import ClickData, Part
+from embpress.dlrm.data.ahead import ahead
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.training.evaluate import Tested, predict, scores, tested
 from embpress.dlrm.training.loop import Progress, Trained, fit
 from embpress.dlrm.training.optim import make_optimizers
+from embpress.dlrm.training.order import drawn, window_of
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.training.step import train_step
 
-# samples that are put in order at once: few calls, and never a copy of data that are larger than memory
+# samples that are put in order at once: few calls, and never a copy of data that are larger than memory. Two such
+# pieces are held, one whose batches are used and the next, which another thread makes meanwhile
 GATHERED = 1 << 15
-
-
-def batches(part: Part, size: int) -> Iterator[Part]:
-    """Consecutive slices of a part; views, nothing is copied."""
-    for start in range(0, len(part), size):
-        yield part.slice(start, min(start + size, len(part)))
 
 
 class ClickWork:
@@ -35,12 +31,17 @@ class ClickWork:
         self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
         self.rows = len(data.train)
         self.steps = -(-self.rows // self.size)
+        self.window = window_of(self.rows, settings.shuffle_window)
 
-    def batches(self, epoch: int) -> Iterator[tuple[Part, int]]:
-        """The samples in the order of the seed, in batches of one size but the last."""
-        order = torch.randperm(self.rows, generator=self.order)
-        for some in order.split(max(1, GATHERED // self.size) * self.size):
-            for part in batches(self.data.train.take(some), self.size):
+    def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Part, int]]:
+        """The samples in the order of the seed, in batches of one size but the last, from the `first`-th on.
+
+        The order of an epoch is drawn where it begins, and nothing else is drawn.
+        """
+        order = drawn(self.rows, self.window, self.order)
+        piece = max(1, GATHERED // self.size) * self.size
+        for some in ahead(order.pieces(self.data.train, piece, first * self.size)):
+            for part in some.split(self.size):
                 yield part.to(self.device), len(part)
 
     def step(self, batch: Part, number: int) -> Tensor:

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from embpress.compressors import Compressor, TableCollection
 from embpress.compressors.tables.serving import fold_steps
 from embpress.dlrm.data import Part
+from embpress.dlrm.measure import spool
 from embpress.dlrm.measure.auc import auc
+from embpress.dlrm.measure.tally import PIECE
 from embpress.dlrm.models.base import SCORED_BYTES, ClickModel
 
 BATCH = 16384
@@ -32,7 +34,8 @@ def inputs_of(part: Part) -> Any:
 def predict(model: ClickModel, part: Part, batch_size: int = BATCH, *, tables: TableCollection | None = None) -> Tensor:
     """Logits `(N,)` of a part, in eval mode and without gradients, on the CPU.
 
-    It takes `batch_size` samples at once, or as many as the model says fit `SCORED_BYTES`.
+    It takes `batch_size` samples at once, or as many as the model says fit `SCORED_BYTES`. Of many rows the logits lie
+    in a file: see `spool.empty`.
 
     Args:
         tables: look up here, as in folded tables, and not in those of the model.
@@ -41,20 +44,43 @@ def predict(model: ClickModel, part: Part, batch_size: int = BATCH, *, tables: T
     was, device = model.training, model.device
     size = max(1, min(batch_size, SCORED_BYTES // max(1, model.sample_bytes())))
     model.eval()
+
+    def logits_of(some: Part) -> Tensor:
+        batches = (batch.to(device) for batch in some.split(size))
+        return torch.cat([model.score(batch.dense, rows(inputs_of(batch))) for batch in batches])
+
+    many = len(part) > spool.IN_MEMORY
+    found = spool.empty(len(part)) if many else torch.empty(0)
     with torch.inference_mode():
-        batches = (part.slice(i, i + size).to(device) for i in range(0, len(part), size))
-        logits = torch.cat([model.score(batch.dense, rows(inputs_of(batch))) for batch in batches])
+        if many:
+            for start, some in zip(range(0, len(part), PIECE), part.split(PIECE)):
+                found[start : start + len(some)] = logits_of(some)
+        else:
+            found = logits_of(part)
     model.train(was)
-    return logits.cpu().clone()
+    return found if many else found.cpu().clone()
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Click probabilities `(N,)` float32 of logits; of many rows in a file, as those of `predict`."""
+    found = spool.empty(len(logits))
+    for start in range(0, len(logits), PIECE):
+        found[start : start + PIECE] = torch.sigmoid(logits[start : start + PIECE])
+    return found
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at 1/2)."""
-    return {
-        "auc": auc(logits, labels),
-        "log_loss": float(F.binary_cross_entropy_with_logits(logits.double(), labels.double())),
-        "accuracy": float(((logits > 0) == (labels > 0.5)).double().mean()),
-    }
+    """`auc` (exact, ties counted half; NaN for one class), `log_loss` (nats a sample), `accuracy` (at 1/2).
+
+    Of more than `PIECE` rows the log loss is a sum of sums, whose last digits may be other than those of one sum.
+    """
+    loss, right = 0.0, 0
+    for start in range(0, len(logits), PIECE):
+        some, clicked = logits[start : start + PIECE], labels[start : start + PIECE]
+        mean = float(F.binary_cross_entropy_with_logits(some.double(), clicked.double()))
+        loss += mean * (len(some) / len(logits))
+        right += int(((some > 0) == (clicked > 0.5)).sum())
+    return {"auc": auc(logits, labels), "log_loss": loss, "accuracy": right / len(logits)}
 
 
 @dataclass(frozen=True)
@@ -98,10 +124,11 @@ def _point(modifiers: str, found: dict[str, float]) -> dict[str, Any]:
 def cache_hit_rate(tables: TableCollection, part: Part) -> float | None:
     """The share of lookups in tables with a cache that the cached rows answer; None where no table has one."""
     hits = lookups = 0
-    for t, table in enumerate(tables.tables):
-        ids = part.bags[t].values if t in part.bags else part.ids[:, t]
-        cached = table.uncompressed(ids.to(table.device, torch.int64))
-        if cached is not None:
-            hits += int(cached.sum())
-            lookups += ids.numel()
+    for some in part.split(PIECE):
+        for t, table in enumerate(tables.tables):
+            ids = some.bags[t].values if t in some.bags else some.ids[:, t]
+            cached = table.uncompressed(ids.to(table.device, torch.int64))
+            if cached is not None:
+                hits += int(cached.sum())
+                lookups += ids.numel()
     return hits / lookups if lookups else None

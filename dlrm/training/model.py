@@ -8,6 +8,7 @@ from torch import Generator
 
 from embpress.compressors import TableCollection
 from embpress.dlrm.models.base import ClickModel, model_class
+from embpress.dlrm.training.order import window_of
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.tuning import protocol_rate
 
@@ -31,8 +32,9 @@ def describe(settings: Settings) -> dict[str, Any]:
     }
 
 
-def describe_training(settings: Settings) -> dict[str, Any]:
-    """The training's part of a record."""
+def describe_training(settings: Settings, rows: int = 0) -> dict[str, Any]:
+    """The training's part of a record; `rows` are those of the training part."""
+    window = window_of(rows, settings.shuffle_window)
     return {
         "optimizer": settings.optimizer,
         "learning_rate": protocol_rate(settings),
@@ -40,4 +42,6 @@ def describe_training(settings: Settings) -> dict[str, Any]:
         "epochs": settings.epochs,
         # plain float32 is not named, so that its runs stay those that they were before there was a choice
         **({"amp": "bfloat16"} if settings.amp else {}),
+        # nor is a permutation of all rows
+        **({} if window is None else {"shuffle_window": window}),
     }

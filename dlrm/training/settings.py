@@ -14,6 +14,8 @@ from embpress.dlrm.training.presets import presets
 
 # below this many rows small batches train better and the steps are cheap
 LARGE = 1_000_000
+# rows that are always read together where samples are mixed by windows: see `order.Windows`
+SHUFFLE_BLOCK = 1 << 12
 OPTIMIZERS = ("sgd", "adagrad", "rowwise_adagrad", "adam")
 # what a whole number may be; a batch of 0 is the default one
 RANGES = {
@@ -22,6 +24,7 @@ RANGES = {
     "batch_size": (0, 1 << 24),
     "min_rows": (0, 2**63 - 1),
     "largest": (1, 2**63 - 1),
+    "shuffle_window": (SHUFFLE_BLOCK, 2**40),
 }
 
 
@@ -38,6 +41,8 @@ class Settings:
         learning_rate: its learning rate.
         batch_size: samples a step.
         epochs: passes over the training part.
+        shuffle_window: samples are mixed within so many rows, and not among all; None leaves it to the number of rows:
+            see `order.window_of`.
         ratio, budget: size asked for all tables together; at most one.
         min_rows: smaller tables stay full, and count.
         largest: compress only so many tables, the largest.
@@ -57,6 +62,7 @@ class Settings:
     learning_rate: float = 0.02
     batch_size: int = 0
     epochs: int = 1
+    shuffle_window: int | None = None
     ratio: float | None = None
     budget: int | None = None
     min_rows: int = 200

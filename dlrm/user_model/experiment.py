@@ -28,7 +28,7 @@ from embpress.dlrm.runs.record import (
     fingerprint,
     typed,
 )
-from embpress.dlrm.training.evaluate import Tested, scores, tested
+from embpress.dlrm.training.evaluate import Tested, probabilities, scores, tested
 from embpress.dlrm.training.loop import Progress, fit
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
@@ -260,9 +260,9 @@ def _run(
     found["learning_curve"] = tuple(typed(CurvePoint, point) for point in trained.curve)
     found["served"] = tuple(typed(ServedPoint, point) for point in trained.served)
     assert trained.test_logits is not None  # `fit` scores the test part in every run that ends
-    probabilities: np.ndarray = torch.sigmoid(trained.test_logits).float().numpy()
+    predictions: np.ndarray = probabilities(trained.test_logits).numpy()
     if counts is not None and not counts(metrics):
-        return probabilities
+        return predictions
     other = measured() if measured else None
     if other is None:
         if progress:
@@ -275,7 +275,7 @@ def _run(
     metrics["peak_memory_bytes"] = work.peak_memory()
     if keep_labels is not None and work.test_labels is not None:
         keep_labels(work.test_labels.to(torch.int8).numpy())
-    return probabilities
+    return predictions
 
 
 class _UserWork:

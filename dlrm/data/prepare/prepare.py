@@ -14,11 +14,11 @@ import polars as pl
 
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError, require
+from embpress.dlrm.data.ahead import ahead
 from embpress.dlrm.data.assemble import check_classes, check_features, check_options, fingerprint_of, resolved
 from embpress.dlrm.data.expand import name_of
 from embpress.dlrm.data.loading import as_list, chosen
 from embpress.dlrm.data.named import Named
-from embpress.dlrm.data.prepare.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter
 from embpress.dlrm.data.prepare.blocks import Layout, Source
 from embpress.dlrm.data.prepare.division import PARTS, Division

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embpress.dlrm.data.prepare.ahead import ahead
+from embpress.dlrm.data.ahead import ahead
 from embpress.dlrm.data.prepare.arrays import ArrayWriter, header, pieces_of
 from embpress.dlrm.data.prepare.blocks import Layout
 from embpress.dlrm.data.prepare.division import PARTS, Division

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from embpress.dlrm.data import hot_rows as hot_rows_module
 from embpress.dlrm.data import load
 from embpress.dlrm.data.hot_rows import CACHE_FRACTIONS, FRACTIONS, hits, hot_rows, rows_of, stability
+from embpress.dlrm.training.order import Windows
+from embpress.dlrm.training.settings import SHUFFLE_BLOCK
 
 
 def slow_top(ids, k, tie):
@@ -131,3 +134,26 @@ def test_data_of_small_tables_have_nothing_to_count():
     assert found["num_tables"] == 0
     assert found["tables"] == []
     assert found["all"] is None
+
+
+def test_pieces_and_groups_of_tables_change_nothing(monkeypatch):
+    data = load(rows=3000, scale=0.001, min_count=1)
+    whole = hot_rows(data, min_rows=20)
+    monkeypatch.setattr(hot_rows_module, "PIECE", 97)
+    monkeypatch.setattr(hot_rows_module, "TOGETHER", 1000)
+    assert hot_rows(data, min_rows=20) == whole
+
+
+def test_the_order_is_that_of_a_training_by_windows():
+    """The rows that were looked up most after the first twentieth, by hand."""
+    rows = 40_000
+    data = load(rows=rows, scale=0.0005, min_count=1)
+    table = hot_rows(data, seed=3, min_rows=200, window=SHUFFLE_BLOCK)["tables"][0]
+    f, n = data.features.index(table["feature"]), table["num_embeddings"]
+    order = Windows(len(data.train), SHUFFLE_BLOCK, torch.Generator().manual_seed(3))
+    (whole,) = order.pieces(data.train, len(data.train))
+    ids = whole.ids[:, f].numpy()
+    marks = [round(len(ids) * c / 20) for c in range(21)]
+    chunks = [ids[start:stop] for start, stop in pairwise(marks)]
+    assert table["in_last"] == stability(chunks, n, table["k"])["in_last"]
+    assert table["in_last"] != hot_rows(data, seed=3, min_rows=200)["tables"][0]["in_last"]

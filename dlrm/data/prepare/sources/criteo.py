@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from embpress.dlrm.data.prepare.ahead import ahead
+from embpress.dlrm.data.ahead import ahead
 from embpress.dlrm.data.prepare.blocks import Block, Column, Layout
 from embpress.dlrm.data.prepare.staging import Staging
 from embpress.dlrm.data.raw import log_dense
