@@ -91,8 +91,8 @@ def cached(
         with _alone(place / f".{folder.name}.lock", progress):
             if is_prepared(folder):
                 return folder, False
-            how = {"format": reader.name, "dataset": dataset, "progress": progress}
-            prepare(asked, folder, test=asked_test, **how, **given, **values)
+            given |= {"format": reader.name, "dataset": dataset, "progress": progress}
+            prepare(asked, folder, test=asked_test, **given, **values)
             changed = [path for path, stamp in stamps.items() if _stamp(path) != stamp]
             if changed:
                 shutil.rmtree(folder)
