@@ -40,4 +40,6 @@ def describe_training(settings: Settings) -> dict[str, Any]:
         "epochs": settings.epochs,
         # plain float32 is not named, so that its runs stay those that they were before there was a choice
         **({"amp": "bfloat16"} if settings.amp else {}),
+        # nor is one process; of several the sums are rounded otherwise, and times are others
+        **({"processes": settings.processes} if settings.processes > 1 else {}),
     }
