@@ -56,13 +56,12 @@ def _status(failures: Mapping[int, ProcessFailure]) -> tuple[int, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The launcher's log is for those who call it by name; what went wrong is said in a sentence here."""
-    log = logging.getLogger("torch.distributed.elastic")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # its loggers have levels of their own
     try:
         yield
     finally:
-        log.setLevel(before)
+        logging.disable(before)
 
 
 @contextmanager
