@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embpress.cli.compare_processes import PROCESSES, end_where_lost, leading, place_of, take_part
 from embpress.cli.compare_workers import EXECUTOR, WORKER, Workers, work
 from embpress.cli.data_cache import CACHE, load_with_cache
 from embpress.cli.numbers import Seeds
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 )
 @TUNE
 @KEEP_WEIGHTS
+@PROCESSES
 @EXECUTOR
 @WORKER
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
@@ -95,6 +97,7 @@ def command(
       embpress compare --ratio 16 --methods full,robe,tt --tune all:trials=8 --seeds 3
       embpress compare --device cuda --amp --methods full,full-tbe,tt,robe --ratio 16
       embpress compare --ratio 16 --seeds 5 --executor local:4 --threads 1
+      embpress compare --ratio 16 --processes 2 --threads 1
       embpress compare --model shop.training:task --ratio 16 --optimizer adam --lr 0.001
     """
     specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
@@ -122,7 +125,12 @@ def run_with(
     workers: Workers | None = None,
 ) -> None:
     """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
-    if ":" in options["model"]:
+    own, several = ":" in options["model"], workers is not None and (workers.executor or workers.session)
+    refused = f"--model {options['model']}" if own else "--dry-run" if dry_run else "--executor" if several else ""
+    place = place_of(options, refused)
+    if place.rank:
+        take_part(place, options, out)
+    elif own:
         from embpress.cli.user_model import run_user_model
         from embpress.compressors import InputError
 
@@ -189,7 +197,14 @@ def run_all(
             lambda some: compare(data, specs, settings, some, folder, command, start, keep_weights, sizes, claims),
         )
 
-    follow(steps, folder, settings, workers or Workers())
+    with leading(settings, data) as team:
+
+        def until_lost(start: Any, claims: Claims) -> Iterator[Step | TrialStep | str]:
+            for step in steps(start, claims):
+                yield step
+                end_where_lost(team, folder)
+
+        follow(until_lost, folder, settings, workers or Workers())
 
 
 def protocol_line(
@@ -208,7 +223,8 @@ def protocol_line(
         f"{about}, {settings.optimizer} {rate}, "
         f"{'' if batch_size is None else f'batch {batch_size}, '}"
         f"{counted(settings.epochs, 'epoch')}"
-        f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}; "
+        f"{', bfloat16 MLPs' if settings.amp else ''}, on {settings.device}"
+        f"{f' in {settings.processes} processes' if settings.processes > 1 else ''}; "
         f"{counted(methods, 'method')} × {f'{sizes} sizes × ' if sizes else ''}"
         f"{'at most ' if isinstance(seeds, AutoSeeds) else ''}{counted(len(seeds), 'seed')}"
     )

@@ -13,6 +13,7 @@ import click
 from embpress.cli.numbers import Whole
 from embpress.dlrm import models
 from embpress.dlrm.data.formats import formats
+from embpress.dlrm.distributed.place import Place
 from embpress.dlrm.option import SHOWN_AS, Option
 from embpress.dlrm.training import presets
 from embpress.dlrm.training.settings import OPTIMIZERS, SHUFFLE_BLOCK, Settings
@@ -261,8 +262,12 @@ def set_threads(threads: int | None) -> None:
 
 def command_line() -> str:
     """The command as it was typed, to repeat it; a worker's is that of its command, less what it is told besides."""
-    words = sys.argv[1:]
-    return shlex.join(["embpress", *words[: words.index("--worker") if "--worker" in words else None]])
+    words, place = sys.argv[1:], Place.here()
+    words = words[: words.index("--worker") if "--worker" in words else None]
+    if place.world > 1 and not any(word.split("=")[0] == "--processes" for word in words):  # torchrun's own
+        end = words.index("--") if "--" in words else len(words)
+        words[end:end] = ["--processes", str(place.world)]
+    return shlex.join(["embpress", *words])
 
 
 def run_folder(asked: str | None, data: ClickData, settings: Settings) -> Path:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from embpress.cli.compare_processes import PROCESSES
 from embpress.cli.data_cache import CACHE
 from embpress.cli.numbers import Whole
 from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_options
@@ -19,6 +20,7 @@ from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_opti
 @click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")
 @TUNE
 @KEEP_WEIGHTS
+@PROCESSES
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
 def command(method: str, seed: int, keep_weights: bool, out: str | None, **options: Any) -> None:
     """Train one method with one seed and save its record.

@@ -123,6 +123,14 @@ _ALL = [
         "return, on CUDA between two events on the device, with the batch there already.",
     ),
     _timed("train_seconds", "s", "Training", "Seconds of training, with the way of the data, evaluation not counted."),
+    _bytes(
+        "wire_bytes_per_step",
+        "On the wire",
+        "Bytes that each of several processes sends in one training step, mean: gradients and the loss, counted as a "
+        "ring sends them. A sum of b bytes over N processes is 2 (N - 1) / N b; rows of sparse gradients are gathered, "
+        "(N - 1) times the longest share, or summed where that is less. What caches of rows and clusterings exchange "
+        "now and then is not in it.",
+    ),
     _rate("train_samples_per_s", "Training rate", "Examples trained on a second."),
     _bytes(
         "peak_memory_bytes",

@@ -26,6 +26,7 @@ from embpress.compressors import (
 from embpress.compressors.tables.planning.proportional import kept_full
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.assemble import count_lookups
+from embpress.dlrm.distributed import together
 from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.measure.collisions import collisions
 from embpress.dlrm.measure.environment import environment
@@ -292,7 +293,10 @@ def _run(
         if keep is not None:
             keep(model)
 
-    trained = train(model, data, settings, seed, progress, best)
+    if settings.processes > 1:
+        trained = together.train(together.Order(spec, settings, seed), model, data, progress, best)
+    else:
+        trained = train(model, data, settings, seed, progress, best)
     metrics |= trained.metrics
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:

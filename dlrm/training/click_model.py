@@ -38,11 +38,15 @@ class ClickWork:
 
         The order of an epoch is drawn where it begins, and nothing else is drawn.
         """
+        for part in self.read(first):
+            yield part.to(self.device), len(part)
+
+    def read(self, first: int = 0) -> Iterator[Part]:
+        """The batches of the next epoch where the data are; see `batches`."""
         order = drawn(self.rows, self.window, self.order)
         piece = max(1, GATHERED // self.size) * self.size
         for some in ahead(order.pieces(self.data.train, piece, first * self.size)):
-            for part in some.split(self.size):
-                yield part.to(self.device), len(part)
+            yield from some.split(self.size)
 
     def step(self, batch: Part, number: int) -> Tensor:
         """See `train_step`."""

@@ -44,4 +44,6 @@ def describe_training(settings: Settings, rows: int = 0) -> dict[str, Any]:
         **({"amp": "bfloat16"} if settings.amp else {}),
         # nor is a permutation of all rows
         **({} if window is None else {"shuffle_window": window}),
+        # nor is one process; of several the sums are rounded otherwise, and times are others
+        **({"processes": settings.processes} if settings.processes > 1 else {}),
     }

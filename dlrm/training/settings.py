@@ -25,6 +25,7 @@ RANGES = {
     "min_rows": (0, 2**63 - 1),
     "largest": (1, 2**63 - 1),
     "shuffle_window": (SHUFFLE_BLOCK, 2**40),
+    "processes": (1, 1 << 16),
 }
 
 
@@ -49,6 +50,7 @@ class Settings:
         device: `cpu`, `cuda` or `cuda:1`.
         amp: MLPs and interaction compute in bfloat16.
         threads: torch threads; 0 for torch's default.
+        processes: how many train each run together, on their shares of the same batches.
         latency_seconds: time spent on each latency measurement.
         tune: how each method's own learning rate and knobs are chosen, beginning at `learning_rate`: see `dlrm.tuning`;
             empty where all train at that rate.
@@ -70,6 +72,7 @@ class Settings:
     device: str = "cpu"
     amp: bool = False
     threads: int = 0
+    processes: int = 1
     latency_seconds: float = 0.3
     tune: str = ""
 

@@ -28,8 +28,13 @@ def train_step(model: ClickModel, optimizers: Sequence[Optimizer], batch: Part, 
     """
     loss = F.binary_cross_entropy_with_logits(model(batch.dense, inputs_of(batch)), batch.labels)
     loss.backward()
+    update(model, optimizers, step)
+    return loss.detach()
+
+
+def update(model: ClickModel, optimizers: Sequence[Optimizer], step: int) -> None:
+    """What follows a backward: tables replace rows where it is time, then all parameters step on their gradients."""
     reset_state(model.tables.maintain(step), optimizers)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    return loss.detach()

@@ -1,0 +1,130 @@
+"""One training by all processes of a team: what rank 0 asks for, what each does, how it ends where one fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import torch.distributed as dist
+
+from embpress.compressors import InputError, MethodSpec
+from embpress.dlrm.data import ClickData
+from embpress.dlrm.distributed.stopping import Stopped, not_any_more, told_of_end
+from embpress.dlrm.distributed.team import Team
+from embpress.dlrm.distributed.work import SharedWork
+from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.training.loop import Progress, RunFailed, Trained, fit
+from embpress.dlrm.training.settings import Settings
+
+_OF_OTHERS = re.compile(r"gloo|nccl|connection|timed out|left the training", re.IGNORECASE)
+_LEADS: list[Team] = []  # the team that this process leads
+
+
+class Order(NamedTuple):
+    """What is trained next; with the data it decides everything."""
+
+    spec: MethodSpec
+    settings: Settings
+    seed: int
+
+
+@contextmanager
+def lead(team: Team) -> Iterator[Team]:
+    """Runs that ask for several processes are trained by this team, until the block ends."""
+    _LEADS.append(team)
+    try:
+        yield team
+    finally:
+        _LEADS.remove(team)
+        team.end()
+
+
+def train(
+    order: Order,
+    model: ClickModel,
+    data: ClickData,
+    progress: Progress | None = None,
+    keep: Callable[[ClickModel], None] | None = None,
+) -> Trained:
+    """`click_model.train` by the team that this process leads; the metrics have `wire_bytes_per_step` besides.
+
+    Raises:
+        InputError: tables that update themselves, or no team of as many processes as the settings say.
+        RunFailed: as in one process; or one of the processes failed, or died, and the message says which and why.
+        Lost: one has died before.
+    """
+    settings = order.settings
+    team = next((team for team in _LEADS if team.place.world == settings.processes), None)
+    if team is None:
+        raise InputError(f"processes={settings.processes}, but this process leads no team of as many")
+    fused = next((table.spec_name for table in model.tables.tables if table.tags.fused_update), None)
+    if fused is not None:
+        raise InputError(
+            f"{fused} updates its tables in the backward, in each process by its own rows alone: it cannot run in "
+            f"{settings.processes} processes; use full"
+        )
+    team.ask(order)
+    return take_part(team, model, data, settings, order.seed, progress, keep)
+
+
+def take_part(
+    team: Team,
+    model: ClickModel,
+    data: ClickData,
+    settings: Settings,
+    seed: int,
+    progress: Progress | None = None,
+    keep: Callable[[ClickModel], None] | None = None,
+) -> Trained:
+    """This process's part of a training, and what it gives: see `train`."""
+    model.train()
+    with told_of_end():
+        try:
+            team.meet()
+            with team.group(model.device):
+                made = _fitted(model, data, settings, seed, progress, keep)
+        except Exception as error:
+            raise _failed(team, error) from error
+        team.left("")
+    return made
+
+
+def _fitted(
+    model: ClickModel,
+    data: ClickData,
+    settings: Settings,
+    seed: int,
+    progress: Progress | None,
+    keep: Callable[[ClickModel], None] | None,
+) -> Trained:
+    work = SharedWork(model, data, settings, seed)
+    made = fit(work, settings.epochs, progress, None if keep is None else partial(keep, model))
+    made.metrics["wire_bytes_per_step"] = work.wire.sent / max(1, work.steps * settings.epochs)
+    return made
+
+
+def _failed(team: Team, error: Exception) -> BaseException:
+    """What to raise where this process's part has come to an end by an error."""
+    own = "" if isinstance(error, Stopped) or _of_others(error) else _first_line(error)
+    team.left(own)
+    why = team.why()
+    if team.lost is not None:
+        not_any_more()
+        return RunFailed(team.lost)
+    if isinstance(error, Stopped):
+        return KeyboardInterrupt("stopped")
+    return error if own else RunFailed(why or _first_line(error))
+
+
+def _of_others(error: Exception) -> bool:
+    """Whether an error is what a process sees where another has left."""
+    if isinstance(error, dist.DistError):
+        return True
+    return type(error) is RuntimeError and _OF_OTHERS.search(str(error)) is not None
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,113 @@
+"""A rank's part in the training of a click model: its share of every batch, gradients of the whole one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from embpress.compressors import optimizer_groups, synchronize
+from embpress.dlrm.data import ClickData, Part
+from embpress.dlrm.distributed.place import share
+from embpress.dlrm.distributed.rows import add_up
+from embpress.dlrm.distributed.wire import Wire, summed
+from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.training.click_model import ClickWork
+from embpress.dlrm.training.evaluate import Tested, inputs_of, predict, scores, tested
+from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.step import update
+
+
+class Share(NamedTuple):
+    """A rank's rows of a batch, perhaps none, and how many all ranks have together."""
+
+    part: Part
+    of: int
+
+
+class SharedWork(ClickWork):
+    """`ClickWork` on one of several ranks of a process group: the same batches in the same order, however many.
+
+    Each step takes the gradient of the mean loss over the whole batch: DDP sums those that are dense, `rows.add_up`
+    those that are sparse. So all ranks hold the same parameters and optimizer state at all times. Each predicts its
+    share of the rows that are scored; rank 0 scores them and tells the others.
+
+    Args:
+        model: the same on every rank, or made so by rank 0's.
+        data: the same on every rank.
+    """
+
+    def __init__(self, model: ClickModel, data: ClickData, settings: Settings, seed: int) -> None:
+        super().__init__(model, data, settings, seed)
+        self.rank, self.world, self.wire = dist.get_rank(), dist.get_world_size(), Wire()
+        synchronize(model)
+        groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
+        self.sparse = groups.get("sparse", [])
+        self.ddp = _replicated(model, self.sparse)
+        # not `summed` itself: DDP compares its annotations, which are text here, with classes
+        self.ddp.register_comm_hook(self.wire, lambda wire, bucket: summed(wire, bucket))
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Share, int]]:  # type: ignore[override] # for step()
+        """This rank's share of every batch; see `ClickWork.batches`."""
+        for part in self.read(first):
+            own = part.slice(*share(len(part), self.rank, self.world))
+            yield Share(own.to(self.device), len(part)), len(part)
+
+    def step(self, batch: Share, number: int) -> Tensor:  # type: ignore[override] # what its own batches() gives
+        """As in one process; the mean loss is that of the whole batch."""
+        part, count = batch
+        logits = self.ddp(part.dense, inputs_of(part))
+        loss = F.binary_cross_entropy_with_logits(logits, part.labels, reduction="sum") / count
+        loss.backward()
+        add_up(self.sparse, self.wire)
+        update(self.model, self.optimizers, number)
+        return self.wire.sum(loss.detach().clone())
+
+    def valid(self) -> dict[str, float]:
+        """See `ClickWork.valid`; the same on every rank."""
+        return self._scored(self.data.valid, self._predicted(self.data.valid))
+
+    def test(self) -> Tested:
+        """See `ClickWork.test`; the scores are the same on every rank, logits are on rank 0 alone."""
+        tables, test = self.model.tables, self.data.test
+
+        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
+            logits = self._predicted(test, tables=None if steps is None else tables.fold(steps))
+            return logits, self._scored(test, logits)
+
+        return tested(tables.tables, score)
+
+    def _predicted(self, part: Part, **how: Any) -> Tensor:
+        """Logits `(N,)` of a part, each rank's share by that rank; on ranks other than 0 there are none."""
+        spans = [share(len(part), rank, self.world) for rank in range(self.world)]
+        start, stop = spans[self.rank]
+        own = predict(self.model, part.slice(start, stop), **how) if start < stop else torch.empty(0)
+        longest = max(stop - start for start, stop in spans)
+        sent = torch.zeros(longest, device=self.device)
+        sent[: len(own)] = own
+        parts = [torch.empty_like(sent) for _ in spans]
+        dist.all_gather(parts, sent)
+        if self.rank:
+            return torch.empty(0)
+        return torch.cat([one[: stop - start] for one, (start, stop) in zip(parts, spans)]).cpu()
+
+    def _scored(self, part: Part, logits: Tensor) -> dict[str, float]:
+        """Rank 0's scores, told to all: what follows from them must be the same everywhere."""
+        told: list[Any] = [scores(logits, part.labels) if self.rank == 0 else None]
+        dist.broadcast_object_list(told, src=0)
+        found: dict[str, float] = told[0]
+        return found
+
+
+def _replicated(model: ClickModel, sparse: list[torch.nn.Parameter]) -> DistributedDataParallel:
+    """The model under DDP, which leaves sparse gradients alone, and buffers, where each rank counts for itself."""
+    others = {id(parameter) for parameter in sparse}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in others]
+    names += [name for name, _ in model.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
+    return DistributedDataParallel(model)
