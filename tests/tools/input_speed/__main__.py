@@ -3,8 +3,8 @@
     python tests/tools/input_speed --rows 2000000 --folder /tmp/prepare_speed
 
 The file is made as `prepare_speed` makes it, and prepared; the model is that of `--preset kaggle` with full tables and
-batches of 2048. All is of one process: repeats go through the ways in turn, ratios are the medians of those of each
-repeat. `--cold` measures batches alone of a folder that the system's cache does not hold.
+batches of 2048. All is of one process: the ways take steps in turn, and ratios are medians over the steps, each
+against memory's of the same turn. `--cold` measures batches alone of a folder that the system's cache does not hold.
 """
 
 import argparse
@@ -43,10 +43,10 @@ def main():
     for _ in range(options.repeats):
         for name, one in works.items():
             alone[name].append(input_speed(one))
-        for name, seconds in paired_steps(works, options.steps).items():
-            steps[name].append(seconds)
-        for name in works:
-            ratios[name].append(steps[name][-1] / steps["memory"][-1])
+        found = paired_steps(works, options.steps)
+        for name, seconds in found.items():
+            steps[name] += seconds
+            ratios[name] += [own / memory for own, memory in zip(seconds, found["memory"])]
     for name in works:
         rows, second = statistics.median(alone[name]), statistics.median(steps[name])
         print(
@@ -105,7 +105,7 @@ def input_speed(one):
 
 
 def paired_steps(works, count):
-    """The median seconds of a step of each way, getting its batch included; the ways take steps in turn.
+    """The seconds of each way's steps, the batch included; the ways take steps in turn, another first each time.
 
     What comes before the first batch, the order and the first piece, is not counted.
     """
@@ -113,12 +113,13 @@ def paired_steps(works, count):
     for name in works:
         next(batches[name])
     for number in range(count):
-        for name, one in works.items():
+        names = list(works)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             start = time.perf_counter()
             batch, _ = next(batches[name])
-            one.step(batch, number)
+            works[name].step(batch, number)
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(own) for name, own in seconds.items()}
+    return seconds
 
 
 def show_cold(folder, options):
