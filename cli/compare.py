@@ -11,6 +11,7 @@ import click
 from embpress.cli.compare_workers import EXECUTOR, WORKER, Workers, work
 from embpress.cli.numbers import Seeds
 from embpress.cli.options import (
+    CHECKPOINT,
     KEEP_WEIGHTS,
     TUNE,
     command_line,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 )
 @TUNE
 @KEEP_WEIGHTS
+@CHECKPOINT
 @EXECUTOR
 @WORKER
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
@@ -66,6 +68,7 @@ def command(
     methods: str,
     seeds: Sequence[int],
     keep_weights: bool,
+    checkpoint_minutes: float,
     executor: str | None,
     worker: str | None,
     out: str | None,
@@ -75,9 +78,9 @@ def command(
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. With --model MODULE:FUNCTION it trains a
-    model of your own, with your own loaders. Every run is saved as it ends: after an interruption the same command goes
-    on where it stopped. Several sizes, as in --ratio 4,16,64, are one comparison: what has one size only, such as full
-    tables or a method with a ratio of its own, is run once.
+    model of your own, with your own loaders. Every run is saved as it ends, and a long one now and then before: after
+    an interruption the same command goes on where it stopped. Several sizes, as in --ratio 4,16,64, are one comparison:
+    what has one size only, such as full tables or a method with a ratio of its own, is run once.
 
     \b
     Examples:
@@ -97,7 +100,7 @@ def command(
     specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
     check_seeds(seeds, specs)
     workers = Workers.of(executor, worker, options)
-    run_with(options, out, specs, seeds, keep_weights, sizes_of(options), dry_run, workers)
+    run_with(options, out, specs, seeds, keep_weights, sizes_of(options), dry_run, workers, checkpoint_minutes)
 
 
 def check_seeds(seeds: Sequence[int], specs: list[MethodSpec]) -> None:
@@ -117,6 +120,7 @@ def run_with(
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
     workers: Workers | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> None:
     """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
     if ":" in options["model"]:
@@ -125,9 +129,9 @@ def run_with(
 
         if dry_run:
             raise InputError(f"--dry-run does not go with --model {options['model']}: it knows click models alone")
-        run_user_model(options, out, specs, seeds, sizes, workers)
+        run_user_model(options, out, specs, seeds, sizes, workers, checkpoint_minutes)
     else:
-        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run, workers)
+        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run, workers, checkpoint_minutes)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -152,6 +156,7 @@ def run_all(
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
     workers: Workers | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
@@ -177,7 +182,19 @@ def run_all(
     def steps(start: Any, claims: Claims) -> Iterator[Step | TrialStep | str]:
         return in_rounds(
             seeds,
-            lambda some: compare(data, specs, settings, some, folder, command, start, keep_weights, sizes, claims),
+            lambda some: compare(
+                data,
+                specs,
+                settings,
+                some,
+                folder,
+                command,
+                start,
+                keep_weights,
+                sizes,
+                claims,
+                checkpoint_minutes,
+            ),
         )
 
     follow(steps, folder, settings, workers or Workers())
@@ -217,7 +234,7 @@ def follow(
         settings: of all runs.
         workers: who makes them; a worker itself shows nothing.
     """
-    from embpress.cli.show import RunProgress, console, show_result
+    from embpress.cli.show import RunProgress, console, show_result, warnings_as_lines
     from embpress.compressors.guard import counted
     from embpress.dlrm.runs.store import read_all, record_paths
 
@@ -229,7 +246,7 @@ def follow(
     present = len(record_paths(folder))
     if present:
         out.print(f"joins {counted(present, 'run')} in {folder}", markup=False, soft_wrap=True)
-    with RunProgress() as progress:
+    with RunProgress() as progress, warnings_as_lines(progress.log):
         waited = False
         try:
             with workers.claims(folder, settings, progress.start) as claims:
@@ -281,6 +298,7 @@ def check_reachable(data: ClickData, methods: list[tuple[MethodSpec, Settings]])
 
 def _line(step: Step | TrialStep) -> str:
     """One finished run; empty for a trial of before."""
+    from embpress.compressors.guard import counted
     from embpress.dlrm.runs.trials import TrialStep
 
     if isinstance(step, TrialStep):
@@ -292,5 +310,6 @@ def _line(step: Step | TrialStep) -> str:
     if not run.ok:
         return f"{head}{run.status}: {run.reason}"
     metrics = run.metrics
-    tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s"
+    resumed = f", resumed {counted(run.resumed, 'time')}" if run.resumed else ""
+    tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s{resumed}"
     return head + f"AUC {metrics['auc']:.4f} at {metrics['ratio']:.1f}×{tail}"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from embpress.cli.numbers import Whole
-from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_options
+from embpress.cli.options import CHECKPOINT, KEEP_WEIGHTS, TUNE, data_options, training_options
 
 
 @click.command(name="train")
@@ -17,8 +17,11 @@ from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_opti
 @click.option("--seed", type=Whole(0, 2**40), default=0, show_default=True, help="Data order and initial values.")
 @TUNE
 @KEEP_WEIGHTS
+@CHECKPOINT
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(method: str, seed: int, keep_weights: bool, out: str | None, **options: Any) -> None:
+def command(
+    method: str, seed: int, keep_weights: bool, checkpoint_minutes: float, out: str | None, **options: Any
+) -> None:
     """Train one method with one seed and save its record.
 
     Runs of the same data and settings may share a folder with those of embpress compare.
@@ -33,4 +36,4 @@ def command(method: str, seed: int, keep_weights: bool, out: str | None, **optio
     from embpress.compressors import parse
 
     spec = parse(method)
-    run_with(options, out, [spec], [seed], keep_weights)
+    run_with(options, out, [spec], [seed], keep_weights, checkpoint_minutes=checkpoint_minutes)
