@@ -25,6 +25,7 @@ class Killer:
         minutes: between two checkpoints.
         executor: where workers run; None for none.
         seed: of the moments.
+        kinds: those that are drawn from.
 
     Attributes:
         kills: what each kill met: its kind and its victim.
@@ -32,9 +33,9 @@ class Killer:
         resumed: how often runs were taken up again in the middle.
     """
 
-    def __init__(self, words, folder, minutes, executor=None, seed=0):
+    def __init__(self, words, folder, minutes, executor=None, seed=0, kinds=KINDS):
         self.words, self.folder, self.minutes, self.executor = words, folder, minutes, executor
-        self.draw = random.Random(seed)
+        self.draw, self.kinds = random.Random(seed), kinds
         self.untouched = folder / "whole"
         self.kills, self.lost, self.expected, self.seconds, self.rounds = [], [], set(), 0.0, 0
         self.resumed = 0
@@ -59,7 +60,7 @@ class Killer:
         process = None
         while True:
             process = process or self._start(folder, self.minutes, self.executor)
-            kind = self.draw.choice(KINDS) if len(self.kills) < most else None
+            kind = self.draw.choice(self.kinds) if len(self.kills) < most else None
             if not self._moment(process, folder, kind, until):
                 status = process.wait()
                 assert status == 0, f"exit status {status}: {(self.folder / 'log').read_text()}"
