@@ -17,7 +17,7 @@ from embpress.dlrm.runs.checkpoint import Keeper, checkpoint_of, checkpoint_path
 from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.experiment import Measured, describe_data, describe_run, plan_tables, run, width_of
-from embpress.dlrm.runs.partial import Partial, check_minutes, partial_of
+from embpress.dlrm.runs.partial import Partial, check_minutes, partial_of, tidy
 from embpress.dlrm.runs.record import Asked, DataRecord, Run
 from embpress.dlrm.runs.shelf import Shelf, measured_before
 from embpress.dlrm.runs.sweep import Todo, every_size
@@ -179,6 +179,7 @@ def finish(
         if len(left) == len(pending):
             claims.wait(total - len(left), total)
         pending = left
+    tidy(folder)
     claims.tidy()
 
 

@@ -99,10 +99,9 @@ class Partial:
         return state
 
     def remove(self) -> None:
-        """Takes the file away, and the folder where it was the last."""
+        """Takes the file away."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
-            self.path.parent.rmdir()
 
     def _leave(self, why: str) -> dict[str, Any] | None:
         """None, having said why."""
@@ -121,10 +120,17 @@ def partial_of(folder: Path, run: str, minutes: float, claim: Claim | None = Non
 def newest(*folders: Path) -> int:
     """When a run of these folders was last kept in the middle, nanoseconds; 0 where none is."""
     found = 0
-    for path in (path for folder in folders for path in (folder / "partial").glob("*.pt")):
-        with suppress(OSError):
-            found = max(found, path.stat().st_mtime_ns)
+    for folder in folders:
+        with suppress(OSError):  # files and folder come and go
+            for path in (folder / "partial").iterdir():
+                found = max(found, path.stat().st_mtime_ns)
     return found
+
+
+def tidy(folder: Path) -> None:
+    """Takes the folder of runs in the middle away, where none is in it."""
+    with suppress(OSError):
+        (folder / "partial").rmdir()
 
 
 def check_minutes(minutes: float) -> float:

@@ -19,7 +19,7 @@ from embpress.dlrm.runs import store
 from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.experiment import asked_size
-from embpress.dlrm.runs.partial import Partial, partial_of
+from embpress.dlrm.runs.partial import Partial, partial_of, tidy
 from embpress.dlrm.runs.record import Run, Tuned
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
@@ -190,6 +190,7 @@ def tune(
                 yield step
         if searches and before == (done, len(searches)):
             claims.wait(done, total)
+    tidy(desk.folder)
     return choices
 
 

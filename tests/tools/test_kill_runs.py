@@ -13,11 +13,12 @@ SMALL = ("--rows", "6000", "--scale", "0.001", "--min-count", "1", "--width", "8
 WORDS = (*SMALL, "--methods", "prune", "--ratio", "4", "--batch-size", "64", "--epochs", "6", "--keep-weights")
 
 
-KILLS = [("--kills", "2"), ("--kills", "1", "--executor", "local:2")]
+KILLS = [("2× command writing", "--kills", "2"), ("1× worker writing", "--kills", "1", "--executor", "local:2")]
 
 
 @pytest.mark.parametrize("more", KILLS, ids=["alone", "workers"])
 def test_a_few_kills(tmp_path, more):
+    said, *more = more
     tool = ["-m", "kill_runs", "--folder", str(tmp_path / "made"), "--kinds", "writing", "--minutes", "0.001"]
     path = os.pathsep.join([str(TOOLS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -28,6 +29,7 @@ def test_a_few_kills(tmp_path, more):
         env={**os.environ, "PYTHONPATH": path},
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith(f"{more[1]} kills, ")
     assert last.endswith(", 0 differences")

@@ -100,7 +100,7 @@ class Killer:
             assert now < until, (self.folder / "log").read_text()
             if kind == "anywhen" and now >= moment:
                 return True
-            seen.update(folder.glob("partial/.writing-*"))
+            seen |= _writing(folder)
             if kind == "writing" and len(seen) >= after:
                 time.sleep(self.draw.choice([0, 0, 0.001, 0.003]))
                 return True
@@ -123,6 +123,14 @@ class Killer:
 def _records(folder, read=True):
     """Records of a folder by name, with their bytes where they are to be read."""
     return {p.name: p.read_bytes() if read else b"" for p in folder.glob("records/*.json")}
+
+
+def _writing(folder):
+    """Names of checkpoints that are being written."""
+    try:
+        return {name for name in os.listdir(folder / "partial") if name.startswith(".writing-")}
+    except OSError:  # it comes and goes
+        return set()
 
 
 def _children(pid):
