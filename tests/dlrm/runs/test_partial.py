@@ -1,18 +1,18 @@
 """Runs in the middle: taken up again they end as if nothing had happened, and what does not fit is left aside."""
 
 import time
-import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 from kill_runs.equal import differences
 
-from embpress.compressors import InputError, parse_all
+from embpress.compressors import InputError, parse, parse_all
 from embpress.dlrm.data import load
 from embpress.dlrm.runs import partial as partials
 from embpress.dlrm.runs import store
 from embpress.dlrm.runs.compare import compare
+from embpress.dlrm.runs.experiment import run
 from embpress.dlrm.runs.partial import Partial, PartialWarning, check_minutes
 from embpress.dlrm.runs.store import read_all
 from embpress.dlrm.training.settings import resolve
@@ -114,11 +114,25 @@ def test_trials_go_on_in_the_middle(data, settings, tmp_path):
     assert not (tmp_path / "killed" / "trials" / "partial").exists()
 
 
-def kept(data, settings, folder):
+def trained(data, settings, path, after=(), minutes=ALWAYS):
+    """A run by itself, without what is measured afterwards; killed where `after` says."""
+    progress = killing(after)(1, 1, "full")
+    return run(
+        data, parse("full"), settings, 0, "", progress, counts=lambda found: False, partial=Partial(path, minutes)
+    )
+
+
+@pytest.fixture(scope="module")
+def untouched(data, settings, tmp_path_factory):
+    """Metrics and probabilities of a run that nobody has interrupted."""
+    made, probabilities = trained(data, settings, tmp_path_factory.mktemp("none") / "a.pt", minutes=0.0)
+    return made.metrics["auc"], probabilities.tolist()
+
+
+def kept(data, settings, path):
     """The file of a run that was killed in its second epoch."""
     with pytest.raises(Killed):
-        list(compare(data, parse_all("full"), settings, [0], folder, "", killing([3000]), checkpoint_minutes=ALWAYS))
-    (path,) = (folder / "partial").iterdir()
+        trained(data, settings, path, [3000])
     return path
 
 
@@ -158,15 +172,13 @@ def without_an_optimizer(path):
         (without_an_optimizer, "does not fit"),
     ],
 )
-def test_what_is_damaged_or_of_something_else_is_left_aside(data, settings, tmp_path, harm, said):
-    whole = made(data, parse_all("full"), settings, tmp_path / "whole", minutes=0.0)[0].run
-    harm(kept(data, settings, tmp_path / "killed"))
+def test_what_is_damaged_or_of_something_else_is_left_aside(data, settings, untouched, tmp_path, harm, said):
+    path = kept(data, settings, tmp_path / "a.pt")
+    harm(path)
     with pytest.warns(PartialWarning, match=f"{said}.*: the run starts anew"):
-        (step,) = made(data, parse_all("full"), settings, tmp_path / "killed")
-    assert step.run.ok
-    assert step.run.resumed == 0
-    assert step.run.metrics["auc"] == whole.metrics["auc"]
-    assert differences(tmp_path / "whole", tmp_path / "killed") == []
+        made, probabilities = trained(data, settings, path)
+    assert (made.metrics["auc"], probabilities.tolist()) == untouched
+    assert made.resumed == 0
 
 
 def test_nothing_in_the_file_is_executed(data, settings, tmp_path):
@@ -174,14 +186,12 @@ def test_nothing_in_the_file_is_executed(data, settings, tmp_path):
         def __reduce__(self):
             return (print, ("executed",))
 
-    torch.save(Attack(), kept(data, settings, tmp_path))
+    torch.save(Attack(), tmp_path / "a.pt")
     with pytest.warns(PartialWarning, match="is damaged"):
-        made(data, parse_all("full"), settings, tmp_path)
+        trained(data, settings, tmp_path / "a.pt")
 
 
-def test_a_full_disk_is_said_and_costs_a_checkpoint_alone(data, settings, tmp_path, monkeypatch):
-    whole = made(data, parse_all("full"), settings, tmp_path / "whole", minutes=0.0)[0].run
-
+def test_a_full_disk_is_said_and_costs_a_checkpoint_alone(data, settings, untouched, tmp_path, monkeypatch):
     def full(path, write):
         with open("/dev/full", "wb", buffering=0) as file:
             try:
@@ -191,17 +201,16 @@ def test_a_full_disk_is_said_and_costs_a_checkpoint_alone(data, settings, tmp_pa
 
     monkeypatch.setattr(partials, "write_atomic", full)
     with pytest.warns(PartialWarning, match=r"cannot write .*: No space left on device: the run goes on"):
-        (step,) = made(data, parse_all("full"), settings, tmp_path / "full")
-    assert step.run.metrics["auc"] == whole.metrics["auc"]
+        made, probabilities = trained(data, settings, tmp_path / "a.pt")
+    assert (made.metrics["auc"], probabilities.tolist()) == untouched
 
 
 def test_without_minutes_nothing_is_written_and_nothing_taken_up(data, settings, tmp_path):
-    kept(data, settings, tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        (step,) = made(data, parse_all("full"), settings, tmp_path, minutes=0.0)
-    assert step.run.resumed == 0
-    assert not (tmp_path / "partial").exists()
+    path = kept(data, settings, tmp_path / "a.pt")
+    content = path.read_bytes()
+    made, _ = trained(data, settings, path, minutes=0.0)
+    assert made.resumed == 0
+    assert path.read_bytes() == content
 
 
 def test_the_time_of_writing_is_no_time_of_training(data, settings, tmp_path, monkeypatch):
@@ -215,9 +224,9 @@ def test_the_time_of_writing_is_no_time_of_training(data, settings, tmp_path, mo
 
     monkeypatch.setattr(partials, "write_atomic", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
-    (step,) = made(data, parse_all("full"), settings, tmp_path)
+    made, _ = trained(data, settings, tmp_path / "a.pt")
     assert late[0] == 22 * 86400.0
-    assert step.run.metrics["train_seconds"] < 86400.0
+    assert made.metrics["train_seconds"] < 86400.0
 
 
 def test_a_failed_run_keeps_what_it_had_for_the_next_time(data, settings, tmp_path, monkeypatch):
@@ -242,11 +251,10 @@ def test_a_failed_run_keeps_what_it_had_for_the_next_time(data, settings, tmp_pa
 
 
 def test_a_file_of_a_run_that_is_recorded_is_taken_away(data, settings, tmp_path):
-    path = kept(data, settings, tmp_path)
-    content = path.read_bytes()
-    made(data, parse_all("full"), settings, tmp_path)
+    (step,) = made(data, parse_all("full"), settings, tmp_path)
+    path = tmp_path / "partial" / f"{step.run.id}.pt"
     path.parent.mkdir()
-    path.write_bytes(content)  # as of a process that was killed between record and file
+    path.touch()  # as of a process that was killed between record and file
     (step,) = made(data, parse_all("full"), settings, tmp_path)
     assert step.kept
     assert not path.exists()
