@@ -13,6 +13,7 @@ from embpress.cli.compare_workers import EXECUTOR, WORKER, Workers, work
 from embpress.cli.data_cache import CACHE, load_with_cache
 from embpress.cli.numbers import Seeds
 from embpress.cli.options import (
+    CHECKPOINT,
     KEEP_WEIGHTS,
     TUNE,
     command_line,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @TUNE
 @KEEP_WEIGHTS
 @PROCESSES
+@CHECKPOINT
 @EXECUTOR
 @WORKER
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
@@ -71,6 +73,7 @@ def command(
     methods: str,
     seeds: Sequence[int],
     keep_weights: bool,
+    checkpoint_minutes: float,
     executor: str | None,
     worker: str | None,
     out: str | None,
@@ -80,9 +83,9 @@ def command(
     """Train the same click model with several methods: size, AUC and latency side by side.
 
     Without a file it makes synthetic click data in the shape of Criteo-Kaggle. With --model MODULE:FUNCTION it trains a
-    model of your own, with your own loaders. Every run is saved as it ends: after an interruption the same command goes
-    on where it stopped. Several sizes, as in --ratio 4,16,64, are one comparison: what has one size only, such as full
-    tables or a method with a ratio of its own, is run once.
+    model of your own, with your own loaders. Every run is saved as it ends, and a long one now and then before: after
+    an interruption the same command goes on where it stopped. Several sizes, as in --ratio 4,16,64, are one comparison:
+    what has one size only, such as full tables or a method with a ratio of its own, is run once.
 
     \b
     Examples:
@@ -103,7 +106,7 @@ def command(
     specs = parse_methods(methods)  # before the data are read: a typing mistake should not wait for them
     check_seeds(seeds, specs)
     workers = Workers.of(executor, worker, options)
-    run_with(options, out, specs, seeds, keep_weights, sizes_of(options), dry_run, workers)
+    run_with(options, out, specs, seeds, keep_weights, sizes_of(options), dry_run, workers, checkpoint_minutes)
 
 
 def check_seeds(seeds: Sequence[int], specs: list[MethodSpec]) -> None:
@@ -123,6 +126,7 @@ def run_with(
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
     workers: Workers | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> None:
     """Compares on click data, or in a model of the user's own where `--model` names one by `module:factory`."""
     own, several = ":" in options["model"], workers is not None and (workers.executor or workers.session)
@@ -136,9 +140,9 @@ def run_with(
 
         if dry_run:
             raise InputError(f"--dry-run does not go with --model {options['model']}: it knows click models alone")
-        run_user_model(options, out, specs, seeds, sizes, workers)
+        run_user_model(options, out, specs, seeds, sizes, workers, checkpoint_minutes)
     else:
-        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run, workers)
+        run_all(*prepared(options), out, specs, seeds, keep_weights, sizes, dry_run, workers, checkpoint_minutes)
 
 
 def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
@@ -166,6 +170,7 @@ def run_all(
     sizes: Sequence[Asked] = (),
     dry_run: bool = False,
     workers: Workers | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
@@ -194,7 +199,19 @@ def run_all(
     def steps(start: Any, claims: Claims) -> Iterator[Step | TrialStep | str]:
         return in_rounds(
             seeds,
-            lambda some: compare(data, specs, settings, some, folder, command, start, keep_weights, sizes, claims),
+            lambda some: compare(
+                data,
+                specs,
+                settings,
+                some,
+                folder,
+                command,
+                start,
+                keep_weights,
+                sizes,
+                claims,
+                checkpoint_minutes,
+            ),
         )
 
     with leading(settings, data) as team:
@@ -242,7 +259,7 @@ def follow(
         settings: of all runs.
         workers: who makes them; a worker itself shows nothing.
     """
-    from embpress.cli.show import RunProgress, console, show_result
+    from embpress.cli.show import RunProgress, console, show_result, warnings_as_lines
     from embpress.compressors.guard import counted
     from embpress.dlrm.runs.store import read_all, record_paths
 
@@ -254,7 +271,7 @@ def follow(
     present = len(record_paths(folder))
     if present:
         out.print(f"joins {counted(present, 'run')} in {folder}", markup=False, soft_wrap=True)
-    with RunProgress() as progress:
+    with RunProgress() as progress, warnings_as_lines(progress.log):
         waited = False
         try:
             with workers.claims(folder, settings, progress.start) as claims:
@@ -306,6 +323,7 @@ def check_reachable(data: ClickData, methods: list[tuple[MethodSpec, Settings]])
 
 def _line(step: Step | TrialStep) -> str:
     """One finished run; empty for a trial of before."""
+    from embpress.compressors.guard import counted
     from embpress.dlrm.runs.trials import TrialStep
 
     if isinstance(step, TrialStep):
@@ -317,5 +335,6 @@ def _line(step: Step | TrialStep) -> str:
     if not run.ok:
         return f"{head}{run.status}: {run.reason}"
     metrics = run.metrics
-    tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s"
+    resumed = f", resumed {counted(run.resumed, 'time')}" if run.resumed else ""
+    tail = " (kept from before)" if kept else f" in {metrics['train_seconds']:.1f} s{resumed}"
     return head + f"AUC {metrics['auc']:.4f} at {metrics['ratio']:.1f}×{tail}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,29 @@ class Whole(click.ParamType):
         from embpress.compressors.guard import whole  # not to wait for torch to show help
 
         return whole(value, param.opts[0] if param else "the number", self.minimum, self.maximum)
+
+
+class Minutes(click.ParamType):
+    """Minutes, from 0, whole or not."""
+
+    name = "minutes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number.
+
+        Raises:
+            InputError: what was typed is none, or out of range.
+        """
+        from embpress.compressors.errors import InputError
+
+        try:
+            minutes = float(value)
+        except ValueError:
+            minutes = math.nan
+        if not 0 <= minutes < math.inf:
+            name = param.opts[0] if param else "the number"
+            raise InputError(f"{name} is a number of minutes from 0 (never), got {value}")
+        return minutes
 
 
 class Seeds(click.ParamType):

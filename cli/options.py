@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from embpress.cli.numbers import Whole
+from embpress.cli.numbers import Minutes, Whole
 from embpress.dlrm import models
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.distributed.place import Place
@@ -29,6 +29,16 @@ DEVICE = click.option("--device", default="cpu", show_default=True, help="Where 
 AMP = click.option("--amp", is_flag=True, help="MLPs and interaction in bfloat16; tables and loss stay float32.")
 KEEP_WEIGHTS = click.option(
     "--keep-weights", is_flag=True, help="Keep the trained weights in the run folder, for embpress export."
+)
+
+CHECKPOINT = click.option(
+    "--checkpoint-minutes",
+    type=Minutes(),
+    default=10,
+    show_default=True,
+    metavar="MINUTES",
+    help="Keep a run so often while it is trained: killed, the same command goes on from there, and ends as if nothing "
+    "had happened. 0: never.",
 )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -118,6 +120,25 @@ def show_sections(setting: str, sections: Sequence[Section], page: Path) -> None
             out.print(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
     out.print()
     out.print(f"page: {page}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def warnings_as_lines(log: Callable[[str], None]) -> Iterator[None]:
+    """Shows what is said of runs in the middle as lines; other warnings as ever."""
+    from embpress.dlrm.runs.partial import PartialWarning
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, PartialWarning):
+                log(f"warning: {message}")
+            else:
+                shown(message, category, *where, **more)
+
+        warnings.simplefilter("always", PartialWarning)
+        warnings.showwarning = show
+        yield
 
 
 class RunProgress:

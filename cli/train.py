@@ -9,7 +9,7 @@ import click
 from embpress.cli.compare_processes import PROCESSES
 from embpress.cli.data_cache import CACHE
 from embpress.cli.numbers import Whole
-from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_options
+from embpress.cli.options import CHECKPOINT, KEEP_WEIGHTS, TUNE, data_options, training_options
 
 
 @click.command(name="train")
@@ -21,8 +21,11 @@ from embpress.cli.options import KEEP_WEIGHTS, TUNE, data_options, training_opti
 @TUNE
 @KEEP_WEIGHTS
 @PROCESSES
+@CHECKPOINT
 @click.option("--out", type=click.Path(), metavar="FOLDER", help="Run folder. [default: runs/<data>-<hash>]")
-def command(method: str, seed: int, keep_weights: bool, out: str | None, **options: Any) -> None:
+def command(
+    method: str, seed: int, keep_weights: bool, checkpoint_minutes: float, out: str | None, **options: Any
+) -> None:
     """Train one method with one seed and save its record.
 
     Runs of the same data and settings may share a folder with those of embpress compare.
@@ -37,4 +40,4 @@ def command(method: str, seed: int, keep_weights: bool, out: str | None, **optio
     from embpress.compressors import parse
 
     spec = parse(method)
-    run_with(options, out, [spec], [seed], keep_weights)
+    run_with(options, out, [spec], [seed], keep_weights, checkpoint_minutes=checkpoint_minutes)

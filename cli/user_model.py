@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # what the loaders and the model say themselves has no option here
 _OPTIONS = {
-    *("model", "methods", "method", "seeds", "seed", "out", "threads", "executor", "worker"),
+    *("model", "methods", "method", "seeds", "seed", "out", "threads", "executor", "worker", "checkpoint_minutes"),
     *("ratio", "budget", "min_rows", "largest", "optimizer", "learning_rate", "tune", "epochs", "device"),
 }
 
@@ -40,6 +40,7 @@ def run_user_model(
     seeds: Sequence[int],
     sizes: Sequence[Asked] = (),
     workers: Workers | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> None:
     """Says what is compared, and follows it: see `follow`."""
     from embpress.cli.show import console
@@ -67,7 +68,10 @@ def run_user_model(
 
     def steps(start: Any, claims: Claims) -> Iterator[Step | TrialStep | str]:
         return in_rounds(
-            seeds, lambda some: compare(prepared, specs, settings, some, folder, command_line(), start, sizes, claims)
+            seeds,
+            lambda some: compare(
+                prepared, specs, settings, some, folder, command_line(), start, sizes, claims, checkpoint_minutes
+            ),
         )
 
     follow(steps, folder, settings, workers or Workers())

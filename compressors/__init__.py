@@ -10,7 +10,7 @@ from embpress.compressors.distributed import synchronize
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.fitted import from_dense
 from embpress.compressors.ledger import Entry, Ledger
-from embpress.compressors.maintenance import begin_training, maintain
+from embpress.compressors.maintenance import begin_training, load_training_state, maintain, training_state
 from embpress.compressors.modifiers.base import Modifier
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import METHODS, MODIFIERS, available, broken, method, register, register_modifier
@@ -49,6 +49,7 @@ __all__ = [
     "fold_model",
     "from_dense",
     "linear",
+    "load_training_state",
     "maintain",
     "method",
     "model_ledger",
@@ -59,6 +60,7 @@ __all__ = [
     "register",
     "register_modifier",
     "synchronize",
+    "training_state",
 ]
 
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from embpress.compressors.errors import InputError
 from embpress.compressors.integers import Constants
+from embpress.compressors.resumable import Resumable
 
 _BLOCK = 512  # bytes are filled up to whole blocks: a checkpoint that is read in place needs equal sizes
 _STEP = 17  # four bits of an element: 0, 17, …, 255
@@ -68,7 +69,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     ]
 
 
-class Configured(nn.Module):
+class Configured(Resumable):
     """A module whose state dict says what it is: one that differs in more than values refuses it by name.
 
     Class attributes:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from embpress.compressors.base import Compressor
+from embpress.compressors.errors import InputError
 from embpress.compressors.guard import whole
 from embpress.compressors.modifiers.base import Modifier
+from embpress.compressors.resumable import Resumable
 
 
 def replaced(tables: Iterable[Compressor], step: int | None = None) -> list[tuple[nn.Parameter, Tensor]]:
@@ -47,6 +50,37 @@ def begin_training(model: nn.Module, steps: int, epochs: int = 1) -> None:
     steps, epochs = whole(steps, "steps", 1), whole(epochs, "epochs", 1)
     for table in tables_of(model):
         table.begin_training(steps, epochs)
+
+
+def training_state(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """How far the training of a model's compressed tables has come, beside what its state dict holds.
+
+    With the model's and the optimizers' state dicts it is what a training goes on from, to the bit. Take it between two
+    steps, after `maintain`.
+
+    Returns:
+        By the names of modules, plain values that `torch.save` writes and `torch.load(weights_only=True)` reads.
+    """
+    found = {name: module.training_state() for name, module in model.named_modules() if isinstance(module, Resumable)}
+    return {name: state for name, state in found.items() if state}
+
+
+def load_training_state(model: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
+    """Lets the compressed tables of a model train on from where `training_state` was taken.
+
+    Call `begin_training` before it, with the numbers of the whole training, and `load_state_dict` with what was saved
+    at the same step.
+
+    Raises:
+        InputError: the state is of another model.
+    """
+    own = training_state(model)
+    differing = sorted(own.keys() ^ state.keys()) + [n for n in own if n in state and own[n].keys() != state[n].keys()]
+    if differing:
+        raise InputError(f"the state of the training is of another model: it differs in {', '.join(differing)}")
+    for name, module in model.named_modules():
+        if name in state and isinstance(module, Resumable):
+            module.load_training_state(state[name])
 
 
 def tables_of(model: nn.Module) -> list[Compressor]:

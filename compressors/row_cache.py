@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from typing_extensions import Self
 from embpress.compressors.bags import without_values
 from embpress.compressors.distributed import counted_by_all
 from embpress.compressors.errors import InputError
+from embpress.compressors.resumable import Resumable
 from embpress.kernels import ops
 
 # slots of the table of counts for each cached row, and at least; counts of rare ids are forgotten when it fills up
@@ -54,7 +55,7 @@ def exchange(held: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([free, leaving])[: len(entering)], entering
 
 
-class RowCounter(nn.Module):
+class RowCounter(Resumable):
     """How often ids are looked up in training, and when it is time to act on it.
 
     Ids are counted in an open-addressing hash table of 16 slots a row that is wanted. Where it is three quarters full,
@@ -68,6 +69,7 @@ class RowCounter(nn.Module):
             like `used`, int64 scalars.
     """
 
+    remembers: ClassVar[tuple[str, ...]] = ("_blind",)
     keys: Tensor | None
     counts: Tensor | None
     steps: Tensor

@@ -35,6 +35,11 @@ class _UnifiedGroup(CompositionalGroup):
         self._share("part_tables", tables)
         super()._take_over(tables)
 
+    def gradients(self, ids: Tensor, grad: Tensor, held: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `TableGroup.gradients`; of the last chunk what was cut off has none."""
+        beyond = self.first.parts * self.first.width - grad.shape[-1]
+        return super().gradients(ids, nn.functional.pad(grad, (0, beyond)) if beyond else grad, held)
+
 
 @register("unified")
 class Unified(Hashed):

@@ -13,8 +13,9 @@ from embpress.dlrm.distributed.together import Order, take_part
 from embpress.dlrm.runs.experiment import build_model, build_tables, describe_run
 from embpress.dlrm.runs.store import save
 from embpress.dlrm.training.loop import RunFailed
+from embpress.dlrm.training.state import CannotResume
 
-_FAILURES = (MemoryError, RuntimeError, RunFailed, InputError)  # of one training, not of the process
+_FAILURES = (MemoryError, RuntimeError, RunFailed, CannotResume, InputError)  # of one training, not of the process
 
 
 def follow(team: Team, data: ClickData, folder: Path | None, command: str) -> None:

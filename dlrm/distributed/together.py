@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
 import torch.distributed as dist
 
 from embpress.compressors import InputError, MethodSpec
 from embpress.dlrm.data import ClickData
+from embpress.dlrm.distributed.saved import SharedSaved
 from embpress.dlrm.distributed.stopping import Stopped, not_any_more, told_of_end
 from embpress.dlrm.distributed.team import Team
 from embpress.dlrm.distributed.work import SharedWork
 from embpress.dlrm.models.base import ClickModel
-from embpress.dlrm.training.loop import Progress, RunFailed, Trained, fit
+from embpress.dlrm.training.course import Best, Saved, Trained
+from embpress.dlrm.training.loop import Progress, RunFailed, fit
 from embpress.dlrm.training.settings import Settings
 
 _OF_OTHERS = re.compile(r"gloo|nccl|connection|timed out|left the training", re.IGNORECASE)
@@ -47,7 +48,8 @@ def train(
     model: ClickModel,
     data: ClickData,
     progress: Progress | None = None,
-    keep: Callable[[ClickModel], None] | None = None,
+    best: Best | None = None,
+    saved: Saved | None = None,
 ) -> Trained:
     """`click_model.train` by the team that this process leads; the metrics have `wire_bytes_per_step` besides.
 
@@ -67,7 +69,7 @@ def train(
             f"{settings.processes} processes; use full"
         )
     team.ask(order)
-    return take_part(team, model, data, settings, order.seed, progress, keep)
+    return take_part(team, model, data, settings, order.seed, progress, best, saved)
 
 
 def take_part(
@@ -77,7 +79,8 @@ def take_part(
     settings: Settings,
     seed: int,
     progress: Progress | None = None,
-    keep: Callable[[ClickModel], None] | None = None,
+    best: Best | None = None,
+    saved: Saved | None = None,
 ) -> Trained:
     """This process's part of a training, and what it gives: see `train`."""
     model.train()
@@ -85,7 +88,7 @@ def take_part(
         try:
             team.meet()
             with team.group(model.device):
-                made = _fitted(model, data, settings, seed, progress, keep)
+                made = _fitted(model, data, settings, seed, progress, best, saved)
         except Exception as error:
             raise _failed(team, error) from error
         team.left("")
@@ -98,10 +101,11 @@ def _fitted(
     settings: Settings,
     seed: int,
     progress: Progress | None,
-    keep: Callable[[ClickModel], None] | None,
+    best: Best | None,
+    saved: Saved | None,
 ) -> Trained:
     work = SharedWork(model, data, settings, seed)
-    made = fit(work, settings.epochs, progress, None if keep is None else partial(keep, model))
+    made = fit(work, settings.epochs, progress, best, SharedSaved(saved, work))
     made.metrics["wire_bytes_per_step"] = work.wire.sent / max(1, work.steps * settings.epochs)
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +22,8 @@ from embpress.dlrm.training.evaluate import Tested, inputs_of, predict, scores, 
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.training.step import update
 
+_ASKED = 16  # steps from one to the next at which rank 0 says whether to keep the training: the device is waited for
+
 
 class Share(NamedTuple):
     """A rank's rows of a batch, perhaps none, and how many all ranks have together."""
@@ -40,11 +42,17 @@ class SharedWork(ClickWork):
     Args:
         model: the same on every rank, or made so by rank 0's.
         data: the same on every rank.
+
+    Attributes:
+        ask: whether it is time to keep the training, where this rank says so for all.
+        due: what was said at the last step at which it was asked.
     """
 
     def __init__(self, model: ClickModel, data: ClickData, settings: Settings, seed: int) -> None:
         super().__init__(model, data, settings, seed)
         self.rank, self.world, self.wire = dist.get_rank(), dist.get_world_size(), Wire()
+        self.ask: Callable[[], bool] | None = None
+        self.due = False
         synchronize(model)
         groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
         self.sparse = groups.get("sparse", [])
@@ -66,6 +74,11 @@ class SharedWork(ClickWork):
         loss.backward()
         add_up(self.sparse, self.wire)
         update(self.model, self.optimizers, number)
+        if number % _ASKED == 0:
+            asked = loss.new_tensor(float(self.ask is not None and self.ask()))
+            loss, asked = self.wire.sum(torch.stack([loss.detach(), asked])).unbind()
+            self.due = bool(asked)
+            return loss
         return self.wire.sum(loss.detach().clone())
 
     def valid(self) -> dict[str, float]:

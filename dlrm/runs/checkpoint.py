@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from embpress.compressors import InputError, Plan, TableCollection
 from embpress.dlrm.data import ClickData, Part
@@ -93,7 +93,7 @@ class Keeper:
     def __init__(self) -> None:
         self.weights: dict[str, Tensor] = {}
 
-    def take(self, model: ClickModel) -> None:
+    def take(self, model: nn.Module) -> None:
         """Copies the state dict as it is now."""
         self.weights = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
 

@@ -67,7 +67,8 @@ class Claims:
         pause: seconds between two looks at what others do.
         beat: seconds between two signs of life.
         stale: seconds without one after which a claim is given back. Other machines may see a file's time late.
-        fatal: so many workers of a session may die of a run before it counts as failed.
+        fatal: so many workers of a session, none of whom brought it further, may die of a run before it counts as
+            failed.
     """
 
     folder: Path
@@ -252,6 +253,12 @@ class Claim:
         """Whether it is still this process's: it may have been stopped for so long that another has the run now."""
         latest = max(self.claims._of(self.run), default=0)
         return latest == self.number and _read(self.path).get("token") == self.token
+
+    def progressed(self) -> None:
+        """Forgets who died of the run before: it has come further, and whoever takes it next goes on from here."""
+        for number, path in self.claims._of(self.run).items():
+            if number < self.number:
+                path.unlink(missing_ok=True)
 
     @property
     def fatal(self) -> str:

@@ -17,6 +17,7 @@ from embpress.dlrm.runs.checkpoint import Keeper, checkpoint_of, checkpoint_path
 from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.experiment import Measured, describe_data, describe_run, plan_tables, run, width_of
+from embpress.dlrm.runs.partial import Partial, check_minutes, partial_of, tidy
 from embpress.dlrm.runs.record import Asked, DataRecord, Run
 from embpress.dlrm.runs.shelf import Shelf, measured_before
 from embpress.dlrm.runs.sweep import Todo, every_size
@@ -26,6 +27,7 @@ from embpress.dlrm.training.order import window_of
 from embpress.dlrm.training.settings import Settings
 
 Done = tuple[Run, np.ndarray | None]  # a run and its test probabilities
+Execute = Callable[["Todo", Progress | None, Measured, Partial], Done]
 # by the data's fingerprint and the window of their order: counted once, however often `compare` is called
 _HOT_ROWS: dict[tuple[str, int | None], dict[str, Any]] = {}
 
@@ -50,6 +52,7 @@ def compare(
     keep_weights: bool = False,
     sizes: Sequence[Asked] = (),
     claims: Claims | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> Iterator[Step | TrialStep]:
     """Runs every method at every size with every seed, seed by seed, and saves a record after each.
 
@@ -64,6 +67,8 @@ def compare(
             keeping them is trained again.
         sizes: see `every_size`.
         claims: what this process takes; by default as a command on its own.
+        checkpoint_minutes: while a run is trained, keep it so often in `folder/partial`; killed, it goes on from there
+            when it is made again, and ends as if nothing had happened. 0: never.
 
     Raises:
         InputError: the folder cannot be written or holds damaged records or runs that cannot be compared with these.
@@ -72,25 +77,28 @@ def compare(
     described = describe_data(data)
     harness = Harness(
         lambda spec, settings: describe_run(data, spec, settings, SEED, command, described),
-        lambda spec, settings, callback, counts: run(data, spec, settings, SEED, command, callback, counts=counts),
+        lambda spec, settings, callback, counts, partial: run(
+            data, spec, settings, SEED, command, callback, counts=counts, partial=partial
+        ),
         lambda spec, settings: width_of(data, spec, settings),
     )
     asked = every_size(methods, settings, sizes)
-    choices = yield from tune(asked, harness, folder, progress, SEED in seeds and not keep_weights, claims)
+    minutes = check_minutes(checkpoint_minutes)
+    reuse = SEED in seeds and not keep_weights
+    choices = yield from tune(asked, harness, folder, progress, reuse, claims, minutes)
     todo = todo_of(data, asked, seeds, command, described)
     window = window_of(len(data.train), settings.shuffle_window)
     hot = _HOT_ROWS.setdefault((data.fingerprint, window), {})
 
-    def execute(one: Todo, progress: Progress | None, measured: Measured) -> Done:
+    def execute(one: Todo, progress: Progress | None, measured: Measured, partial: Partial) -> Done:
         if not hot:  # it depends on the data and their order alone
             if progress:
                 progress(0, 0, "counting hot rows")
             hot.update(hot_rows(data, window=window))
         keeper = Keeper() if keep_weights else None
-        keep = None if keeper is None else keeper.take
         choice = choices.of(one.spec, one.settings)
         made, predictions = choice.done(one.seed) or run(
-            data, choice.spec, choice.settings, one.seed, command, progress, measured, keep
+            data, choice.spec, choice.settings, one.seed, command, progress, measured, keeper, partial=partial
         )
         made = replace(choice.named(made, one.spec, one.settings), data=replace(made.data, hot_rows=hot))
         if keeper is not None and predictions is not None:
@@ -102,7 +110,7 @@ def compare(
     def good(done: Run) -> bool:
         return choices.agrees(done) and stands(folder, keep_weights, done)
 
-    yield from finish(todo, execute, folder, progress, good, data.test.labels.numpy(), claims)
+    yield from finish(todo, execute, folder, progress, good, data.test.labels.numpy(), claims, minutes)
 
 
 def todo_of(
@@ -128,12 +136,13 @@ def stands(folder: Path, keep_weights: bool, done: Run) -> bool:
 
 def finish(
     todo: Sequence[Todo],
-    execute: Callable[[Todo, Progress | None, Measured], Done],
+    execute: Execute,
     folder: Path,
     progress: Callable[[int, int, str], Progress] | None = None,
     stands: Callable[[Run], bool] = lambda done: done.ok,
     labels: np.ndarray | None = None,
     claims: Claims | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> Iterator[Step]:
     """Executes the runs that a folder does not hold yet, and saves each: see `compare`.
 
@@ -141,14 +150,16 @@ def finish(
 
     Args:
         todo: the runs asked for.
-        execute: makes one; the last argument gives, once it is trained, a run whose latency stands for this one too.
+        execute: makes one, given what tells of a run, once this one is trained, whose latency stands for it too, and
+            what it is kept in meanwhile.
         stands: whether a run of before need not be done again.
         labels: `(N,)` of the test part, where they are known before a run; the folder keeps them.
         claims: what this process takes; by default as a command on its own.
+        checkpoint_minutes: see `compare`.
     """
     claims = Claims(folder) if claims is None else claims
     total = len(todo)
-    store.clean(folder / "records", folder / "weights")
+    store.clean(folder / "records", folder / "weights", folder / "partial")
     shelf = Shelf(folder, claims, stands)
     check_comparable([*shelf.runs.values(), todo[0].about], folder)
     claims.expect(todo[0].about)
@@ -161,25 +172,29 @@ def finish(
             done, kept = shelf.settled(one.about.id), True
             if done is None:
                 kept = False
-                done = _make(one, execute, shelf, claims, progress, (number, total), todo)
+                done = _make(one, execute, shelf, claims, progress, (number, total), todo, checkpoint_minutes)
             if done is None:
                 left.append((number, one))
             else:
+                if done.status != "failed":
+                    partial_of(folder, done.id, 0.0).remove()  # that of a process which ended before it could
                 yield Step(done, kept and not shelf.is_new(one.about.id), number, total)
         if len(left) == len(pending):
             claims.wait(total - len(left), total)
         pending = left
+    tidy(folder)
     claims.tidy()
 
 
 def _make(
     one: Todo,
-    execute: Callable[[Todo, Progress | None, Measured], Done],
+    execute: Execute,
     shelf: Shelf,
     claims: Claims,
     progress: Callable[[int, int, str], Progress] | None,
     place: tuple[int, int],
     todo: Sequence[Todo],
+    minutes: float,
 ) -> Run | None:
     """Makes and saves a run; None where another process has it."""
     about = one.about
@@ -195,7 +210,8 @@ def _make(
         else:
             earlier = [other.about for other in todo if other.about.without_seed == about.without_seed]
             callback = progress(*place, one.title) if progress else None
-            result, predictions = execute(one, callback, lambda: _measured(about, earlier, shelf, claims))
+            partial = partial_of(shelf.folder, about.id, minutes, claim)
+            result, predictions = execute(one, callback, lambda: _measured(about, earlier, shelf, claims), partial)
         if not claim.stands:
             return None
         shelf.put(result, predictions)

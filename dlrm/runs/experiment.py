@@ -33,8 +33,10 @@ from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.frequency import Frequencies
 from embpress.dlrm.measure.latency import measure
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
-from embpress.dlrm.measure.spectrum import spectrum
 from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.runs.best import BestEpoch
+from embpress.dlrm.runs.checkpoint import Keeper
+from embpress.dlrm.runs.partial import Partial
 from embpress.dlrm.runs.record import (
     Asked,
     CurvePoint,
@@ -190,17 +192,19 @@ def run(
     command: str = "",
     progress: Progress | None = None,
     measured: Measured | None = None,
-    keep: Callable[[ClickModel], None] | None = None,
+    keeper: Keeper | None = None,
     counts: Callable[[Mapping[str, float]], bool] | None = None,
+    partial: Partial | None = None,
 ) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed.
 
     Args:
         measured: gives, once this run is trained, one whose latency stands for it too; it is measured where there is
             none.
-        keep: see `train`.
+        keeper: takes the weights at the epoch that counts.
         counts: of a trial, whether it may come to count once it has these metrics; latency and peak memory of others
             are not measured.
+        partial: what the run is kept in while it is trained, and is taken up from.
 
     Returns:
         The run, and the test probabilities `(N,)` float32 at the best epoch. A run that fails says why; it does not
@@ -210,7 +214,14 @@ def run(
     full_bytes = sum(4 * n * settings.width for n in data.num_embeddings)
 
     def work(found: dict[str, Any]) -> np.ndarray:
-        return _run(found, data, spec, settings, seed, progress, measured, keep, counts)
+        def once() -> np.ndarray:
+            found.clear()
+            return _run(found, data, spec, settings, seed, progress, measured, keeper, counts, partial)
+
+        if partial is None:
+            return once()
+        partial.begin(about, weights=keeper is not None)
+        return partial.tried(once)
 
     return attempt(about, full_bytes, work)
 
@@ -253,8 +264,9 @@ def _run(
     seed: int,
     progress: Progress | None,
     measured: Measured | None,
-    keep: Callable[[ClickModel], None] | None,
+    keeper: Keeper | None,
     counts: Callable[[Mapping[str, float]], bool] | None,
+    partial: Partial | None,
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     tables = build_tables(data, spec, settings, seed)
@@ -286,18 +298,16 @@ def _run(
     found["metrics"] = metrics
     model = build_model(data, tables, settings, seed)
     reset_device_peak(settings.device)
-
-    def best(model: ClickModel) -> None:
-        spectra = map(spectrum, model.tables.tables)
-        found["tables"] = tuple(replace(table, spectrum=values) for table, values in zip(found["tables"], spectra))
-        if keep is not None:
-            keep(model)
-
-    if settings.processes > 1:
-        trained = together.train(together.Order(spec, settings, seed), model, data, progress, best)
-    else:
-        trained = train(model, data, settings, seed, progress, best)
+    best = BestEpoch(keeper)
+    try:
+        if settings.processes > 1:
+            trained = together.train(together.Order(spec, settings, seed), model, data, progress, best, partial)
+        else:
+            trained = train(model, data, settings, seed, progress, best, partial)
+    finally:
+        found["tables"] = best.told(found["tables"])
     metrics |= trained.metrics
+    found["resumed"] = trained.resumed
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:
         metrics["peak_device_bytes"] = device_peak

@@ -202,7 +202,8 @@ class Run:
         latency_of_seed: the seed that measured the latency, which all seeds of a method share; None where none has.
         backend: what answered the lookups.
         predictions: file of the test probabilities, beside the record.
-        created: when the run began, ISO 8601 in UTC.
+        created: when the run began, ISO 8601 in UTC; one that was taken up again, when it was last.
+        resumed: how often it was taken up again in the middle of its training, which changes nothing but times.
         tuned: how its learning rate and knobs were chosen; None where they are as they were asked for. Where they were,
             `training` holds the way and not the rate, and `method` the spec without the knobs chosen.
     """
@@ -234,6 +235,7 @@ class Run:
     predictions: str | None = None
     command: str = ""
     created: str = ""
+    resumed: int = 0
     tuned: Tuned | None = None
 
     @property

@@ -67,7 +67,10 @@ def clean(*folders: Path) -> None:
     Of other machines that share the folder nobody knows which processes live: what they write stays for a day.
     """
     for folder in folders:
-        for path in folder.glob(f"{_WRITING}*"):
+        left: list[Path] = []
+        with suppress(OSError):  # another process may have taken the folder away
+            left = list(folder.glob(f"{_WRITING}*"))
+        for path in left:
             process, _, rest = path.name.removeprefix(_WRITING).partition("-")
             if "-" in rest and not rest.startswith(f"{host()}-"):
                 with suppress(OSError):

@@ -19,6 +19,7 @@ from embpress.dlrm.runs import store
 from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.comparable import check_comparable
 from embpress.dlrm.runs.experiment import asked_size
+from embpress.dlrm.runs.partial import Partial, partial_of, tidy
 from embpress.dlrm.runs.record import Run, Tuned
 from embpress.dlrm.training.loop import Progress
 from embpress.dlrm.training.settings import Settings
@@ -34,12 +35,12 @@ class Harness(NamedTuple):
 
     Attributes:
         describe: what of a run is known before it, of a method with settings and `SEED`.
-        train: such a run and its test probabilities; the last argument is `counts` of `experiment.run`.
+        train: such a run and its test probabilities; the last arguments are `counts` and `partial` of `experiment.run`.
         width: the width that the method's tables are built with.
     """
 
     describe: Callable[[MethodSpec, Settings], Run]
-    train: Callable[[MethodSpec, Settings, Progress | None, _Counts], tuple[Run, np.ndarray | None]]
+    train: Callable[[MethodSpec, Settings, Progress | None, _Counts, Partial], tuple[Run, np.ndarray | None]]
     width: Callable[[MethodSpec, Settings], int]
 
 
@@ -131,6 +132,7 @@ def tune(
     progress: Callable[[int, int, str], Progress] | None = None,
     reuse: bool = True,
     claims: Claims | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> Generator[TrialStep, None, Choices]:
     """Chooses for each method as its settings say, and saves a record of each trial.
 
@@ -145,6 +147,7 @@ def tune(
         reuse: whether chosen trials may stand for runs.
         claims: what this process takes; by default as a command on its own. Trials of one method come one after the
             other, those of several methods may be made by several processes at once.
+        checkpoint_minutes: see `compare.compare`.
 
     Raises:
         InputError: a damaged record, of a trial or a run, or runs that cannot be compared with those to be made.
@@ -161,7 +164,7 @@ def tune(
     decided = {_key_of(run): run.tuned for run in reversed(runs) if run.ok}
     ways = {key: parse(settings.tune, settings.learning_rate) for key, (_, settings) in wanted.items()}
     total = sum(way.trials for way in ways.values())
-    desk = _Desk(harness, folder / "trials", progress, total, reuse, claims)
+    desk = _Desk(harness, folder / "trials", progress, total, reuse, claims, checkpoint_minutes)
     searches: dict[_Key, Generator[TrialStep | None, None, Choice]] = {}
     number = done = 0
     for key, (spec, settings) in wanted.items():
@@ -187,6 +190,7 @@ def tune(
                 yield step
         if searches and before == (done, len(searches)):
             claims.wait(done, total)
+    tidy(desk.folder)
     return choices
 
 
@@ -223,10 +227,11 @@ class _Desk:
         total: int,
         reuse: bool,
         claims: Claims,
+        minutes: float,
     ) -> None:
         self.harness, self.folder, self.progress, self.total, self.reuse = harness, folder, progress, total, reuse
-        self.claims = claims
-        store.clean(folder / "records")
+        self.claims, self.minutes = claims, minutes
+        store.clean(folder / "records", folder / "partial")
         self.held = {run.id: run for run in map(store.read, store.record_paths(folder))}
 
     def choose(
@@ -295,6 +300,8 @@ class _Desk:
                 yield None
                 continue
             run, kept = made
+            if run.status != "failed":
+                partial_of(self.folder, run.id, 0.0).remove()
             if run.status == "cannot reach":
                 return []
             trials.append(_Trial(values, run))
@@ -321,10 +328,11 @@ class _Desk:
         with claim:
             if found := self._look(about):
                 return found
+            partial = partial_of(self.folder, about.id, self.minutes, claim)
             if claim.fatal:
                 run, predictions, counted = replace(about, reason=claim.fatal), None, False
             else:
-                run, predictions, counted = self._train(spec, settings, title, best, number)
+                run, predictions, counted = self._train(spec, settings, title, best, number, partial)
             if not claim.stands:
                 return None
             if run.status == "cannot reach":
@@ -336,7 +344,7 @@ class _Desk:
         return run, False
 
     def _train(
-        self, spec: MethodSpec, settings: Settings, title: str, best: float, number: int
+        self, spec: MethodSpec, settings: Settings, title: str, best: float, number: int, partial: Partial
     ) -> tuple[Run, np.ndarray | None, bool]:
         callback = self.progress(number, self.total, f"trial: {title}") if self.progress else None
         counted = False
@@ -346,7 +354,7 @@ class _Desk:
             counted = self.reuse and _score(metrics) > best
             return counted
 
-        return *self.harness.train(spec, settings, callback, counts), counted
+        return *self.harness.train(spec, settings, callback, counts, partial), counted
 
     @property
     def _beyond(self) -> Path:

@@ -16,6 +16,7 @@ from typing_extensions import Self
 from embpress.compressors import InputError
 from embpress.dlrm.executors.base import Ended, Executor, Job, Worker
 from embpress.dlrm.runs.claims import Claim, Claims, Session
+from embpress.dlrm.runs.partial import newest
 
 _REFUSED = 2  # the exit status of a mistake that the user has to put right
 _QUIET = 50  # looks without anything new after which workers that all ended well are not believed
@@ -26,8 +27,9 @@ _PASSED = ("PYTHONPATH", "OMP_NUM_THREADS")  # variables that workers on other m
 class Watch(Claims):
     """Claims that take nothing; used in a `with`, at whose end no worker is left.
 
-    Workers are started once there is something to wait for. One that dies is replaced, as long as runs are finished
-    between deaths; one that finds a mistake of the user's, such as a file that its machine lacks, is not.
+    Workers are started once there is something to wait for. One that dies is replaced, as long as runs are finished, or
+    kept further in the middle, between deaths; one that finds a mistake of the user's, such as a file that its machine
+    lacks, is not.
 
     Args:
         folder: run folder.
@@ -50,7 +52,7 @@ class Watch(Claims):
         self.workers: list[Worker] = []
         self.started = self.room = self.deaths = self.refused = self.quiet = 0
         self.ends_well, self.said = False, ""
-        self.last: tuple[int, int] = (-1, -1)
+        self.last: tuple[int, int, int] = (-1, -1, -1)
         self.shown: tuple[int, int, str] | None = None
 
     def __enter__(self) -> Self:
@@ -80,8 +82,9 @@ class Watch(Claims):
         Raises:
             InputError: no worker can do its work; says why.
         """
-        if (done, total) != self.last:
-            self.last, self.deaths, self.quiet = (done, total), 0, 0
+        come = (done, total, newest(self.folder, self.folder / "trials"))
+        if come != self.last:
+            self.last, self.deaths, self.quiet = come, 0, 0
         if self.job is None:
             job = self.job_of(Session(self.name, self.began, self.expected), self.logs)
             self.room = self.executor.open(job)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from typing import Any
 
 from torch import Generator, Tensor
 
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.data.ahead import ahead
 from embpress.dlrm.models.base import ClickModel
+from embpress.dlrm.training.course import Best, Saved, Trained
 from embpress.dlrm.training.evaluate import Tested, predict, scores, tested
-from embpress.dlrm.training.loop import Progress, Trained, fit
+from embpress.dlrm.training.loop import Progress, fit
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.order import drawn, window_of
 from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.state import random_state, restore, set_random_state, state_of
 from embpress.dlrm.training.step import train_step
 
 # samples that are put in order at once: few calls, and never a copy of data that are larger than memory. Two such
@@ -28,6 +30,7 @@ class ClickWork:
     def __init__(self, model: ClickModel, data: ClickData, settings: Settings, seed: int) -> None:
         self.model, self.data, self.size, self.device = model, data, settings.batch_size, model.device
         self.order = Generator().manual_seed(seed)
+        self._drawn_from = self.order.get_state()  # where the order of this epoch was drawn
         self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
         self.rows = len(data.train)
         self.steps = -(-self.rows // self.size)
@@ -43,6 +46,7 @@ class ClickWork:
 
     def read(self, first: int = 0) -> Iterator[Part]:
         """The batches of the next epoch where the data are; see `batches`."""
+        self._drawn_from = self.order.get_state()
         order = drawn(self.rows, self.window, self.order)
         piece = max(1, GATHERED // self.size) * self.size
         for some in ahead(order.pieces(self.data.train, piece, first * self.size)):
@@ -51,6 +55,17 @@ class ClickWork:
     def step(self, batch: Part, number: int) -> Tensor:
         """See `train_step`."""
         return train_step(self.model, self.optimizers, batch, number)
+
+    def state(self) -> dict[str, Any]:
+        """See `Work.state`."""
+        drawn = {"order": self._drawn_from, "random": random_state(self.device)}
+        return {**state_of(self.model, self.optimizers), **drawn}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Work.restore`."""
+        restore(self.model, self.optimizers, state)
+        self.order.set_state(state["order"])
+        set_random_state(state["random"], self.device)
 
     def valid(self) -> dict[str, float]:
         """Scores of the validation part by the model as it is trained."""
@@ -73,9 +88,9 @@ def train(
     settings: Settings,
     seed: int,
     progress: Progress | None = None,
-    keep: Callable[[ClickModel], None] | None = None,
+    best: Best | None = None,
+    saved: Saved | None = None,
 ) -> Trained:
-    """Trains and scores a click model: see `fit`; `keep` is given the model."""
+    """Trains and scores a click model: see `fit`."""
     model.train()
-    work = ClickWork(model, data, settings, seed)
-    return fit(work, settings.epochs, progress, None if keep is None else partial(keep, model))
+    return fit(ClickWork(model, data, settings, seed), settings.epochs, progress, best, saved)

@@ -28,12 +28,23 @@ class Work(Protocol):
         """What is trained."""
         ...
 
-    def batches(self, epoch: int) -> Iterator[tuple[Any, int]]:
-        """The batches of an epoch, on the device, and how many samples each has (0 where nobody knows)."""
+    def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Any, int]]:
+        """The batches of an epoch, on the device, and how many samples each has (0 where nobody knows).
+
+        Where `first` of them are done already the others come, as they would have.
+        """
         ...
 
     def step(self, batch: Any, number: int) -> Tensor:
         """One training step, the `number`-th from 0: the mean loss before it, a scalar on the device."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, between two steps of an epoch, as `course.Saved` keeps it."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes over what `state` gave; the next call is `batches` of the same epoch."""
         ...
 
     def valid(self) -> dict[str, float]:

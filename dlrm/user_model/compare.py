@@ -13,6 +13,7 @@ from embpress.compressors import InputError, MethodSpec, parse
 from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.compare import Done, Step, finish
 from embpress.dlrm.runs.experiment import Measured
+from embpress.dlrm.runs.partial import Partial, check_minutes
 from embpress.dlrm.runs.record import Asked, Run
 from embpress.dlrm.runs.seeds import AutoSeeds, in_rounds
 from embpress.dlrm.runs.store import check_writable, default_folder, save_labels
@@ -37,6 +38,7 @@ def compare_models(
     name: str = "model",
     folder: str | Path | None = None,
     seeds: int | str | Sequence[int] = 1,
+    checkpoint_minutes: float = 0.0,
     **options: Any,
 ) -> list[Run]:
     """Trains a model of one's own with each method and seed, and saves a record of every run as it ends.
@@ -53,6 +55,9 @@ def compare_models(
             same call goes on after an interruption.
         seeds: how many, 0 to seeds - 1, or which; `"auto:0.002"` adds seeds until every difference to the full tables
             is known to ±0.002 (`runs.seeds.AutoSeeds`).
+        checkpoint_minutes: keep a run so often while it is trained, so that one that is killed goes on from there; 0:
+            never. What is kept is what state dicts hold; of the epoch that was interrupted the loader gives the batches
+            before once more, unused.
         **options: `ratio`, `budget`, `min_rows`, `largest`, `optimizer`, `learning_rate`, `epochs`, `device`, `tune` of
             `Settings`.
 
@@ -75,7 +80,9 @@ def compare_models(
         numbers.check(specs, "seeds")
     prepared = prepare(Task(model_fn, train_loader, test_loader, valid_loader, score, loss, name), settings)
     where = folder_of(prepared, settings, folder)
-    steps = in_rounds(numbers, lambda some: compare(prepared, specs, settings, some, where))
+    steps = in_rounds(
+        numbers, lambda some: compare(prepared, specs, settings, some, where, checkpoint_minutes=checkpoint_minutes)
+    )
     return [step.run for step in steps if isinstance(step, Step)]
 
 
@@ -97,6 +104,7 @@ def compare(
     progress: Callable[[int, int, str], Progress] | None = None,
     sizes: Sequence[Asked] = (),
     claims: Claims | None = None,
+    checkpoint_minutes: float = 0.0,
 ) -> Iterator[Step | TrialStep]:
     """Runs every method at every size with every seed: see `runs.compare.compare`.
 
@@ -106,7 +114,7 @@ def compare(
     if not methods or len(set(map(str, methods))) < len(methods):
         raise InputError("methods must be given, each once")
 
-    claims = Claims(folder) if claims is None else claims
+    claims, minutes = Claims(folder) if claims is None else claims, check_minutes(checkpoint_minutes)
 
     def keep_labels(labels: np.ndarray) -> None:
         save_labels(folder, prepared.data.fingerprint, labels)
@@ -120,18 +128,21 @@ def compare(
     width = max(config.embedding_dim for config in prepared.configs)
     harness = Harness(
         lambda spec, settings: describe_run(prepared, spec, settings, SEED, command),
-        lambda spec, settings, callback, counts: run(
-            prepared, spec, settings, SEED, command, callback, keep_labels=keep_labels, counts=counts
+        lambda spec, settings, callback, counts, partial: run(
+            prepared, spec, settings, SEED, command, callback, keep_labels=keep_labels, counts=counts, partial=partial
         ),
         lambda spec, settings: width,
     )
-    choices = yield from tune(asked, harness, folder, progress, SEED in seeds, claims)
+    choices = yield from tune(asked, harness, folder, progress, SEED in seeds, claims, minutes)
 
-    def execute(one: Todo, callback: Progress | None, measured: Measured) -> Done:
+    def execute(one: Todo, callback: Progress | None, measured: Measured, partial: Partial) -> Done:
         choice = choices.of(one.spec, one.settings)
         made, predictions = choice.done(one.seed) or run(
-            prepared, choice.spec, choice.settings, one.seed, command, callback, measured, keep_labels
+            prepared, choice.spec, choice.settings, one.seed, command, callback, measured, keep_labels, partial=partial
         )
         return choice.named(made, one.spec, one.settings), predictions
 
-    yield from finish(todo, execute, folder, progress, lambda done: done.ok and choices.agrees(done), claims=claims)
+    def good(done: Run) -> bool:
+        return done.ok and choices.agrees(done)
+
+    yield from finish(todo, execute, folder, progress, good, None, claims, minutes)

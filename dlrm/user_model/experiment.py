@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from embpress.compressors.tables.whole_model import served_model
 from embpress.dlrm.measure.environment import environment
 from embpress.dlrm.measure.memory import device_peak_bytes, peak_bytes, reset_device_peak, resident_bytes
 from embpress.dlrm.runs.experiment import Measured, asked_size, attempt, knobs_of, method_generator
+from embpress.dlrm.runs.partial import Partial
 from embpress.dlrm.runs.record import (
     LOADERS,
     Asked,
@@ -32,6 +34,7 @@ from embpress.dlrm.training.evaluate import Tested, probabilities, scores, teste
 from embpress.dlrm.training.loop import Progress, fit
 from embpress.dlrm.training.optim import make_optimizers
 from embpress.dlrm.training.settings import Settings
+from embpress.dlrm.training.state import random_state, restore, set_random_state, state_of
 from embpress.dlrm.tuning import protocol_rate
 from embpress.dlrm.user_model.loaders import (
     fingerprint_of,
@@ -186,6 +189,7 @@ def run(
     measured: Measured | None = None,
     keep_labels: Callable[[np.ndarray], None] | None = None,
     counts: Callable[[Mapping[str, float]], bool] | None = None,
+    partial: Partial | None = None,
 ) -> tuple[Run, np.ndarray | None]:
     """Trains and measures one method with one seed: see `runs.experiment.run`. What the model raises is a failure.
 
@@ -194,8 +198,15 @@ def run(
     about = describe_run(prepared, spec, settings, seed, command)
 
     def work(found: dict[str, Any]) -> np.ndarray:
+        def once() -> np.ndarray:
+            found.clear()
+            return _run(found, prepared, spec, settings, seed, progress, measured, keep_labels, counts, partial)
+
         with kept_random_state():
-            return _run(found, prepared, spec, settings, seed, progress, measured, keep_labels, counts)
+            if partial is None:
+                return once()
+            partial.begin(about)
+            return partial.tried(once)
 
     return attempt(about, prepared.full_bytes, work, (Exception,))
 
@@ -210,6 +221,7 @@ def _run(
     measured: Measured | None,
     keep_labels: Callable[[np.ndarray], None] | None,
     counts: Callable[[Mapping[str, float]], bool] | None,
+    partial: Partial | None,
 ) -> np.ndarray:
     """Fills in fields of the run as they become known; gives the test probabilities."""
     seed_all(seed)  # the same dense weights for every method, which draws from a generator of its own
@@ -252,8 +264,9 @@ def _run(
     found["metrics"] = metrics
     work = _UserWork(prepared, model, list(tables.values()), settings, seed)
     reset_device_peak(settings.device)
-    trained = fit(work, settings.epochs, progress)
+    trained = fit(work, settings.epochs, progress, saved=partial)
     metrics |= trained.metrics
+    found["resumed"] = trained.resumed
     device_peak = device_peak_bytes(settings.device)
     if device_peak is not None:
         metrics["peak_device_bytes"] = device_peak
@@ -290,11 +303,18 @@ class _UserWork:
         self.optimizers = make_optimizers(model, settings.optimizer, settings.learning_rate)
         self.rows, self.steps = prepared.data.rows.get("train", 0), steps_of(prepared.train)
         self.test_labels: Tensor | None = None
+        self._random: dict[str, Any] | None = None  # where random numbers go on, once
         self.maintained = any(isinstance(m, Compressor) and m.tags.maintain for m in model.modules())
 
-    def batches(self, epoch: int) -> Iterator[tuple[Any, int]]:
+    def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Any, int]]:
         reseed(self.prepared.train, self.seed, epoch)
-        for batch in self.prepared.train:
+        source = iter(self.prepared.train)
+        for _ in islice(source, first):  # nobody but the loader knows how to begin elsewhere
+            pass
+        if self._random is not None:
+            set_random_state(self._random, self.device)
+            self._random = None
+        for batch in source:
             yield to_device(batch, self.device), self.task.samples(batch)
 
     def step(self, batch: Any, number: int) -> Tensor:
@@ -309,6 +329,13 @@ class _UserWork:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
+
+    def state(self) -> dict[str, Any]:
+        return {**state_of(self.model, self.optimizers), "random": random_state(self.device)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        restore(self.model, self.optimizers, state)
+        self._random = state["random"]
 
     def valid(self) -> dict[str, float]:
         return scores(*self._scored(self.model, self.prepared.valid))

@@ -1,12 +1,23 @@
 """`begin_training`: every table of a model is told once how long training will be."""
 
+import copy
+
 import pytest
 import torch
 from click.testing import CliRunner
 from torch import nn
 
 from embpress.cli.main import main
-from embpress.compressors import InputError, TableCollection, TableConfig, begin_training, create
+from embpress.compressors import (
+    InputError,
+    TableCollection,
+    TableConfig,
+    begin_training,
+    create,
+    load_training_state,
+    maintain,
+    training_state,
+)
 from embpress.compressors.methods.full import Full
 from embpress.compressors.methods.hashing import HashingTrick
 from embpress.dlrm.runs.store import read_all
@@ -55,3 +66,24 @@ def test_the_training_loop_tells_steps_and_epochs(told, tmp_path):
     (run,) = read_all(tmp_path)
     assert run.learning_curve[-1].step > 2
     assert {(steps, epochs) for _, steps, epochs in told} == {(run.learning_curve[-1].step, 2)}
+
+
+def test_what_a_training_remembers_goes_to_the_table_of_that_name_alone():
+    model = nn.ModuleDict(
+        {"a": create("prune:keep=0.5", 40, 4), "b": create("cce:k=4", 40, 4), "c": create("full", 9, 4)}
+    )
+    begin_training(model, 60)
+    for _ in range(7):
+        for table in model.values():
+            table(torch.tensor([[1], [2]])).sum().backward()
+        maintain(model)
+    state = training_state(model)
+    assert state == {"a": {"pruning": True, "_steps": 7}, "b": {"_steps": 7, "_replaced": False}}
+    again = copy.deepcopy(model)
+    begin_training(again, 60)
+    assert training_state(again) != state
+    load_training_state(again, state)
+    assert training_state(again) == state
+    other = nn.ModuleDict({"a": create("full", 40, 4), "b": create("cce:k=4", 40, 4)})
+    with pytest.raises(InputError, match=r"another model: it differs in a$"):
+        load_training_state(other, state)

@@ -57,6 +57,7 @@ class CCE(Hashed):
     row_parameters: ClassVar[tuple[str, ...]] = ("part_tables", "centres")
     size_knobs: ClassVar[tuple[str, ...]] = ("hashed",)
     training_knobs: ClassVar[tuple[str, ...]] = ("clusterings", "every", "residual")
+    remembers: ClassVar[tuple[str, ...]] = ("_steps", "_replaced")
     group = CCEGroup
 
     def __init__(

@@ -122,6 +122,7 @@ class Prune(Compressor):
     training_knobs: ClassVar[tuple[str, ...]] = ("start", "end", "every")
     stacked: ClassVar[tuple[str, ...]] = ("dense",)
     row_parameters: ClassVar[tuple[str, ...]] = ("dense",)
+    remembers: ClassVar[tuple[str, ...]] = ("pruning", "_steps")
     group = _PruneGroup
 
     def __init__(

@@ -110,6 +110,7 @@ class Quantized(Modifier):
     baseline: ClassVar[bool] = True
     bits: ClassVar[int] = 8
     everywhere: ClassVar[bool] = True
+    remembers: ClassVar[tuple[str, ...]] = ("_steps",)
     group = _QuantizedGroup
 
     def __init__(self, table: Compressor, *, by: str = "column", train: bool = False) -> None:

@@ -144,6 +144,18 @@ def test_chunks_need_not_divide_the_width(sparse):
     assert float(table.part_tables.grad.to_dense().sum()) == 40
 
 
+def test_features_train_together_where_chunks_do_not_divide_the_width():
+    tables = collection("unified:parts=3:k=40", ratio=None)
+    ids = torch.tensor([[3, 99, 8], [3, 0, 1]])
+    grad = torch.randn(2, 3, 8, dtype=torch.float64, generator=seeded(1))
+    tables(ids).backward(grad)
+    table = tables.tables[0].part_tables
+    found, table.grad = table.grad.clone(), None
+    for t, one in enumerate(tables.tables):
+        one.lookup(ids[:, t]).backward(grad[:, t])
+    torch.testing.assert_close(found, table.grad, rtol=1e-12, atol=1e-12)
+
+
 def test_initial_values_are_those_of_the_largest_feature():
     values = collection().tables[1].part_tables.detach()
     assert float(values.abs().max()) <= 1500**-0.5

@@ -1,8 +1,12 @@
 """Every registered method passes the public conformance suite, with several knobs."""
 
+import pytest
+
 from embpress.compressors import available, broken
 from embpress.compressors.registry import method
-from embpress.compressors.testing import parametrize_with_checks
+from embpress.compressors.testing import parametrize_with_checks, subject_of
+from embpress.compressors.testing.feature import Use
+from embpress.compressors.testing.resuming import check_resumed
 
 VARIANTS = [
     "tt:rank=4",
@@ -73,11 +77,19 @@ VARIANTS = [
     "mlet+pq:parts=4+int8",
 ]
 REGISTERED = [name for name in available() if method(name).unavailable() is None]
+EVERY = [*REGISTERED, *VARIANTS, *(["full-tbe+bf16"] if "full-tbe" in REGISTERED else [])]
 
 
-@parametrize_with_checks([*REGISTERED, *VARIANTS, *(["full-tbe+bf16"] if "full-tbe" in REGISTERED else [])])
+@parametrize_with_checks(EVERY)
 def test_conformance(subject, check):
     check(subject)
+
+
+@pytest.mark.parametrize("collected", [False, True], ids=["one", "several"])
+@pytest.mark.parametrize("method", EVERY)
+def test_a_training_goes_on_from_a_checkpoint(method, collected):
+    """No method may refuse it."""
+    check_resumed.tried(Use(subject_of(method), collected))
 
 
 def test_no_method_is_broken():

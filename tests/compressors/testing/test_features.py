@@ -10,7 +10,7 @@ from paths import ROOT
 from torch import nn
 from torch.nn import functional as F
 
-from embpress.compressors import Compressor, InputError, available, parse
+from embpress.compressors import Compressor, InputError, Tags, available, parse
 from embpress.compressors.group import TableGroup
 from embpress.compressors.methods.full import Full
 from embpress.compressors.registry import method
@@ -123,6 +123,21 @@ class OnceOnly(Plain):
 
     def _lookup(self, ids):
         return _Cut.apply(super()._lookup(ids))
+
+
+@breaks("check_resumed")
+class CountsItsSteps(Plain):
+    """What it does at its 40th step depends on a count that nobody saves."""
+
+    tags = Tags(maintain=True, uncompressed=True)
+    group = TableGroup
+    count = 0
+
+    def maintain(self, step=None):
+        self.count += 1
+        if self.count == 40:
+            self.weight.data.zero_()
+        return {}
 
 
 @breaks("check_load_other_seed", "check_ranks")

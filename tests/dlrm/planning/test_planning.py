@@ -14,7 +14,7 @@ from embpress.dlrm.planning import search
 from embpress.dlrm.planning.candidate import Goal
 from embpress.dlrm.planning.made import make
 from embpress.dlrm.planning.probe import Effort, Probe, Prober, auc_error
-from embpress.dlrm.planning.proposals import exchanges, expressions, frequent_rows, rarest_rows
+from embpress.dlrm.planning.proposals import bits_by_traffic, exchanges, expressions, frequent_rows, rarest_rows
 from embpress.dlrm.runs.experiment import table_configs
 from embpress.dlrm.training.settings import resolve
 
@@ -26,6 +26,8 @@ def _few():
     with (
         mock.patch.object(expressions, "specs_of", return_value=few),
         mock.patch.object(rarest_rows, "_WHOLE", few[:2]),
+        mock.patch.object(bits_by_traffic, "_TIMES", (4.0,)),
+        mock.patch.object(bits_by_traffic, "_WIDER", (2.0,)),
         mock.patch.object(search, "ROUNDS", ((4, (1,)), (3, (2, 3)))),
         mock.patch.object(search, "_BUILT_ON", 2),
     ):
@@ -112,9 +114,7 @@ def test_a_damaged_probe_is_made_again(made, data, goal, tmp_path):
 
 def test_rates_are_tried_only_where_none_is_asked_for(made, data, goal, tmp_path):
     assert all(one.rate is None for one in made[0].study.candidates.values())
-    rated = make(
-        replace(goal, rates=True), Prober(data, goal.settings, tmp_path), 0.3, len(data.test), lambda text: None
-    )
+    rated = make(replace(goal, rates=True), Prober(data, goal.settings, tmp_path), 3, len(data.test), lambda text: None)
     tried = {one.rate for one in rated.study.candidates.values()}
     assert len(tried) > 1
     assert rated.plan.about["learning_rate"] == rated.chosen.rate or rated.chosen.rate is None

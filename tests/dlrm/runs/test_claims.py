@@ -166,6 +166,18 @@ def test_a_run_that_kills_its_workers_is_not_made_for_ever(tmp_path):
     assert Claims(tmp_path, session).take("a", "").fatal.startswith("3 workers died")
 
 
+def test_who_died_before_a_run_came_further_does_not_count(tmp_path):
+    session = Session("s", 0)
+    for number in range(1, 6):
+        left_by(tmp_path, number=number, session="s", pid=a_dead_process())
+        claim = Claims(tmp_path, session).take("a", "")
+        assert claim.deaths == 1
+        claim.progressed()
+        assert files(tmp_path) == [f"a.{number + 1}.claim"]
+        assert claim.stands
+        claim.path.unlink()
+
+
 def test_deaths_of_other_commands_do_not_count(tmp_path):
     for number in (1, 2, 3, 4):
         left_by(tmp_path, number=number, pid=a_dead_process())

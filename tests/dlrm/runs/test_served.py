@@ -9,6 +9,7 @@ import torch
 from embpress.compressors import parse
 from embpress.dlrm.data import load
 from embpress.dlrm.measure.auc import auc
+from embpress.dlrm.runs.checkpoint import Keeper
 from embpress.dlrm.runs.experiment import run
 from embpress.dlrm.training.evaluate import predict
 from embpress.dlrm.training.settings import resolve
@@ -29,11 +30,12 @@ def both(data, settings, request):
     """The plain method and the one served in bfloat16, and what the latter's served model predicts."""
     predicted = []
 
-    def keep(model):
-        predicted[:] = [predict(model, data.test, tables=model.tables.fold())]
+    class Predicting(Keeper):
+        def take(self, model):
+            predicted[:] = [predict(model, data.test, tables=model.tables.fold())]
 
     plain, _ = run(data, parse(request.param), settings, 0)
-    served, probabilities = run(data, parse(f"{request.param}+bf16"), settings, 0, keep=keep)
+    served, probabilities = run(data, parse(f"{request.param}+bf16"), settings, 0, keeper=Predicting())
     return plain, served, probabilities, predicted[0]
 
 
