@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,14 @@ _SHOWN = 12  # candidates in the table of what was tried
     "--probe-minutes", type=float, default=5.0, show_default=True, help="The time for short trainings, at most."
 )
 @click.option(
+    "--records",
+    type=click.Path(),
+    multiple=True,
+    metavar="FOLDER",
+    help="Run folders of comparisons of these data: what they and their trials have tried is not tried again. "
+    "[default: runs/<data>-<hash>]",
+)
+@click.option(
     "--probes", type=click.Path(), metavar="FOLDER", help="Where they are kept. [default: runs/<data>-<hash>]"
 )
 @click.option("--out", "--save", "save", type=click.Path(), metavar="FILE", help="Write the plan, for plan:FILE.")
@@ -41,6 +50,7 @@ def command(
     max_lookup_us: float | None,
     max_training: str | None,
     probe_minutes: float,
+    records: tuple[str, ...],
     probes: str | None,
     save: str | None,
     force: bool,
@@ -65,6 +75,7 @@ def command(
     from embpress.compressors import InputError, parse
     from embpress.compressors.guard import path
     from embpress.dlrm.runs.experiment import plan_tables
+    from embpress.dlrm.runs.store import record_paths
 
     if save is not None and path(save, "--out").exists() and not force:
         raise InputError(f"--out {save} is there already and may have been edited; --force writes over it")
@@ -74,15 +85,23 @@ def command(
         raise InputError(f"--probe-minutes must be above 0 and finite, got {probe_minutes:g}")
     if save is not None and not path(save, "--out").absolute().parent.is_dir():
         raise InputError(f"--out {save}: there is no folder {path(save, '--out').absolute().parent}")
-    for flag, value in (("--max-lookup-us", max_lookup_us), ("--max-training", max_training), ("--probes", probes)):
+    for flag, value in (
+        ("--max-lookup-us", max_lookup_us),
+        ("--max-training", max_training),
+        ("--probes", probes),
+        ("--records", records or None),
+    ):
         if method is not None and value is not None:
             raise InputError(f"{flag} goes with a search, and --method {method} makes none")
+    for place in records:
+        if not record_paths(path(place, "--records")):
+            raise InputError(f"--records {place} holds no records: it is no run folder of embpress compare or train")
     spec = None if method is None else parse(method)
     data, settings = prepared(options)
     rates = options["learning_rate"] is None
     made = None
     if spec is None:
-        made = search(data, settings, max_lookup_us, max_training, probe_minutes, probes, rates)
+        made = search(data, settings, max_lookup_us, max_training, probe_minutes, probes, records, rates)
     planned = made.plan if made is not None else plan_tables(data, parse(method or ""), settings)
     if save is not None:  # first of all: what was found took its time
         planned.save(save)
@@ -99,7 +118,16 @@ def command(
 
 def using(plan: str, tune: bool) -> str:
     """The command that compares the plan with full tables on the same data, each at its own learning rate or not."""
-    own = {"--max-lookup-us", "--max-training", "--probe-minutes", "--probes", "--out", "--save", "--method"}
+    own = {
+        "--max-lookup-us",
+        "--max-training",
+        "--probe-minutes",
+        "--records",
+        "--probes",
+        "--out",
+        "--save",
+        "--method",
+    }
     kept: list[str] = []
     words = iter(sys.argv[2:])
     for word in words:
@@ -120,15 +148,18 @@ def search(
     max_training: str | None,
     minutes: float,
     folder: str | None,
+    records: Sequence[str] = (),
     rates: bool = False,
 ) -> Made:
     """Searches for a plan, with progress at a terminal."""
     from embpress.cli.options import out_folder
     from embpress.cli.show import RunProgress
+    from embpress.compressors.guard import counted
     from embpress.compressors.spec import as_bytes
     from embpress.dlrm.planning.candidate import Goal
     from embpress.dlrm.planning.made import make
     from embpress.dlrm.planning.probe import Prober
+    from embpress.dlrm.planning.records import Records
     from embpress.dlrm.runs.experiment import table_configs
     from embpress.dlrm.runs.store import check_writable
 
@@ -140,10 +171,14 @@ def search(
     goal = Goal(configs, size, settings, max_lookup_us, most, rates)
     if folder is not None:
         check_writable(Path(folder))
-    where = (Path(folder) if folder is not None else out_folder(None, data, settings)) / "probes"
+    home = out_folder(None, data, settings)
+    where = (home if folder is None else Path(folder)) / "probes"
+    known = Records.read([home, *map(Path, records)], data, settings)
     with RunProgress() as progress:
         track = progress.start(1, 1, "probes")
-        return make(goal, Prober(data, settings, where), minutes, len(data.test), progress.log, track)
+        if len(known):
+            progress.log(f"{counted(len(known), 'run')} of comparisons on these data need not be tried again")
+        return make(goal, Prober(data, settings, where, known), minutes, len(data.test), progress.log, track)
 
 
 def show(planned: Plan) -> None:

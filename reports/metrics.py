@@ -111,6 +111,12 @@ _ALL = [
         "Valid AUC",
         "Best AUC on the validation rows, as trained; it picks the epoch that is tested.",
     ),
+    _score(
+        "valid_auc_served",
+        "higher",
+        "Valid AUC, served",
+        "AUC on the validation rows in the epoch that is tested, as served, where serving changes lookups.",
+    ),
     _score("log_loss", "lower", "Log loss", "Mean negative log likelihood of the test labels, in nats."),
     _score("log_loss_trained", "lower", "Log loss as trained", "Log loss before a modifier of serving has changed it."),
     _score("accuracy", "higher", "Accuracy", "Share of test labels predicted right at a threshold of 0.5."),

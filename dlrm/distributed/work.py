@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from embpress.compressors import optimizer_groups, synchronize
+from embpress.compressors import TableCollection, optimizer_groups, synchronize
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.distributed.place import share
 from embpress.dlrm.distributed.rows import add_up
 from embpress.dlrm.distributed.wire import Wire, summed
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.training.click_model import ClickWork
-from embpress.dlrm.training.evaluate import Tested, inputs_of, predict, scores, tested
+from embpress.dlrm.training.evaluate import inputs_of, predict, scores
 from embpress.dlrm.training.settings import Settings
 from embpress.dlrm.training.step import update
 
@@ -81,25 +81,19 @@ class SharedWork(ClickWork):
             return loss
         return self.wire.sum(loss.detach().clone())
 
-    def valid(self) -> dict[str, float]:
-        """See `ClickWork.valid`; the same on every rank."""
-        return self._scored(self.data.valid, self._predicted(self.data.valid))
+    def scored(self, part: Part, tables: TableCollection | None = None) -> tuple[Tensor, dict[str, float]]:
+        """See `ClickWork.scored`; the scores are the same on every rank, logits are on rank 0 alone."""
+        logits = self._predicted(part, tables)
+        # rank 0's, told to all: what follows from them must be the same everywhere
+        told: list[Any] = [scores(logits, part.labels) if self.rank == 0 else None]
+        dist.broadcast_object_list(told, src=0)
+        return logits, told[0]
 
-    def test(self) -> Tested:
-        """See `ClickWork.test`; the scores are the same on every rank, logits are on rank 0 alone."""
-        tables, test = self.model.tables, self.data.test
-
-        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
-            logits = self._predicted(test, tables=None if steps is None else tables.fold(steps))
-            return logits, self._scored(test, logits)
-
-        return tested(tables.tables, score)
-
-    def _predicted(self, part: Part, **how: Any) -> Tensor:
+    def _predicted(self, part: Part, tables: TableCollection | None) -> Tensor:
         """Logits `(N,)` of a part, each rank's share by that rank; on ranks other than 0 there are none."""
         spans = [share(len(part), rank, self.world) for rank in range(self.world)]
         start, stop = spans[self.rank]
-        own = predict(self.model, part.slice(start, stop), **how) if start < stop else torch.empty(0)
+        own = predict(self.model, part.slice(start, stop), tables=tables) if start < stop else torch.empty(0)
         longest = max(stop - start for start, stop in spans)
         sent = torch.zeros(longest, device=self.device)
         sent[: len(own)] = own
@@ -108,13 +102,6 @@ class SharedWork(ClickWork):
         if self.rank:
             return torch.empty(0)
         return torch.cat([one[: stop - start] for one, (start, stop) in zip(parts, spans)]).cpu()
-
-    def _scored(self, part: Part, logits: Tensor) -> dict[str, float]:
-        """Rank 0's scores, told to all: what follows from them must be the same everywhere."""
-        told: list[Any] = [scores(logits, part.labels) if self.rank == 0 else None]
-        dist.broadcast_object_list(told, src=0)
-        found: dict[str, float] = told[0]
-        return found
 
 
 def _replicated(model: ClickModel, sparse: list[torch.nn.Parameter]) -> DistributedDataParallel:

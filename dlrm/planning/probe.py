@@ -19,6 +19,7 @@ from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.base import joined
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.planning.candidate import Candidate
+from embpress.dlrm.planning.records import FOLD, Records
 from embpress.dlrm.runs.experiment import build_model, method_generator, table_configs
 from embpress.dlrm.runs.record import fingerprint, plain, typed
 from embpress.dlrm.runs.rehearsal import rehearse
@@ -74,7 +75,7 @@ class Probe:
         candidate: its name; `plan` a hash of it and its learning rate.
         fold: which rows were held out, and the seed.
         epochs, share: see `Effort`.
-        auc, log_loss: of the rows held out, by the model as it would be served, at the best epoch.
+        auc: of the rows held out, by the model as it would be served, at the best epoch.
         error: standard error of the AUC over the held out rows.
         step_ms: median training step.
         seconds: what it took in all.
@@ -87,7 +88,6 @@ class Probe:
     epochs: int
     share: float = 1.0
     auc: float | None = None
-    log_loss: float | None = None
     error: float | None = None
     step_ms: float | None = None
     seconds: float = 0.0
@@ -104,10 +104,11 @@ class Prober:
         data: the click data.
         settings: how is trained.
         folder: where probes are kept.
+        records: runs of comparisons, each of which is a probe that need not be made.
     """
 
-    def __init__(self, data: ClickData, settings: Settings, folder: Path) -> None:
-        self._data, self._settings, self._folder = data, settings, folder
+    def __init__(self, data: ClickData, settings: Settings, folder: Path, records: Records | None = None) -> None:
+        self._data, self._settings, self._folder, self._records = data, settings, folder, records
         self._folds: dict[int, ClickData] = {}
         clean(folder)
         if bool((data.valid.labels == data.valid.labels[0]).all()):
@@ -116,11 +117,21 @@ class Prober:
     def probe(self, candidate: Candidate, fold: int, effort: Effort, progress: Progress | None = None) -> Probe:
         """The score of a candidate on one fold, found in the folder or by training it."""
         path = self._path(candidate.plan.to_json(), fold, asdict(effort), self._settings_of(candidate))
-        done = _read(path) if path.exists() else None
+        done = _read(path) if path.exists() else self._recorded(candidate, fold, effort)
         if done is None:
             done = self._train(candidate, fold, effort, progress)
             write_json(path, {"schema": SCHEMA, **plain(asdict(done))})
         return done
+
+    def _recorded(self, candidate: Candidate, fold: int, effort: Effort) -> Probe | None:
+        """The probe that a run of a comparison was, if one was."""
+        if self._records is None or fold != FOLD or effort != Effort(self._settings.epochs):
+            return None
+        found = self._records.scores(candidate, self._settings_of(candidate).learning_rate)
+        if found is None:
+            return None
+        error = auc_error(found["auc"], self._data.valid.labels)
+        return Probe(candidate.name, candidate.key, fold, effort.epochs, error=error, **found)
 
     def remembered(self, what: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, of JSON, or has given before on these data with these settings."""
@@ -167,7 +178,6 @@ class Prober:
             raise RunFailed("the rows held out are of one class: they choose nothing")
         return {
             "auc": scores["auc"],
-            "log_loss": scores["log_loss"],
             "error": auc_error(scores["auc"], data.test.labels),
             "step_ms": scores["step_ms"],
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Generator, Tensor
 
+from embpress.compressors import TableCollection
 from embpress.dlrm.data import ClickData, Part
 from embpress.dlrm.data.ahead import ahead
 from embpress.dlrm.models.base import ClickModel
@@ -67,19 +68,25 @@ class ClickWork:
         self.order.set_state(state["order"])
         set_random_state(state["random"], self.device)
 
+    def scored(self, part: Part, tables: TableCollection | None = None) -> tuple[Tensor, dict[str, float]]:
+        """Logits `(N,)` and `scores` of a part by the model as it is trained, or with these tables."""
+        logits = predict(self.model, part, tables=tables)
+        return logits, scores(logits, part.labels)
+
     def valid(self) -> dict[str, float]:
         """Scores of the validation part by the model as it is trained."""
-        return scores(predict(self.model, self.data.valid), self.data.valid.labels)
+        return self.scored(self.data.valid)[1]
 
     def test(self) -> Tested:
-        """Scores of the test part by the model as it is served, modifier by modifier."""
+        """Scores of the test part by the model as it is served, modifier by modifier.
+
+        Where serving changes lookups the metrics have `valid_auc_served`, by which a plan can be made.
+        """
         tables, test = self.model.tables, self.data.test
-
-        def score(steps: int | None) -> tuple[Tensor, dict[str, float]]:
-            logits = predict(self.model, test, tables=None if steps is None else tables.fold(steps))
-            return logits, scores(logits, test.labels)
-
-        return tested(tables.tables, score)
+        found = tested(tables.tables, lambda steps: self.scored(test, None if steps is None else tables.fold(steps)))
+        if found.served:
+            found.metrics["valid_auc_served"] = self.scored(self.data.valid, tables.fold())[1]["auc"]
+        return found
 
 
 def train(

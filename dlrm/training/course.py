@@ -48,7 +48,7 @@ class Trained:
 
     Attributes:
         metrics: auc, auc_last, valid_auc, log_loss, accuracy, best_epoch, step_ms, train_seconds, train_samples_per_s;
-            auc_trained and log_loss_trained where serving changes lookups.
+            auc_trained, log_loss_trained and valid_auc_served where serving changes lookups.
         curve: points of step, epoch, train_loss, valid_auc, valid_log_loss, of the model as it is trained, and seconds
             of training; test_auc, as served, where an epoch was tested.
         test_logits: `(N,)` of the model as it is served, at the epoch with the best validation AUC.
