@@ -12,6 +12,8 @@ from embpress.cli.numbers import Whole
 from embpress.dlrm.training.settings import OPTIMIZERS
 from embpress.kernels import found
 
+_NODE, _NEAR, _FAR = 8, "nvlink4", "infiniband-hdr"  # devices of one machine, what links them, and what links more
+
 
 def _names(package: str) -> str:
     return ", ".join(name.replace("_", "-") for name in found.names(f"embpress.dlrm.scale.{package}"))
@@ -45,10 +47,8 @@ def _widths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
 )
 @click.option(
     "--network",
-    default="nvlink4",
-    show_default=True,
     help=f"What links each device with all others: {_names('networks')}; or a rate each way, 100Gb/s, with a latency, "
-    "100Gb/s:5us.",
+    f"100Gb/s:5us.  [default: {_NEAR}, for more than {_NODE} devices {_FAR}]",
 )
 @click.option("--tf32", is_flag=True, help="Matrix products in tensor cores, where the device has them.")
 @click.option("--memory-share", type=float, default=0.9, show_default=True, help="Of a device's memory to be filled.")
@@ -128,7 +128,7 @@ def _question(
     rows: str | None,
     tables_number: int | None,
     machines: str,
-    network: str,
+    network: str | None,
     tf32: bool,
     memory_share: float,
     methods: str,
@@ -159,7 +159,8 @@ def _question(
     if not specs:
         raise InputError("--methods names no method; leave it out, or name one, such as robe")
     devices, machine = as_devices(machines)
-    hardware = Hardware(machine, as_network(network), tf32, memory_share)
+    link = network or (_NEAR if devices <= _NODE else _FAR)
+    hardware = Hardware(machine, as_network(link), tf32, memory_share)
     if tf32 and machine.tf32 is None:
         raise InputError(f"{machine.name} has no TF32 rate; leave --tf32 out")
     work = Workload(as_tables(tables, rows, tables_number, model["dim"]), training=not inference, **model)
