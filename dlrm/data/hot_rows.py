@@ -25,6 +25,7 @@ CHECKPOINTS = 20  # after each 5 % of the first epoch: the paper has Terabyte's 
 MIN_ROWS = 200  # smaller tables stay full by default, so nothing is cached of them
 MAX_TABLES = 5  # that are listed one by one: a record stays small
 PIECE = 1 << 20  # samples at once
+_SPARSE = 16  # times as many rows as lookups, from which on these are counted one by one
 TOGETHER = 1 << 26  # rows of tables that are followed in one pass over the samples, 12 bytes each
 
 
@@ -117,7 +118,11 @@ class _Followed:
 
     def add(self, ids: NDArray[Any]) -> None:
         """Counts more lookups, `(*,)`."""
-        self._counts += np.bincount(ids, minlength=self.n)
+        if len(ids) * _SPARSE < self.n:  # few of a large table's rows: its memory is not gone through
+            rows, counts = np.unique(ids, return_counts=True)
+            self._counts[rows] += counts
+        else:
+            self._counts += np.bincount(ids, minlength=self.n)
 
     def mark(self) -> None:
         """A checkpoint."""
@@ -125,14 +130,17 @@ class _Followed:
 
     def found(self) -> dict[str, list[list[int]]]:
         """See `stability`."""
-        last = _ranks(self._tops[-1], self.n)
-        in_last = [[int((last[top[:k]] < k).sum()) for top in self._tops] for k in self.ks]
-        kept: list[list[int]] = [[] for _ in self.ks]
-        for before, top in pairwise(self._tops):
-            ranks = _ranks(before, self.n)
-            for shared, k in zip(kept, self.ks):
-                shared.append(int((ranks[top[:k]] < k).sum()))
-        return {"in_last": in_last, "kept": kept}
+        places = np.full(self.n, self.n, np.int64)  # in a top list; n where a row is not in it
+
+        def shared(top: Ints, other: Ints) -> list[int]:
+            places[other] = np.arange(len(other))
+            found = [int((places[top[:k]] < k).sum()) for k in self.ks]
+            places[other] = self.n
+            return found
+
+        in_last = [shared(top, self._tops[-1]) for top in self._tops]
+        kept = [shared(top, before) for before, top in pairwise(self._tops)]
+        return {"in_last": _by_size(in_last, self.ks), "kept": _by_size(kept, self.ks)}
 
 
 def hits(counts: Ints, test_ids: NDArray[Any], sizes: Sequence[int]) -> list[int]:
@@ -187,18 +195,17 @@ def _followed(data: ClickData, features: Sequence[int], pieces: Iterator[Part]) 
 
 def _top(counts: Ints, tie: NDArray[Any], k: int) -> Ints:
     """The k rows with the most lookups, most first, fewer where fewer were looked up: `(<= k,)`."""
-    n = len(counts)
-    key = counts * n + tie  # no two alike; far below 2**63 for any counts and rows that fit into memory
-    rows = np.argpartition(key, n - k)[n - k :]
-    rows = rows[np.argsort(-key[rows])]
-    return rows[counts[rows] > 0]
+    rows = np.flatnonzero(counts)
+    key = counts[rows] * len(counts) + tie[rows]  # no two alike; far below 2**63 for any counts that fit into memory
+    if len(rows) > k:
+        most = np.argpartition(key, len(rows) - k)[len(rows) - k :]
+        rows, key = rows[most], key[most]
+    return rows[np.argsort(-key)]
 
 
-def _ranks(top: Ints, num_embeddings: int) -> Ints:
-    """Place of each row in a top list, n where it is not in it: `(n,)`."""
-    ranks = np.full(num_embeddings, num_embeddings, np.int64)
-    ranks[top] = np.arange(len(top))
-    return ranks
+def _by_size(of_each: list[list[int]], ks: Sequence[int]) -> list[list[int]]:
+    """From one list a checkpoint to one list a size."""
+    return [[found[i] for found in of_each] for i in range(len(ks))]
 
 
 def _sum(values: Sequence[Any]) -> Any:
