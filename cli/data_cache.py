@@ -45,8 +45,9 @@ def load_with_cache(
         raise InputError("--cache is empty; leave it out, or name a folder")
     if not paths or any(map(is_prepared, paths)):
         return load(**keywords), ""
-    if cache is None and _size([*paths, *keywords.get("test", ())]) >= LARGE:
-        cache = os.environ.get(VARIABLE) or None
+    if cache is None and os.environ.get(VARIABLE):
+        size = _size([*paths, *keywords.get("test", ())], keywords.get("format", "auto"))
+        cache = os.environ[VARIABLE] if size >= LARGE else None
     if cache is None:
         return load(**keywords), ""
     from embpress.dlrm.data.prepare.cache import cached
@@ -56,13 +57,13 @@ def load_with_cache(
     return load(folder), f"{said} {folder} (found again by the digest of files and options)"
 
 
-def _size(paths: list[str | Path]) -> int:
+def _size(paths: list[str | Path], format: str) -> int:
     """Bytes of all files that are named; those that are not there, of which `load` says more, have none."""
     from embpress.dlrm.data.expand import expanded
     from embpress.dlrm.data.formats import formats
 
     size = 0
-    for path in expanded(paths, formats()):
+    for path in expanded(paths, formats(), format):
         with suppress(OSError, ValueError):
             size += os.stat(path).st_size
     return size

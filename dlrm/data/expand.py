@@ -48,6 +48,8 @@ def matching(path: str | Path) -> list[str | Path]:
     if not glob.has_magic(str(path)) or _is_there(place):
         return [path]
     found = sorted(glob.glob(str(path), recursive=True), key=natural)
+    if "**" in str(path):  # matches folders and what is in them, which would be read twice
+        found = [one for one in found if not is_folder(one)]
     if not found:
         raise InputError(f"no file matches {path}; check the pattern, or the folder it is to be looked for in")
     return list(found)

@@ -43,7 +43,7 @@ class Dataset:
 
 
 # what may be chosen without changing which rows the test part has, or what their columns hold
-_FREE = ("format", "split_seed", "number_ids")
+_FREE = ("format", "number_ids")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
 def _differs(dataset: Dataset, option: str, value: Any) -> bool:
     """Whether a value that was asked for, perhaps as text, is another than the data set's own."""
     own = dataset.options.get(option)
-    if option in _FREE or value == own:
+    if option in _FREE or value == own or (option == "split_seed" and dataset.test):
         return False
     text = ",".join(map(str, own)) if isinstance(own, (list, tuple)) else str(own)
     return str(value) != text

@@ -151,8 +151,10 @@ class Prober:
     def _path(self, what: str, fold: int, effort: dict[str, Any] | None, settings: Settings) -> Path:
         """The file of something on these data with these settings."""
         about = {**asdict(settings), "ratio": None, "budget": None, "threads": None}
-        if settings.shuffle_window is None:  # probes of before there was a choice are found again
-            del about["shuffle_window"]
+        # probes of before there was a choice are found again
+        for name in ("shuffle_window", "processes"):
+            if about[name] == getattr(Settings, name):
+                del about[name]
         key = fingerprint([self._data.fingerprint, about, what, fold, effort])
         return self._folder / f"{key}.json"
 

@@ -57,7 +57,7 @@ class Partial:
         except CannotResume as error:
             self._leave(f"does not fit ({error})")
             self.path.unlink(missing_ok=True)
-            return work()
+        return work()  # not while the error holds the model that was built before
 
     def due(self) -> bool:
         """See `Saved.due`."""
@@ -86,6 +86,8 @@ class Partial:
                 if file.testzip() is not None:  # by checksums, which torch does not look at
                     raise ValueError("its checksums do not agree")
             value = torch.load(self.path, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
         except Exception:  # whatever is made of the bytes
             return self._leave("is damaged")
         if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:

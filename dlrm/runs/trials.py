@@ -300,8 +300,7 @@ class _Desk:
                 yield None
                 continue
             run, kept = made
-            if run.status != "failed":
-                partial_of(self.folder, run.id, 0.0).remove()
+            partial_of(self.folder, run.id, 0.0).remove()  # a failed trial is none that is tried again by itself
             if run.status == "cannot reach":
                 return []
             trials.append(_Trial(values, run))

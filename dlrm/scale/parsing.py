@@ -82,7 +82,7 @@ def as_network(text: str) -> Network:
         if not match:
             raise InputError(f"a network's latency is written as a time, such as 5us, got {shown(late)}")
         latency = float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[match[2]]
-    bits = re.fullmatch(_NUMBER + r"[kKMGT]?(b/s|bit/s|bps)", rate) is not None
+    bits = re.fullmatch(_NUMBER + r"[kmgtpKMGTP]?(b/s|bit/s|bps)", rate) is not None
     bandwidth = _amount(re.sub(r"(b/s|bit/s|bps)$", "B/s", rate), "B/s", text) / (8 if bits else 1)
     return Network(text.strip(), bandwidth, latency)
 
@@ -135,6 +135,10 @@ def as_tables(size: str | None, rows: str | None, number: int | None, dim: int) 
     if not listed and number is None:
         raise InputError("--tables is the size of all of them; say also --tables-number, or the --rows of each")
     count = number if number is not None else max(1, round(total / listed[0]))
+    if listed and not 0.5 * total < count * listed[0] < 2 * total:
+        raise InputError(
+            f"{size} is less than a table of {listed[0]:,} rows of width {dim}; give more, or fewer rows"
+        )
     if total < count:
         raise InputError(
             f"{size} is less than a row of width {dim} in each of {count:,} tables; give more, or fewer tables"

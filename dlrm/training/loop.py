@@ -139,6 +139,8 @@ def _taken_up(work: Work, best: Best | None, saved: Saved | None) -> Course | No
         work.restore(state["work"])
         if best is not None:
             best.restore(state["best"])
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # it fits all the same
     except Exception as error:  # whatever modules, optimizers and torch make of what is not theirs
         text = str(error).strip().splitlines() or [type(error).__name__]
         raise CannotResume(text[0]) from None

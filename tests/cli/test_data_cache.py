@@ -51,6 +51,10 @@ def test_the_variable_counts_for_large_files_alone(tmp_path, text, monkeypatch):
     monkeypatch.setattr(data_cache, "LARGE", text.stat().st_size)
     assert run("compare", text, *SMALL).stdout.startswith(f"prepared into {tmp_path / 'cache'}")
     assert "prepared" not in run("compare", "--rows", 300, "--scale", 0.0001, *SMALL).stdout  # there is no file
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "part-0").write_text("".join(["label,a\n", *(f"{k % 2},{k % 5}\n" for k in range(90))]))
+    named = run("compare", tmp_path / "parts", "--format", "csv", "--label", "label", *SMALL)  # no ending tells
+    assert named.exit_code == 0, named.output
     missing = run("compare", tmp_path / "b.txt", *SMALL)
     assert missing.exit_code == 2
     assert "does not exist" in missing.output

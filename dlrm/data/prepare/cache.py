@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ def cached(
             **given,
             "dataset": {} if dataset is None else dataset.about(),
             **{name: digest_of(value, place, progress) if name in files else value for name, value in values.items()},
-            "files": [digest_of(path, place, progress) for path in paths],
-            "test files": [digest_of(path, place, progress) for path in test],
+            "files": [[digest_of(path, place, progress), _folders(path)] for path in paths],
+            "test files": [[digest_of(path, place, progress), _folders(path)] for path in test],
         }
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         folder = place / f"{name_of(asked[0])}-{key}"
@@ -126,6 +127,12 @@ def digest_of(path: str | Path, cache: Path, progress: Callable[[str], None] = l
         new.write_text(json.dumps({"stamp": stamp, "sha256": digest.hexdigest()}), encoding="utf-8")
         os.replace(new, kept)
     return digest.hexdigest()
+
+
+def _folders(path: str | Path) -> list[str]:
+    """The `column=value` folders right above a file, which hold columns too."""
+    names = (folder.name for folder in Path(path).parents)
+    return list(takewhile(lambda name: "=" in name, names))
 
 
 def _stamp(path: str | Path) -> list[int]:

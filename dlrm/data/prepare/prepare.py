@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,9 @@ def prepare(
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
         asked["test"] = [str(path) for path in test]
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
-        manifest["about"] |= {} if dataset is None else dataset.about()
+        if dataset is not None:
+            own_ids = hash_ids is not None or table_rows is not None
+            manifest["about"] |= replace(dataset, as_published=dataset.as_published and not own_ids).about()
         write_manifest(folder, {**manifest, "options": asked, "files": [asdict(file) for file in source.files]})
     return target
 

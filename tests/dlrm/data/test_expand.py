@@ -112,5 +112,7 @@ def test_folders_of_hives_layout_are_columns(tmp_path):
     data = both(tmp_path / "hive", tmp_path / "to", split="order", **columns)
     assert data.features == columns["sparse"]
     assert data.fingerprint == load(flat, split="order", **columns).fingerprint
+    every = load(str(tmp_path / "hive" / "**"), split="order", **columns)  # each file once
+    assert every.fingerprint == data.fingerprint
     assert partitions("hive/day=3/a%20b=x%2Fy/p.parquet") == {"day": "3", "a b": "x/y"}
     assert partitions("a=1/plain/p.parquet") == {}

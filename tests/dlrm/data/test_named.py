@@ -112,9 +112,17 @@ def test_the_record_says_whether_the_test_part_is_the_published_one(tmp_path, mo
     prepared = prepare(**keywords("made", [tmp_path], asked), to=tmp_path / "to")
     again = load(**keywords("made", [prepared], {}))
     assert_same(again, data)
+    hashed = prepare(**keywords("made", [tmp_path], {}), to=tmp_path / "hashed", hash_ids=1)
+    assert load(hashed).about["as_published"] is False
     monkeypatch.setattr(named, "datasets", lambda: {"made": made, "other": made})
     refused("was prepared from data set made, not from data set other", "other", [prepared], {})
     refused("from files without --dataset", "made", [prepare(tmp_path / "train.csv", tmp_path / "plain")], {})
+
+
+def test_where_the_test_part_is_cut_off_its_seed_makes_another():
+    cut, given = (Dataset(("a",), "made", {"split_seed": 0}, test=test) for test in ((), ("b",)))
+    assert named._differs(cut, "split_seed", 3)
+    assert not named._differs(given, "split_seed", 3)
 
 
 def test_a_file_that_is_not_the_published_one_is_named(tmp_path, monkeypatch):

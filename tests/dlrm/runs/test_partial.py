@@ -250,6 +250,26 @@ def test_a_failed_run_keeps_what_it_had_for_the_next_time(data, settings, tmp_pa
     assert differences(tmp_path / "whole", tmp_path / "a") == []
 
 
+def test_too_little_memory_to_go_on_leaves_what_was_kept(data, settings, tmp_path, monkeypatch):
+    from embpress.dlrm.training import click_model
+
+    def failing(*_):
+        raise MemoryError
+
+    step, count = click_model.train_step, iter(range(100))
+    for name, stand_in in {
+        "train_step": lambda *args: step(*args) if next(count) < 20 else failing(),
+        "restore": failing,
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(click_model, name, stand_in)
+            (found,) = made(data, parse_all("full"), settings, tmp_path)
+        assert (found.run.status, found.run.reason) == ("failed", "out of memory")
+        assert len(list((tmp_path / "partial").glob("*.pt"))) == 1
+    (found,) = made(data, parse_all("full"), settings, tmp_path)
+    assert found.run.resumed == 1
+
+
 def test_a_file_of_a_run_that_is_recorded_is_taken_away(data, settings, tmp_path):
     (step,) = made(data, parse_all("full"), settings, tmp_path)
     path = tmp_path / "partial" / f"{step.run.id}.pt"

@@ -27,6 +27,8 @@ def test_every_device_and_network_says_where_its_numbers_are_from():
     ("text", "bandwidth", "latency"),
     [
         ("100Gb/s", 12.5e9, 0),
+        ("100gb/s", 12.5e9, 0),
+        ("1Pb/s", 1.25e14, 0),
         ("100 Gbit/s", 12.5e9, 0),
         ("12.5GB/s", 12.5e9, 0),
         ("200Gbps:5us", 25e9, 5e-6),
@@ -62,6 +64,7 @@ def test_networks(text, bandwidth, latency):
         (as_tables, ("1GB", "5", 3, 8), "decide the third"),
         (as_tables, (None, "criteo-terabite", None, 8), "did you mean 'criteo-terabyte'"),
         (as_tables, ("10", None, 3, 8), "less than a row of width 8 in each of 3 tables"),
+        (as_tables, ("1MB", "40M", None, 8), "less than a table of 40,000,000 rows"),
         (as_tables, ("many", None, 3, 8), "a budget is a number of bytes|size"),
         (as_tables, ("1TB", "1", None, 8), "more than|over 100,000"),
         (as_tables, (None, "5", 10**6, 8), "at most 100,000 tables"),

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import polars as pl
 import pytest
 from criteo_lines import lines, write
 
@@ -63,6 +64,19 @@ def test_moved_files_are_the_same_and_changed_ones_others(tmp_path, text, place)
     other, new = cached([text], place)
     assert new
     assert load(other).fingerprint == load(text).fingerprint != load(folder).fingerprint
+
+
+def test_folders_that_hold_columns_count(tmp_path, place):
+    """The same files in other `column=value` folders are other data."""
+    for k in range(2):
+        (tmp_path / f"h/day={k}").mkdir(parents=True)
+        rows = pl.DataFrame({"label": [0, 1] * 30, "id": [j % (3 + k) for j in range(60)]})
+        rows.write_parquet(tmp_path / f"h/day={k}" / "p.parquet")
+    first, _ = cached([tmp_path / "h"], place, label="label")
+    (tmp_path / "h/day=1").rename(tmp_path / "h/day=7")
+    second, new = cached([tmp_path / "h"], place, label="label")
+    assert new
+    assert first != second
 
 
 def test_a_test_file_counts_as_one_and_in_its_place(tmp_path, text, place):
