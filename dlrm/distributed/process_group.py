@@ -15,6 +15,7 @@ from torch.distributed import HashStore, Store
 
 from embpress.dlrm.distributed.patience import timeout
 from embpress.dlrm.distributed.place import Place
+from embpress.dlrm.distributed.stopping import told_later
 
 
 @contextmanager
@@ -41,9 +42,10 @@ def process_group(device: torch.device, place: Place, store: Store, seconds: flo
             later = later.__context__
         raise
     finally:
-        dist.destroy_process_group()
-        gc.collect()
-        held.clear()
+        with told_later():
+            dist.destroy_process_group()
+            gc.collect()
+            held.clear()
 
 
 @contextmanager
