@@ -134,8 +134,9 @@ _ALL = [
         "On the wire",
         "Bytes that each of several processes sends in one training step, mean: gradients and the loss, counted as a "
         "ring sends them. A sum of b bytes over N processes is 2 (N - 1) / N b; rows of sparse gradients are gathered, "
-        "(N - 1) times the longest share, or summed where that is less. What caches of rows and clusterings exchange "
-        "now and then is not in it.",
+        "(N - 1) times the longest share, or summed where that is less. Tables divided among processes send ids, "
+        "pooled rows and their gradients to those that want them. What caches of rows and clusterings exchange now and "
+        "then is not in it, nor what scoring does.",
     ),
     _rate("train_samples_per_s", "Training rate", "Examples trained on a second."),
     _bytes(

@@ -20,15 +20,18 @@ def build_tables(
 ) -> list[Compressor]:
     """The tables of a plan in their order.
 
-    Tables of one method are made one after another, since they may share memory; plain full tables come last, so that
-    the others draw the same initial values whatever stays full.
+    Tables of one method are made one after another, since they may share memory. Uncompressed ones come last, so that
+    the others draw the same initial values whatever stays full, and in their order, so that they draw the same
+    whichever method holds each.
 
     Args:
         options: of table t.
         update: `optimizer` and `learning_rate` of methods that update themselves, where a spec names none.
     """
     tables: dict[int, Compressor] = {}
-    for members in _alike(plan):
+    others = [part for part in _alike(plan) if not plan.tables[part[0]].method.tags.uncompressed]
+    last = [[t] for t, table in enumerate(plan.tables) if table.method.tags.uncompressed]
+    for members in [*others, *last]:
         method = plan.tables[members[0]].method
         shapes = [(plan.tables[t].config.num_embeddings, plan.tables[t].embedding_dim) for t in members]
         fused = update or {} if method.tags.fused_update else {}
@@ -96,5 +99,4 @@ def _alike(plan: Plan) -> Sequence[list[int]]:
         method = table.method
         key = str(method) if method.tags.shared_memory else "+".join([method.name, *map(str, method.modifiers)])
         by_key.setdefault(key, []).append(t)
-    plain = [key for key, members in by_key.items() if plan.tables[members[0]].method.tags.plain]
-    return [by_key[key] for key in (*(key for key in by_key if key not in plain), *plain)]
+    return list(by_key.values())

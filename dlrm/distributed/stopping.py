@@ -8,9 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_LATER: list[bool] = []  # of each `told_later` that is going on, whether SIGTERM has come
+
 
 class Stopped(RuntimeError):
     """SIGTERM has come."""
+
+
+@contextmanager
+def told_later() -> Iterator[None]:
+    """Within `told_of_end`: SIGTERM raises `Stopped` when the block ends, not in a `__del__`, where it is lost."""
+    _LATER.append(False)
+    try:
+        yield
+    finally:
+        if _LATER.pop():
+            signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager
@@ -26,7 +39,9 @@ def told_of_end() -> Iterator[None]:
 
     def stop(*_: Any) -> None:
         nonlocal came
-        if not came:
+        if _LATER:
+            _LATER[-1] = True
+        elif not came:
             came = True
             raise Stopped("stopped")
 

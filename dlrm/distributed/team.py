@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import gc
 import json
 import os
 import pickle
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
-import torch.distributed.nn.functional  # imported later, by DDP, its default arguments would hold that group for ever
 from torch.distributed import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from embpress.compressors import InputError
 from embpress.dlrm.distributed.patience import GRACE, LOOK, timeout
 from embpress.dlrm.distributed.place import Place
+from embpress.dlrm.distributed.process_group import process_group
 from embpress.dlrm.processes import host, no_process
 from embpress.kernels.errors import EmbpressError
 
@@ -157,31 +154,10 @@ class Team:
 
     @contextmanager
     def group(self, device: torch.device) -> Iterator[None]:
-        """A process group of all, while something is trained on this device of each.
-
-        What holds the group, such as DDP, must be let go of within the block. Python ends the group then without its
-        lock; ended by what held it, gloo's threads could wait for that lock for ever. Others see that it has ended.
-        """
-        dist.init_process_group(
-            backend(device, self.place),
-            store=PrefixStore(f"group/{self.rounds}", self.store),
-            rank=self.place.rank,
-            world_size=self.place.world,
-            timeout=datetime.timedelta(seconds=self.patience),
-        )
-        held = [dist.group.WORLD]
-        try:
+        """A process group of all, while something is trained: see `process_group`."""
+        store = PrefixStore(f"group/{self.rounds}", self.store)
+        with process_group(device, self.place, store, self.patience):
             yield
-        except BaseException as error:
-            later: BaseException | None = error
-            while later is not None:
-                traceback.clear_frames(later.__traceback__)
-                later = later.__context__
-            raise
-        finally:
-            dist.destroy_process_group()
-            gc.collect()
-            held.clear()
 
     def left(self, reason: str) -> None:
         """Says why this process has left the training, "" where it is for what another did."""
@@ -230,12 +206,6 @@ class Team:
         if not self.store.check([key]):
             return None
         return bytes.fromhex(self.store.get(key).decode().removesuffix("."))
-
-
-def backend(device: torch.device, place: Place) -> str:
-    """NCCL where each process has a GPU of its own, else gloo."""
-    alone = device.type == "cuda" and torch.cuda.device_count() >= place.local_world
-    return "nccl" if alone and dist.is_nccl_available() else "gloo"
 
 
 def device_of(asked: str, place: Place) -> str:

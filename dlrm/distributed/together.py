@@ -10,7 +10,9 @@ from typing import NamedTuple
 import torch.distributed as dist
 
 from embpress.compressors import InputError, MethodSpec
+from embpress.compressors.shardable import Shardable, shardable
 from embpress.dlrm.data import ClickData
+from embpress.dlrm.distributed.process_group import of_one
 from embpress.dlrm.distributed.saved import SharedSaved
 from embpress.dlrm.distributed.stopping import Stopped, not_any_more, told_of_end
 from embpress.dlrm.distributed.team import Team
@@ -54,7 +56,8 @@ def train(
     """`click_model.train` by the team that this process leads; the metrics have `wire_bytes_per_step` besides.
 
     Raises:
-        InputError: tables that update themselves, or no team of as many processes as the settings say.
+        InputError: tables that update themselves and cannot be divided, or no team of as many processes as the settings
+            say.
         RunFailed: as in one process; or one of the processes failed, or died, and the message says which and why.
         Lost: one has died before.
     """
@@ -62,7 +65,9 @@ def train(
     team = next((team for team in _LEADS if team.place.world == settings.processes), None)
     if team is None:
         raise InputError(f"processes={settings.processes}, but this process leads no team of as many")
-    fused = next((table.spec_name for table in model.tables.tables if table.tags.fused_update), None)
+    shardable(model.tables.groups)  # where a modifier is in the way
+    others = [group for group in model.tables.groups if not isinstance(group, Shardable)]
+    fused = next((table.spec_name for group in others for table in group.tables if table.tags.fused_update), None)
     if fused is not None:
         raise InputError(
             f"{fused} updates its tables in the backward, in each process by its own rows alone: it cannot run in "
@@ -70,6 +75,20 @@ def train(
         )
     team.ask(order)
     return take_part(team, model, data, settings, order.seed, progress, best, saved)
+
+
+def train_alone(
+    model: ClickModel,
+    data: ClickData,
+    settings: Settings,
+    seed: int,
+    progress: Progress | None = None,
+    best: Best | None = None,
+) -> Trained:
+    """`click_model.train` by this process alone, as it takes part in that of several: for tables that are divided."""
+    model.train()
+    with of_one(model.device):
+        return _fitted(model, data, settings, seed, progress, best, None)
 
 
 def take_part(
@@ -104,9 +123,11 @@ def _fitted(
     best: Best | None,
     saved: Saved | None,
 ) -> Trained:
-    work = SharedWork(model, data, settings, seed)
-    made = fit(work, settings.epochs, progress, best, SharedSaved(saved, work))
-    made.metrics["wire_bytes_per_step"] = work.wire.sent / max(1, work.steps * settings.epochs)
+    with SharedWork(model, data, settings, seed) as work:
+        # what is divided is not kept in the middle: it would have to be put together for it, and divided again
+        made = fit(work, settings.epochs, progress, best, SharedSaved(None if work.divided else saved, work))
+        if work.world > 1:
+            made.metrics["wire_bytes_per_step"] = work.sent() / max(1, work.steps * settings.epochs)
     return made
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -10,9 +12,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import Self
 
 from embpress.compressors import TableCollection, optimizer_groups, synchronize
+from embpress.compressors.shardable import shardable
 from embpress.dlrm.data import ClickData, Part
+from embpress.dlrm.distributed.patience import timeout
 from embpress.dlrm.distributed.place import share
 from embpress.dlrm.distributed.rows import add_up
 from embpress.dlrm.distributed.wire import Wire, summed
@@ -39,6 +44,9 @@ class SharedWork(ClickWork):
     those that are sparse. So all ranks hold the same parameters and optimizer state at all times. Each predicts its
     share of the rows that are scored; rank 0 scores them and tells the others.
 
+    Tables that can be divided among the ranks are, from the first step to the end of the `with` block, and are gathered
+    before they are scored: see `Shardable`.
+
     Args:
         model: the same on every rank, or made so by rank 0's.
         data: the same on every rank.
@@ -56,9 +64,36 @@ class SharedWork(ClickWork):
         synchronize(model)
         groups = {group["name"]: group["params"] for group in optimizer_groups(model)}
         self.sparse = groups.get("sparse", [])
-        self.ddp = _replicated(model, self.sparse)
+        self.divided = shardable(model.tables.groups)
+        self.ddp = _replicated(model, [*self.sparse, *(held for group in self.divided for held in group.held)])
         # not `summed` itself: DDP compares its annotations, which are text here, with classes
         self.ddp.register_comm_hook(self.wire, lambda wire, bucket: summed(wire, bucket))
+
+    def __enter__(self) -> Self:
+        try:
+            for group in self.divided:
+                group.shard(datetime.timedelta(seconds=timeout()))
+        except BaseException:
+            self._undivide()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undivide()
+
+    def _undivide(self) -> None:
+        for group in self.divided:
+            group.unshard()
+
+    def sent(self) -> float:
+        """Bytes that a rank has sent in the steps so far: the mean over the ranks, which differ in what they hold."""
+        if not self.divided:
+            return self.wire.sent
+        sent = torch.tensor(self.wire.sent, dtype=torch.float64, device=self.device)
+        dist.all_reduce(sent)
+        return float(sent) / self.world
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[Share, int]]:  # type: ignore[override] # for step()
         """This rank's share of every batch; see `ClickWork.batches`."""
@@ -73,6 +108,7 @@ class SharedWork(ClickWork):
         loss = F.binary_cross_entropy_with_logits(logits, part.labels, reduction="sum") / count
         loss.backward()
         add_up(self.sparse, self.wire)
+        self.wire.sent += sum(group.sent_bytes(count) for group in self.divided)
         update(self.model, self.optimizers, number)
         if number % _ASKED == 0:
             asked = loss.new_tensor(float(self.ask is not None and self.ask()))
@@ -91,6 +127,8 @@ class SharedWork(ClickWork):
 
     def _predicted(self, part: Part, tables: TableCollection | None) -> Tensor:
         """Logits `(N,)` of a part, each rank's share by that rank; on ranks other than 0 there are none."""
+        for group in self.divided:
+            group.gather()
         spans = [share(len(part), rank, self.world) for rank in range(self.world)]
         start, stop = spans[self.rank]
         own = predict(self.model, part.slice(start, stop), tables=tables) if start < stop else torch.empty(0)
@@ -104,9 +142,9 @@ class SharedWork(ClickWork):
         return torch.cat([one[: stop - start] for one, (start, stop) in zip(parts, spans)]).cpu()
 
 
-def _replicated(model: ClickModel, sparse: list[torch.nn.Parameter]) -> DistributedDataParallel:
-    """The model under DDP, which leaves sparse gradients alone, and buffers, where each rank counts for itself."""
-    others = {id(parameter) for parameter in sparse}
+def _replicated(model: ClickModel, left: list[torch.nn.Parameter]) -> DistributedDataParallel:
+    """The model under DDP, which leaves some parameters alone, and buffers, where each rank counts for itself."""
+    others = {id(parameter) for parameter in left}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in others]
     names += [name for name, _ in model.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)

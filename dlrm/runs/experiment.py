@@ -23,6 +23,7 @@ from embpress.compressors import (
     TableConfig,
     plan,
 )
+from embpress.compressors.shardable import shardable
 from embpress.compressors.tables.planning.proportional import kept_full
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.data.assemble import count_lookups
@@ -302,6 +303,8 @@ def _run(
     try:
         if settings.processes > 1:
             trained = together.train(together.Order(spec, settings, seed), model, data, progress, best, partial)
+        elif shardable(tables.groups):
+            trained = together.train_alone(model, data, settings, seed, progress, best)
         else:
             trained = train(model, data, settings, seed, progress, best, partial)
     finally:

@@ -136,9 +136,7 @@ def as_tables(size: str | None, rows: str | None, number: int | None, dim: int) 
         raise InputError("--tables is the size of all of them; say also --tables-number, or the --rows of each")
     count = number if number is not None else max(1, round(total / listed[0]))
     if listed and not 0.5 * total < count * listed[0] < 2 * total:
-        raise InputError(
-            f"{size} is less than a table of {listed[0]:,} rows of width {dim}; give more, or fewer rows"
-        )
+        raise InputError(f"{size} is less than a table of {listed[0]:,} rows of width {dim}; give more, or fewer rows")
     if total < count:
         raise InputError(
             f"{size} is less than a row of width {dim} in each of {count:,} tables; give more, or fewer tables"

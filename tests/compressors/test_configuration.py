@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
+from methods_here import here
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from embpress.compressors import TableCollection, TableConfig, available, create, parse
 from embpress.compressors.configuration import decoded, encoded
 
-METHODS = [*available(), "robe:z=4:sign=true", "hash:parts=2", "tt:cache_rows=8", "hash+bf16"]
+METHODS = here([*available(), "robe:z=4:sign=true", "hash:parts=2", "tt:cache_rows=8", "hash+bf16"])
 CONFIGS = [TableConfig(400, 16, "a"), TableConfig(300, 16, "b"), TableConfig(7, 16, "c")]
 IDS = torch.tensor([[0, 1, 2], [399, 299, 6], [7, 7, 0]])
 
@@ -81,7 +82,7 @@ def test_processes_that_are_seeded_differently_hash_alike(method):
     assert torch.equal(*lookups)
 
 
-@pytest.mark.parametrize("method", [*available(), "robe:z=4", "tt:cache_rows=8"])
+@pytest.mark.parametrize("method", here([*available(), "robe:z=4", "tt:cache_rows=8"]))
 def test_a_table_made_without_memory_works_after_reset_parameters(method):
     table = create(method, 400, 16, device="meta").to_empty(device="cpu")
     table.reset_parameters(seeded(0))

@@ -19,7 +19,9 @@ SIZES = (40, 7, 300)
 ONE_FORM = {"sketch": "sketch:rows=16", "dhe": "dhe:hidden=8"}
 # some must be made together
 METHODS = [
-    ONE_FORM.get(name, name) for name in available() if name != "full-tbe" and not method_named(name).tags.shared_memory
+    ONE_FORM.get(name, name)
+    for name in available()
+    if not (method_named(name).tags.fused_update or method_named(name).tags.shared_memory)
 ]
 
 

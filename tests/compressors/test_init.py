@@ -5,8 +5,9 @@ import torch
 
 from embpress.compressors import TableCollection, TableConfig, available, create
 from embpress.compressors.init import normal_, uniform_
+from embpress.compressors.registry import method
 
-OTHERS = [name for name in available() if name != "full-tbe"]
+OTHERS = [name for name in available() if not method(name).tags.fused_update]
 
 
 def generator(seed=0):

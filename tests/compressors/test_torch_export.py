@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from methods_here import here
 from torch.export import Dim, export
 
 from embpress.compressors import TableCollection, TableConfig, available, create
@@ -22,7 +23,7 @@ def ids(*shape):
     return torch.randint(N, shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", here(SPECS))
 def test_a_table_is_traced_once_for_every_batch(spec):
     table = create(spec, N, 16, generator=torch.Generator().manual_seed(0)).fold()
     table(ids(2, 1))  # what a table makes when it is first asked must hold no tensors of a trace
@@ -41,7 +42,7 @@ def test_a_table_is_traced_once_for_every_batch(spec):
             torch.testing.assert_close(program(*arguments), table(*arguments), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", here(SPECS))
 def test_a_collection_is_traced_once_for_every_batch(spec):
     """Tables of two kinds in turn, so that their rows are put in order."""
     configs = [TableConfig(rows, 16) for rows in (900, 30, 500, 20)]

@@ -7,12 +7,11 @@ import torch
 from click.testing import CliRunner
 
 from embpress.cli.main import main
-from embpress.compressors import available, create
-from embpress.compressors.methods.full_tbe import available as fbgemm
+from embpress.compressors import available, create, parse
 from embpress.compressors.testing import parametrize_with_checks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-METHODS = [name for name in available() if name != "full-tbe" or fbgemm("cuda") is None]
+METHODS = [name for name in available() if parse(name).cls.unavailable("cuda") is None]
 VARIANTS = [
     "tt:rank=3:num_cores=2",
     "tt:rank=3x2x2:num_cores=4:init=gaussian",
@@ -38,7 +37,7 @@ def test_conformance(subject, check):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_seed_means_the_same_table_as_on_the_cpu(method):
-    if method == "full-tbe" and fbgemm() is not None:
+    if parse(method).cls.unavailable() is not None:
         pytest.skip("this FBGEMM has nothing for the CPU")
     here, there = (
         create(method, 1009, 16, device=d, generator=torch.Generator().manual_seed(5)) for d in ("cpu", "cuda")

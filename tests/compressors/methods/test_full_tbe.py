@@ -9,8 +9,7 @@ from torch import nn
 
 from embpress.compressors import InputError, create
 from embpress.compressors.group import group_of
-from embpress.compressors.methods import full_tbe
-from embpress.compressors.methods.full_tbe import available
+from embpress.compressors.tbe import available, made
 
 reason = available()
 pytestmark = pytest.mark.skipif(reason is not None, reason=f"fbgemm_gpu does not import: {reason}")
@@ -100,7 +99,7 @@ def test_tbe_on_cuda_asks_for_tables_in_device_memory_and_shares_its_tensors(mon
     monkeypatch.setattr(
         fbgemm, "SplitTableBatchedEmbeddingBagsCodegen", lambda specs, device, **own: real(specs, device=here, **own)
     )
-    tbe = full_tbe._made([10, 7], 4, optimizer, 0.1, torch.device("cuda"))
+    tbe = made([10, 7], 4, optimizer, 0.1, torch.device("cuda"))
     for _, _, place, compute in tbe.embedding_specs:
         assert (place.name, compute.name) == ("DEVICE", "CUDA")
     assert tbe.weights_dev.shape == (17 * 4,)
