@@ -24,8 +24,8 @@ _OF_OTHERS = re.compile(r"gloo|nccl|connection|timed out|left the training", re.
 _LEADS: list[Team] = []  # the team that this process leads
 
 
-class Order(NamedTuple):
-    """What is trained next; with the data it decides everything."""
+class Training(NamedTuple):
+    """What rank 0 asks for; with the data it decides everything."""
 
     spec: MethodSpec
     settings: Settings
@@ -44,7 +44,7 @@ def lead(team: Team) -> Iterator[Team]:
 
 
 def train(
-    order: Order,
+    asked: Training,
     model: ClickModel,
     data: ClickData,
     progress: Progress | None = None,
@@ -58,7 +58,7 @@ def train(
         RunFailed: as in one process; or one of the processes failed, or died, and the message says which and why.
         Lost: one has died before.
     """
-    settings = order.settings
+    settings = asked.settings
     team = next((team for team in _LEADS if team.place.world == settings.processes), None)
     if team is None:
         raise InputError(f"processes={settings.processes}, but this process leads no team of as many")
@@ -68,8 +68,8 @@ def train(
             f"{fused} updates its tables in the backward, in each process by its own rows alone: it cannot run in "
             f"{settings.processes} processes; use full"
         )
-    team.ask(order)
-    return take_part(team, model, data, settings, order.seed, progress, best, saved)
+    team.ask(asked)
+    return take_part(team, model, data, settings, asked.seed, progress, best, saved)
 
 
 def take_part(

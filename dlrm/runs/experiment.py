@@ -301,7 +301,7 @@ def _run(
     best = BestEpoch(keeper)
     try:
         if settings.processes > 1:
-            trained = together.train(together.Order(spec, settings, seed), model, data, progress, best, partial)
+            trained = together.train(together.Training(spec, settings, seed), model, data, progress, best, partial)
         else:
             trained = train(model, data, settings, seed, progress, best, partial)
     finally:

@@ -13,7 +13,7 @@ from embpress.compressors import InputError, parse
 from embpress.dlrm.distributed.patience import VARIABLE, timeout
 from embpress.dlrm.distributed.place import Place, share
 from embpress.dlrm.distributed.team import Lost, Team, device_of
-from embpress.dlrm.distributed.together import Order, lead, take_part, train
+from embpress.dlrm.distributed.together import Training, lead, take_part, train
 from embpress.dlrm.training.loop import RunFailed
 
 
@@ -101,7 +101,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
 def test_without_a_team_several_processes_are_refused():
     asked = settings(processes=2)
     with pytest.raises(InputError, match="processes=2, but this process leads no team"):
-        train(Order(parse("full"), asked, 0), model_of("full", asked), data())
+        train(Training(parse("full"), asked, 0), model_of("full", asked), data())
 
 
 def unlucky(model):
@@ -132,7 +132,7 @@ def one_rank(rank, path, pipe):
                 asked = settings(processes=2, learning_rate=learning_rate)
                 model = model_of("full", asked)
                 try:
-                    made = train(Order(parse("full"), asked, seed), model, data())
+                    made = train(Training(parse("full"), asked, seed), model, data())
                     ends.append((made.metrics["auc"], digests(model, [])))
                 except RunFailed as error:
                     ends.append(str(error))
