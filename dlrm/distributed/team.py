@@ -26,6 +26,7 @@ from embpress.dlrm.processes import host, no_process
 from embpress.kernels.errors import EmbpressError
 
 _END = b"end"
+STOPPED = "stopped"  # why a process has left a training, and ends, where it was told to by a signal
 
 
 class Lost(EmbpressError):
@@ -184,7 +185,7 @@ class Team:
             held.clear()
 
     def left(self, reason: str) -> None:
-        """Says why this process has left the training, "" where it is for what another did."""
+        """Says why this process has left the training: "" for what another did, `STOPPED` where it ends."""
         with suppress(RuntimeError):
             self._set(f"left/{self.rounds}/{self.place.rank}", reason.encode())
 
@@ -201,8 +202,10 @@ class Team:
                 gone.append(rank)
             elif said:
                 causes[rank] = said
+        if not gone and causes.get(self.place.rank) != STOPPED:  # those that are stopped with this one are not to blame
+            gone = [rank for rank, cause in causes.items() if cause == STOPPED]
         if gone:
-            self.lost = "; ".join(self._lost(rank) for rank in gone)
+            self.lost = "; ".join(self._lost(rank, causes.get(rank)) for rank in gone)
             return self.lost
         return "; ".join(f"on rank {rank}: {cause}" for rank, cause in causes.items())
 
@@ -211,9 +214,11 @@ class Team:
         """Whether this process is the first of those that are left, after `why`."""
         return all(self._said(rank) is None for rank in range(self.place.rank))
 
-    def _lost(self, rank: int) -> str:
+    def _lost(self, rank: int, cause: str | None) -> str:
         member = self.members[rank]
         who = f"the process of rank {rank} (process {member.process} on {member.host})"
+        if cause == STOPPED:
+            return f"{who} was stopped"
         return f"{who} died" if member.gone else f"{who} gave no answer"
 
     def _said(self, rank: int) -> str | None:
@@ -233,9 +238,9 @@ class Team:
 
 
 def backend(device: torch.device, place: Place) -> str:
-    """NCCL where each process has a GPU of its own, else gloo."""
+    """NCCL where each process has a GPU of its own, else gloo; for what lies on the CPU, as objects do, gloo always."""
     alone = device.type == "cuda" and torch.cuda.device_count() >= place.local_world
-    return "nccl" if alone and dist.is_nccl_available() else "gloo"
+    return "cpu:gloo,cuda:nccl" if alone and dist.is_nccl_available() else "gloo"
 
 
 def device_of(asked: str, place: Place) -> str:

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from embpress.compressors import InputError, MethodSpec
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.distributed.saved import SharedSaved
-from embpress.dlrm.distributed.stopping import Stopped, not_any_more, told_of_end
-from embpress.dlrm.distributed.team import Team
+from embpress.dlrm.distributed.stopping import End, Stopped, not_any_more, told_of_end
+from embpress.dlrm.distributed.team import STOPPED, Team
 from embpress.dlrm.distributed.work import SharedWork
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.training.course import Best, Saved, Trained
@@ -41,6 +41,11 @@ def lead(team: Team) -> Iterator[Team]:
     finally:
         _LEADS.remove(team)
         team.end()
+
+
+def lost() -> str | None:
+    """Who has gone from a team that this process leads, in a sentence; None while all are there."""
+    return next((team.lost for team in _LEADS if team.lost is not None), None)
 
 
 def train(
@@ -84,13 +89,14 @@ def take_part(
 ) -> Trained:
     """This process's part of a training, and what it gives: see `train`."""
     model.train()
-    with told_of_end():
+    with told_of_end() as end:
         try:
             team.meet()
             with team.group(model.device):
                 made = _fitted(model, data, settings, seed, progress, best, saved)
-        except Exception as error:
-            raise _failed(team, error) from error
+        except (Exception, Stopped) as error:
+            end.held = True  # until it is known who has gone: a launcher sends it once it sees that
+            raise _failed(team, error, end) from error
         team.left("")
     return made
 
@@ -110,25 +116,26 @@ def _fitted(
     return made
 
 
-def _failed(team: Team, error: Exception) -> BaseException:
-    """What to raise where this process's part has come to an end by an error."""
-    own = "" if isinstance(error, Stopped) or _of_others(error) else _first_line(error)
+def _failed(team: Team, error: BaseException, end: End) -> BaseException:
+    """What to raise where this process's part has come to an end by an error, or because it was stopped."""
+    own = STOPPED if end.came else "" if _of_others(error) else _first_line(error)
     team.left(own)
     why = team.why()
-    if team.lost is not None:
+    if end.came or team.lost is not None:
         not_any_more()
+    if team.lost is not None:
         return RunFailed(team.lost)
-    if isinstance(error, Stopped):
-        return KeyboardInterrupt("stopped")
+    if end.came:
+        return error if isinstance(error, Stopped) else Stopped("stopped")
     return error if own else RunFailed(why or _first_line(error))
 
 
-def _of_others(error: Exception) -> bool:
+def _of_others(error: BaseException) -> bool:
     """Whether an error is what a process sees where another has left."""
     if isinstance(error, dist.DistError):
         return True
     return type(error) is RuntimeError and _OF_OTHERS.search(str(error)) is not None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

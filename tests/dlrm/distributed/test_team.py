@@ -12,7 +12,7 @@ from torch.distributed import FileStore, HashStore
 from embpress.compressors import InputError, parse
 from embpress.dlrm.distributed.patience import VARIABLE, timeout
 from embpress.dlrm.distributed.place import Place, share
-from embpress.dlrm.distributed.team import Lost, Team, device_of
+from embpress.dlrm.distributed.team import STOPPED, Lost, Team, device_of
 from embpress.dlrm.distributed.together import Training, lead, take_part, train
 from embpress.dlrm.training.loop import RunFailed
 
@@ -81,6 +81,22 @@ def test_who_says_nothing_is_lost_and_nothing_is_asked_any_more(pair):
     first.lost = None
     assert first.why() == "on rank 1: out of memory"
     assert first.lost is None
+
+
+def test_who_is_stopped_by_itself_is_lost_and_who_is_stopped_with_the_others_is_not(pair):
+    for team in pair:
+        team.report()
+    for team in pair:
+        team.gather()
+        team.rounds = 1
+    first, second = pair
+    second.left(STOPPED)
+    first.left("")
+    assert first.why().startswith(f"the process of rank 1 (process {os.getpid()} on ")
+    assert first.lost.endswith(") was stopped")
+    first.lost = None
+    first.left(STOPPED)
+    assert [first.why(), first.lost, second.lost] == ["on rank 0: stopped; on rank 1: stopped", None, None]
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "soon", "nan"])
