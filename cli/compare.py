@@ -24,6 +24,7 @@ from embpress.cli.options import (
     settings_of,
     sizes_of,
     sweep_options,
+    tell_order,
 )
 from embpress.dlrm.sets import DEFAULT, parse_methods, sets
 
@@ -152,6 +153,7 @@ def prepared(options: dict[str, Any]) -> tuple[ClickData, Settings]:
     set_threads(options.pop("threads"))
     cache = options.pop("cache")
     settings_of(0, options)  # before the data are read: a mistake should not wait for them
+    tell_order(options)
     with console(stderr=True).status("reading data") as status:
         data, where = load_with_cache(options, cache, status.update)
     if where:

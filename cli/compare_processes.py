@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from embpress.dlrm.distributed.team import Team
     from embpress.dlrm.training.settings import Settings
 
+_PER_CORE = 4  # processes that are started for each core at most: more only wait for each other, and each takes memory
+
 PROCESSES = click.option(
     "--processes",
     type=Whole(1),
@@ -37,9 +39,12 @@ def place_of(options: dict[str, Any], refused: str) -> Place:
         refused: an option that does not go with several processes; empty where none is given.
 
     Raises:
-        InputError: such an option, or another number of processes than torchrun has started.
+        InputError: such an option, more processes than these cores can serve, or another number than torchrun has
+            started.
     """
     from embpress.compressors.errors import InputError
+    from embpress.compressors.guard import whole
+    from embpress.dlrm.executors.local import cores
 
     asked, place = options["processes"], Place.here()
     if refused and max(asked or 1, place.world) > 1:
@@ -47,11 +52,9 @@ def place_of(options: dict[str, Any], refused: str) -> Place:
     if place.world > 1 and asked not in (None, place.world):
         raise InputError(f"--processes {asked}, but torchrun has started {place.world}: leave the option out")
     if place.world == 1 and asked is not None and asked > 1:
-        _start(asked)
+        _start(whole(asked, "--processes", 1, _PER_CORE * cores()))
     options["processes"] = place.world
     if place.world > 1 and options["threads"] is None and "OMP_NUM_THREADS" not in os.environ:
-        from embpress.dlrm.executors.local import cores
-
         options["threads"] = max(1, cores() // place.local_world)
     return place
 

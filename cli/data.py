@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from embpress.cli.numbers import Whole
-from embpress.cli.options import data_keywords, data_options
+from embpress.cli.options import data_keywords, data_options, tell_order
 
 
 @click.group(name="data")
@@ -59,6 +59,7 @@ def prepare(to: str, hash_ids: int | None, table_rows: str | None, **options: An
 
     if not options["paths"]:
         raise InputError("embpress data prepare needs at least one data file")
+    tell_order(options)
     keywords = data_keywords(options)
     sizes = None
     if table_rows is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -213,16 +213,18 @@ def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
     dataset, paths = values.pop("dataset"), values.pop("paths")
     if dataset is not None:
         return keywords(dataset, paths, values)
-    _tell_order(paths)
     return {"paths": paths, **values}
 
 
-def _tell_order(paths: Sequence[str]) -> None:
-    """Says that files are read as the shell sorts them, where their numbers say otherwise: `day_10` before `day_2`."""
+def tell_order(options: dict[str, Any]) -> None:
+    """Says that files are read as the shell sorts them, where their numbers say otherwise: `day_10` before `day_2`.
+
+    The files of a data set that has a name are found by their names.
+    """
     from embpress.dlrm.data.expand import natural
 
-    given = list(paths)
-    if given == sorted(given) != sorted(given, key=natural):
+    given = list(options["paths"])
+    if options["dataset"] is None and given == sorted(given) != sorted(given, key=natural):
         first = ", ".join(Path(path).name for path in given[:4])
         click.echo(f"files are read in the order given: {first}, …; a pattern in quotes takes them by number", err=True)
 

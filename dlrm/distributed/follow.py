@@ -9,7 +9,7 @@ from pathlib import Path
 from embpress.compressors import InputError
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.distributed.team import Lost, Team, device_of
-from embpress.dlrm.distributed.together import Order, take_part
+from embpress.dlrm.distributed.together import Training, take_part
 from embpress.dlrm.runs.experiment import build_model, build_tables, describe_run
 from embpress.dlrm.runs.store import save
 from embpress.dlrm.training.loop import RunFailed
@@ -29,23 +29,23 @@ def follow(team: Team, data: ClickData, folder: Path | None, command: str) -> No
     Raises:
         Lost: a process has died.
     """
-    for order in team.orders():
-        _train(team, data, order)
+    for asked in team.orders():
+        _train(team, data, asked)
         if team.lost is not None:
             if folder is not None and team.survivor:
-                about = describe_run(data, order.spec, order.settings, order.seed, command)
+                about = describe_run(data, asked.spec, asked.settings, asked.seed, command)
                 save(folder, replace(about, reason=team.lost))
             raise Lost(team.lost)
 
 
-def _train(team: Team, data: ClickData, order: Order) -> None:
+def _train(team: Team, data: ClickData, asked: Training) -> None:
     """One training; what is wrong with it is told to rank 0, whose run it is."""
-    settings = replace(order.settings, device=device_of(order.settings.device, team.place))
+    settings = replace(asked.settings, device=device_of(asked.settings.device, team.place))
     try:
-        tables = build_tables(data, order.spec, settings, order.seed)
-        model = build_model(data, tables, settings, order.seed)
+        tables = build_tables(data, asked.spec, settings, asked.seed)
+        model = build_model(data, tables, settings, asked.seed)
     except _FAILURES as error:
         team.left(str(error) or type(error).__name__)
         return
     with suppress(*_FAILURES):  # it has told why
-        take_part(team, model, data, settings, order.seed)
+        take_part(team, model, data, settings, asked.seed)

@@ -59,6 +59,6 @@ def of_one(device: torch.device) -> Iterator[None]:
 
 
 def backend(device: torch.device, place: Place) -> str:
-    """NCCL where each process has a GPU of its own, else gloo."""
+    """NCCL where each process has a GPU of its own, else gloo; for what lies on the CPU, as objects do, gloo always."""
     alone = device.type == "cuda" and torch.cuda.device_count() >= place.local_world
-    return "nccl" if alone and dist.is_nccl_available() else "gloo"
+    return "cpu:gloo,cuda:nccl" if alone and dist.is_nccl_available() else "gloo"

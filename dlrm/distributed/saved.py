@@ -26,13 +26,19 @@ class SharedSaved:
         work.ask = None if saved is None else saved.due
 
     def load(self) -> dict[str, Any] | None:
-        """See `Saved.load`; of rank 0's file on every rank."""
-        told: list[Any] = [None if self.saved is None else self.saved.load()]
+        """See `Saved.load`; of rank 0's file on every rank, but for what rank 0 alone goes on from.
+
+        Objects are sent in the memory of the CPU, whatever the device: see `team.backend`.
+        """
+        kept = None if self.saved is None else self.saved.load()
+        ranks = None if kept is None else kept.pop("ranks")
+        told: list[Any] = [None if kept is None else _of_all(kept)]
         dist.broadcast_object_list(told, src=0)
-        state: dict[str, Any] | None = told[0]
-        if state is None:
+        if told[0] is None:
             return None
-        own = state.pop("ranks")[self.work.rank]
+        given: list[Any] = [None]
+        dist.scatter_object_list(given, ranks, src=0)
+        state, own = told[0] if kept is None else kept, given[0]
         model = {**state["work"]["model"], **own.pop("model")}
         return {**state, "work": {**state["work"], **own, "model": model}}
 
@@ -50,3 +56,9 @@ class SharedSaved:
         if self.saved is not None:
             self.saved.save({**state, "ranks": ranks})
         self.work.due = False
+
+
+def _of_all(state: dict[str, Any]) -> dict[str, Any]:
+    """A state without what rank 0 alone goes on from: what was taken of the model, and logits, at the best epoch."""
+    course = state["course"]
+    return {**state, "best": None, "course": {**course, "result": {**course["result"], "test_logits": None}}}

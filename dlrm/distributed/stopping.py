@@ -11,8 +11,28 @@ from typing import Any
 _LATER: list[bool] = []  # of each `told_later` that is going on, whether SIGTERM has come
 
 
-class Stopped(RuntimeError):
-    """SIGTERM has come."""
+class Stopped(KeyboardInterrupt):
+    """SIGTERM has come: it ends a command as Ctrl-C does, and is no error of what it interrupts."""
+
+
+class End:
+    """What is done with SIGTERM.
+
+    Attributes:
+        came: whether it has come. Where it came in a callback Python may have made another error of it, or none.
+        held: whether it is told of by `came` alone.
+    """
+
+    def __init__(self) -> None:
+        self.came = self.held = False
+
+    def __call__(self, *_: Any) -> None:
+        """Handles the signal."""
+        self.came = True
+        if _LATER:
+            _LATER[-1] = True
+        elif not self.held:
+            raise Stopped("stopped")
 
 
 @contextmanager
@@ -27,29 +47,20 @@ def told_later() -> Iterator[None]:
 
 
 @contextmanager
-def told_of_end() -> Iterator[None]:
-    """SIGTERM raises `Stopped` once, and from then on does nothing until the block ends.
+def told_of_end() -> Iterator[End]:
+    """SIGTERM raises `Stopped` within the block, each time that it comes and is not held: one may get lost.
 
     A collective that waits for a dead process keeps Python from its handlers, and then fails by itself.
     """
+    end = End()
     if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
-        yield
+        yield end
         return
-    came = False
-
-    def stop(*_: Any) -> None:
-        nonlocal came
-        if _LATER:
-            _LATER[-1] = True
-        elif not came:
-            came = True
-            raise Stopped("stopped")
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield end
     finally:
-        if signal.getsignal(signal.SIGTERM) is stop:
+        if signal.getsignal(signal.SIGTERM) is end:
             signal.signal(signal.SIGTERM, before)
 
 

@@ -23,6 +23,7 @@ from embpress.dlrm.processes import host, no_process
 from embpress.kernels.errors import EmbpressError
 
 _END = b"end"
+STOPPED = "stopped"  # why a process has left a training, and ends, where it was told to by a signal
 
 
 class Lost(EmbpressError):
@@ -160,7 +161,7 @@ class Team:
             yield
 
     def left(self, reason: str) -> None:
-        """Says why this process has left the training, "" where it is for what another did."""
+        """Says why this process has left the training: "" for what another did, `STOPPED` where it ends."""
         with suppress(RuntimeError):
             self._set(f"left/{self.rounds}/{self.place.rank}", reason.encode())
 
@@ -177,8 +178,10 @@ class Team:
                 gone.append(rank)
             elif said:
                 causes[rank] = said
+        if not gone and causes.get(self.place.rank) != STOPPED:  # those that are stopped with this one are not to blame
+            gone = [rank for rank, cause in causes.items() if cause == STOPPED]
         if gone:
-            self.lost = "; ".join(self._lost(rank) for rank in gone)
+            self.lost = "; ".join(self._lost(rank, causes.get(rank)) for rank in gone)
             return self.lost
         return "; ".join(f"on rank {rank}: {cause}" for rank, cause in causes.items())
 
@@ -187,9 +190,11 @@ class Team:
         """Whether this process is the first of those that are left, after `why`."""
         return all(self._said(rank) is None for rank in range(self.place.rank))
 
-    def _lost(self, rank: int) -> str:
+    def _lost(self, rank: int, cause: str | None) -> str:
         member = self.members[rank]
         who = f"the process of rank {rank} (process {member.process} on {member.host})"
+        if cause == STOPPED:
+            return f"{who} was stopped"
         return f"{who} died" if member.gone else f"{who} gave no answer"
 
     def _said(self, rank: int) -> str | None:

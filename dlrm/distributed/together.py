@@ -14,8 +14,8 @@ from embpress.compressors.shardable import Shardable, shardable
 from embpress.dlrm.data import ClickData
 from embpress.dlrm.distributed.process_group import of_one
 from embpress.dlrm.distributed.saved import SharedSaved
-from embpress.dlrm.distributed.stopping import Stopped, not_any_more, told_of_end
-from embpress.dlrm.distributed.team import Team
+from embpress.dlrm.distributed.stopping import End, Stopped, not_any_more, told_of_end
+from embpress.dlrm.distributed.team import STOPPED, Team
 from embpress.dlrm.distributed.work import SharedWork
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.training.course import Best, Saved, Trained
@@ -26,8 +26,8 @@ _OF_OTHERS = re.compile(r"gloo|nccl|connection|timed out|left the training", re.
 _LEADS: list[Team] = []  # the team that this process leads
 
 
-class Order(NamedTuple):
-    """What is trained next; with the data it decides everything."""
+class Training(NamedTuple):
+    """What rank 0 asks for; with the data it decides everything."""
 
     spec: MethodSpec
     settings: Settings
@@ -45,8 +45,13 @@ def lead(team: Team) -> Iterator[Team]:
         team.end()
 
 
+def lost() -> str | None:
+    """Who has gone from a team that this process leads, in a sentence; None while all are there."""
+    return next((team.lost for team in _LEADS if team.lost is not None), None)
+
+
 def train(
-    order: Order,
+    asked: Training,
     model: ClickModel,
     data: ClickData,
     progress: Progress | None = None,
@@ -61,7 +66,7 @@ def train(
         RunFailed: as in one process; or one of the processes failed, or died, and the message says which and why.
         Lost: one has died before.
     """
-    settings = order.settings
+    settings = asked.settings
     team = next((team for team in _LEADS if team.place.world == settings.processes), None)
     if team is None:
         raise InputError(f"processes={settings.processes}, but this process leads no team of as many")
@@ -73,8 +78,8 @@ def train(
             f"{fused} updates its tables in the backward, in each process by its own rows alone: it cannot run in "
             f"{settings.processes} processes; use full"
         )
-    team.ask(order)
-    return take_part(team, model, data, settings, order.seed, progress, best, saved)
+    team.ask(asked)
+    return take_part(team, model, data, settings, asked.seed, progress, best, saved)
 
 
 def train_alone(
@@ -103,13 +108,14 @@ def take_part(
 ) -> Trained:
     """This process's part of a training, and what it gives: see `train`."""
     model.train()
-    with told_of_end():
+    with told_of_end() as end:
         try:
             team.meet()
             with team.group(model.device):
                 made = _fitted(model, data, settings, seed, progress, best, saved)
-        except Exception as error:
-            raise _failed(team, error) from error
+        except (Exception, Stopped) as error:
+            end.held = True  # until it is known who has gone: a launcher sends it once it sees that
+            raise _failed(team, error, end) from error
         team.left("")
     return made
 
@@ -131,25 +137,26 @@ def _fitted(
     return made
 
 
-def _failed(team: Team, error: Exception) -> BaseException:
-    """What to raise where this process's part has come to an end by an error."""
-    own = "" if isinstance(error, Stopped) or _of_others(error) else _first_line(error)
+def _failed(team: Team, error: BaseException, end: End) -> BaseException:
+    """What to raise where this process's part has come to an end by an error, or because it was stopped."""
+    own = STOPPED if end.came else "" if _of_others(error) else _first_line(error)
     team.left(own)
     why = team.why()
-    if team.lost is not None:
+    if end.came or team.lost is not None:
         not_any_more()
+    if team.lost is not None:
         return RunFailed(team.lost)
-    if isinstance(error, Stopped):
-        return KeyboardInterrupt("stopped")
+    if end.came:
+        return error if isinstance(error, Stopped) else Stopped("stopped")
     return error if own else RunFailed(why or _first_line(error))
 
 
-def _of_others(error: Exception) -> bool:
+def _of_others(error: BaseException) -> bool:
     """Whether an error is what a process sees where another has left."""
     if isinstance(error, dist.DistError):
         return True
     return type(error) is RuntimeError and _OF_OTHERS.search(str(error)) is not None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

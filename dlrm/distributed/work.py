@@ -21,6 +21,8 @@ from embpress.dlrm.distributed.patience import timeout
 from embpress.dlrm.distributed.place import share
 from embpress.dlrm.distributed.rows import add_up
 from embpress.dlrm.distributed.wire import Wire, summed
+from embpress.dlrm.measure import spool
+from embpress.dlrm.measure.tally import PIECE
 from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.training.click_model import ClickWork
 from embpress.dlrm.training.evaluate import inputs_of, predict, scores
@@ -117,6 +119,15 @@ class SharedWork(ClickWork):
             return loss
         return self.wire.sum(loss.detach().clone())
 
+    def state(self) -> dict[str, Any]:
+        """See `Work.state`; with what was sent so far, by which `wire_bytes_per_step` is that of the whole training."""
+        return {**super().state(), "sent": self.wire.sent}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Work.restore`."""
+        super().restore(state)
+        self.wire.sent = state["sent"]
+
     def scored(self, part: Part, tables: TableCollection | None = None) -> tuple[Tensor, dict[str, float]]:
         """See `ClickWork.scored`; the scores are the same on every rank, logits are on rank 0 alone."""
         logits = self._predicted(part, tables)
@@ -132,14 +143,18 @@ class SharedWork(ClickWork):
         spans = [share(len(part), rank, self.world) for rank in range(self.world)]
         start, stop = spans[self.rank]
         own = predict(self.model, part.slice(start, stop), tables=tables) if start < stop else torch.empty(0)
+        whole = spool.empty(len(part)) if self.rank == 0 else torch.empty(0)
         longest = max(stop - start for start, stop in spans)
-        sent = torch.zeros(longest, device=self.device)
-        sent[: len(own)] = own
-        parts = [torch.empty_like(sent) for _ in spans]
-        dist.all_gather(parts, sent)
-        if self.rank:
-            return torch.empty(0)
-        return torch.cat([one[: stop - start] for one, (start, stop) in zip(parts, spans)]).cpu()
+        size = max(1, min(longest, PIECE // self.world))  # of each rank's at once; on the CPU: see `team.backend`
+        for first in range(0, longest, size):
+            some = own[first : first + size]
+            sent = torch.cat([some, some.new_zeros(size - len(some))])
+            parts = [torch.empty(size) for _ in spans] if self.rank == 0 else None
+            dist.gather(sent, parts, dst=0)
+            for one, (start, stop) in zip(parts or [], spans):
+                place = whole[start + first : min(start + first + size, stop)]
+                place.copy_(one[: len(place)])
+        return whole
 
 
 def _replicated(model: ClickModel, left: list[torch.nn.Parameter]) -> DistributedDataParallel:

@@ -302,7 +302,7 @@ def _run(
     best = BestEpoch(keeper)
     try:
         if settings.processes > 1:
-            trained = together.train(together.Order(spec, settings, seed), model, data, progress, best, partial)
+            trained = together.train(together.Training(spec, settings, seed), model, data, progress, best, partial)
         elif shardable(tables.groups):
             trained = together.train_alone(model, data, settings, seed, progress, best)
         else:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from embpress.compressors import MethodSpec
+from embpress.dlrm.distributed.team import Lost
+from embpress.dlrm.distributed.together import lost
 from embpress.dlrm.runs import store
 from embpress.dlrm.runs.claims import Claims
 from embpress.dlrm.runs.comparable import check_comparable
@@ -151,6 +153,7 @@ def tune(
 
     Raises:
         InputError: a damaged record, of a trial or a run, or runs that cannot be compared with those to be made.
+        Lost: a process has died that trained along; its trial is not saved.
     """
     wanted = {_key(spec, settings): (spec, settings) for spec, settings in methods if settings.tune}
     choices = Choices()
@@ -305,6 +308,8 @@ class _Desk:
                 return []
             trials.append(_Trial(values, run))
             yield TrialStep(run, kept, number, self.total, str(spec), values)
+            if why := lost():
+                raise Lost(why)
             try:
                 values = search.send(trials[-1].score)
             except StopIteration:
@@ -334,6 +339,8 @@ class _Desk:
                 run, predictions, counted = self._train(spec, settings, title, best, number, partial)
             if not claim.stands:
                 return None
+            if lost() is not None:  # it says nothing of the values: the same command goes on with this trial
+                return run, False
             if run.status == "cannot reach":
                 if not self.claims.leads:  # its command waits for what its workers find
                     store.save(self._beyond, run)

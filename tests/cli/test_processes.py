@@ -90,6 +90,14 @@ def test_what_does_not_go_together_is_refused_before_any_process_starts(words, w
     assert wrong in done.output
 
 
+def test_more_processes_than_the_cores_can_serve_are_refused_before_any_starts(monkeypatch):
+    monkeypatch.setattr("embpress.dlrm.distributed.launch.launch", lambda *_: pytest.fail("it starts them"))
+    for asked in ("5000", str(4 * os.cpu_count() + 1)):
+        done = CliRunner().invoke(main, ["compare", "--processes", asked])
+        assert done.exit_code == 2
+        assert f"--processes is {asked}, but it must be a whole number between 1 and " in done.output
+
+
 def test_another_number_than_torchrun_started_is_refused(monkeypatch):
     given = {"MASTER_ADDR": "localhost", "RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}
     for name, value in given.items():
@@ -105,6 +113,13 @@ def test_a_mistake_is_one_sentence_of_one_process(tmp_path):
     assert (done.returncode, said) == (2, "")
     assert [line for line in wrong.splitlines() if "none.csv" in line] == [wrong.splitlines()[-1]]
     assert "Traceback" not in wrong
+
+
+def test_what_is_said_of_the_files_one_process_says(tmp_path):
+    days = [str(tmp_path / f"day_{day}.csv") for day in (1, 10, 2)]
+    _, wrong = compare(*days, "--processes", "2").communicate(timeout=120)
+    assert wrong.count("files are read in the order given: day_1.csv, day_10.csv, day_2.csv") == 1
+    assert "day_1.csv does not exist" in wrong.splitlines()[-1]
 
 
 def ranks_of(command):

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
-from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores, recipe_of
+from embpress.compressors.by_recipe import Arrays, Stores, recipe_of
 from embpress.compressors.modifiers.in_codes import InCodes, InCodesGroup
 from embpress.compressors.modifiers.quantized import store
 from embpress.kernels.recipes import Form, Store
@@ -63,11 +63,11 @@ class PackedGroup(_Uncast, InCodesGroup):
         return recipe_of(self.inner, t, stores, arrays)
 
     def store(self, name: str, t: int, arrays: Arrays) -> tuple[Store, int]:
-        """The codes."""
+        """The codes; of what was codes already inside, what the group inside keeps."""
         table = self.tables[t]
         array = next((array for array in table.packed if array.name == name), None)
         if array is None:
-            raise NoRecipe
+            return self.inner.store(name, t, arrays)
         names = codes_name(array), ranges_name(array)
         (number, codes), (ranges, _) = (
             arrays.parameter(table.__dict__["_group"] if own in table._adopted else table, own) for own in names

@@ -1,6 +1,7 @@
 """A training of two ranks that is broken off goes on from what rank 0 has kept, and ends as if it had not been."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 from shared_training import COUNTED, data, digests, model_of, settings
@@ -34,6 +35,7 @@ def fitted(asked, spec, saved, rank):
     result = fit(work, asked.epochs, saved=SharedSaved(saved if rank == 0 else None, work))
     counts = {name: value.tolist() for name, value in model.state_dict().items() if name.endswith(COUNTED)}
     scores = {name: value for name, value in result.metrics.items() if "auc" in name or "loss" in name}
+    scores["sent"] = work.wire.sent
     return scores, [point["train_loss"] for point in result.curve], digests(model, work.optimizers), counts, result
 
 
@@ -61,3 +63,23 @@ def test_it_ends_as_if_it_had_never_stopped(ranks, spec):
         assert whole == again
         assert resumed == 1
         assert saves == (1 if rank == 0 else 0)
+
+
+def loaded(rank):
+    """What a rank takes up of a file that holds something of each and of rank 0 alone."""
+    work = {"model": {"a": 1, "b": 0}, "random": 0}
+    course = {"step": 5, "result": {"metrics": {"auc": 0.7}, "test_logits": [0.5]}}
+    state = {"work": work, "course": course, "best": "weights"}
+    state["ranks"] = [{"model": {"b": rank}, "random": rank + 10} for rank in (0, 1)]
+    return SharedSaved(Kept(state) if rank == 0 else None, SimpleNamespace(rank=rank)).load()
+
+
+def test_each_rank_takes_up_its_own_and_rank_0_what_it_alone_goes_on_from(ranks):
+    first, second = ranks(loaded)
+    assert [one["work"] for one in (first, second)] == [
+        {"model": {"a": 1, "b": rank}, "random": rank + 10} for rank in (0, 1)
+    ]
+    assert first["course"]["result"] == {"metrics": {"auc": 0.7}, "test_logits": [0.5]}
+    assert second["course"] == {"step": 5, "result": {"metrics": {"auc": 0.7}, "test_logits": None}}
+    assert (first["best"], second["best"]) == ("weights", None)
+    assert "ranks" not in first

@@ -1,6 +1,8 @@
-"""SIGTERM as an error: at once, or once what must not be interrupted is done."""
+"""SIGTERM within a training: it gets through to where it is told of, as often as it comes."""
 
+import os
 import signal
+from contextlib import suppress
 
 import pytest
 
@@ -9,7 +11,7 @@ from embpress.dlrm.distributed.stopping import Stopped, told_later, told_of_end
 
 class Dies:
     def __del__(self):
-        signal.raise_signal(signal.SIGTERM)
+        send()
 
 
 def put_off(done):
@@ -28,12 +30,23 @@ def test_it_comes_when_the_block_ends_that_puts_it_off():
     assert done == ["the rest of the block"]
 
 
-def test_once_and_only_where_it_has_come():
-    with told_of_end():
-        with told_later():
-            pass
+def send():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_it_is_no_error_of_what_it_interrupts_and_comes_again_where_it_got_lost():
+    before = signal.getsignal(signal.SIGTERM)
+    with told_of_end() as end:
+        with pytest.raises(Stopped), suppress(Exception):
+            send()
+        assert end.came
         with pytest.raises(Stopped):
-            signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)  # the second is of no account
-        with told_later():
-            signal.raise_signal(signal.SIGTERM)
+            send()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_is_held_is_known_of():
+    with told_of_end() as end:
+        end.held = True
+        send()
+        assert end.came

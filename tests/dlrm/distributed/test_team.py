@@ -12,8 +12,8 @@ from torch.distributed import FileStore, HashStore
 from embpress.compressors import InputError, parse
 from embpress.dlrm.distributed.patience import VARIABLE, timeout
 from embpress.dlrm.distributed.place import Place, share
-from embpress.dlrm.distributed.team import Lost, Team, device_of
-from embpress.dlrm.distributed.together import Order, lead, take_part, train
+from embpress.dlrm.distributed.team import STOPPED, Lost, Team, device_of
+from embpress.dlrm.distributed.together import Training, lead, take_part, train
 from embpress.dlrm.training.loop import RunFailed
 
 
@@ -83,6 +83,22 @@ def test_who_says_nothing_is_lost_and_nothing_is_asked_any_more(pair):
     assert first.lost is None
 
 
+def test_who_is_stopped_by_itself_is_lost_and_who_is_stopped_with_the_others_is_not(pair):
+    for team in pair:
+        team.report()
+    for team in pair:
+        team.gather()
+        team.rounds = 1
+    first, second = pair
+    second.left(STOPPED)
+    first.left("")
+    assert first.why().startswith(f"the process of rank 1 (process {os.getpid()} on ")
+    assert first.lost.endswith(") was stopped")
+    first.lost = None
+    first.left(STOPPED)
+    assert [first.why(), first.lost, second.lost] == ["on rank 0: stopped; on rank 1: stopped", None, None]
+
+
 @pytest.mark.parametrize("said", ["0", "-1", "soon", "nan"])
 def test_a_timeout_is_seconds(monkeypatch, said):
     monkeypatch.setenv(VARIABLE, said)
@@ -101,7 +117,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
 def test_without_a_team_several_processes_are_refused():
     asked = settings(processes=2)
     with pytest.raises(InputError, match="processes=2, but this process leads no team"):
-        train(Order(parse("full"), asked, 0), model_of("full", asked), data())
+        train(Training(parse("full"), asked, 0), model_of("full", asked), data())
 
 
 def unlucky(model):
@@ -132,7 +148,7 @@ def one_rank(rank, path, pipe):
                 asked = settings(processes=2, learning_rate=learning_rate)
                 model = model_of("full", asked)
                 try:
-                    made = train(Order(parse("full"), asked, seed), model, data())
+                    made = train(Training(parse("full"), asked, seed), model, data())
                     ends.append((made.metrics["auc"], digests(model, [])))
                 except RunFailed as error:
                     ends.append(str(error))

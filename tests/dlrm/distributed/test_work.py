@@ -7,8 +7,11 @@ import torch
 from shared_training import data, digests, model_of, settings
 
 from embpress.dlrm.data.base import Bags
+from embpress.dlrm.distributed import work as shared_work
 from embpress.dlrm.distributed.work import SharedWork
+from embpress.dlrm.measure import spool
 from embpress.dlrm.training.click_model import train
+from embpress.dlrm.training.evaluate import predict
 from embpress.dlrm.training.loop import fit
 
 SPECS = [
@@ -103,3 +106,21 @@ def test_so_they_do_with_bags_of_ids(ranks):
     assert held == others
     for name in ("auc", "valid_auc", "log_loss"):
         assert ours[name] == pytest.approx(alone.metrics[name], abs=1e-4)
+
+
+def scored(rank, piece, in_memory):
+    """Logits of the test part, gathered in slices of so many rows, into a file from so many on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared_work, "PIECE", piece)
+        patch.setattr(spool, "IN_MEMORY", in_memory)
+        shared = SharedWork(model_of("hash", settings()), data(), settings(), 0)
+        logits, found = shared.scored(data().test)
+        return logits.clone(), found
+
+
+@pytest.mark.parametrize(("piece", "in_memory"), [(1 << 22, 1 << 24), (70, 100), (1, 1 << 24)])
+def test_logits_are_those_of_one_process_in_the_order_of_the_rows(ranks, piece, in_memory):
+    (logits, ours), (none, theirs) = ranks(scored, piece, in_memory)
+    assert torch.allclose(logits, predict(model_of("hash", settings()), data().test), atol=1e-6)
+    assert len(none) == 0
+    assert ours == theirs

@@ -8,9 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.distributed import HashStore
 
 from embpress.compressors import InputError, parse, parse_all
 from embpress.dlrm.data import load
+from embpress.dlrm.distributed.place import Place
+from embpress.dlrm.distributed.team import Lost, Team
+from embpress.dlrm.distributed.together import lead
 from embpress.dlrm.runs import compare as comparing
 from embpress.dlrm.runs.compare import Step, compare
 from embpress.dlrm.runs.experiment import describe_run, run
@@ -165,6 +169,27 @@ def test_an_interruption_repeats_nothing(data, folder, tmp_path, monkeypatch, af
     assert len(asked) == len(set(asked)) == 8
     before = {one.id: (one.tuned, one.metrics["auc"]) for one in read_all(folder)}
     assert {one.id: (one.tuned, one.metrics["auc"]) for one in read_all(tmp_path)} == before
+
+
+def test_a_trial_that_ends_because_a_process_died_is_tried_again(data, folder, tmp_path, monkeypatch):
+    team, real = Team(Place(0, 2, 0, 2), HashStore()), comparing.run
+
+    def dies(data, spec, settings, seed, *arguments, **keywords):
+        if settings.learning_rate != 0.08:
+            return real(data, spec, settings, seed, *arguments, **keywords)
+        team.lost = "the process of rank 1 died"
+        return replace(describe_run(data, spec, settings, seed, ""), reason=team.lost), None
+
+    with monkeypatch.context() as patch, lead(team):
+        patch.setattr(comparing, "run", dies)
+        steps = compare(data, METHODS, settings_of(), (0, 1), tmp_path)
+        shown = [next(steps) for _ in RATES]
+        with pytest.raises(Lost, match="rank 1 died"):
+            next(steps)
+    assert [step.run.reason for step in shown] == [None, None, team.lost]
+    assert [read(path).ok for path in (tmp_path / "trials" / "records").glob("*.json")] == [True, True]
+    steps_of(data, tmp_path)
+    assert {run.id: run.tuned for run in read_all(tmp_path)} == {run.id: run.tuned for run in read_all(folder)}
 
 
 def test_the_test_part_chooses_nothing(data, folder, tmp_path):
