@@ -44,21 +44,19 @@ def predict(model: ClickModel, part: Part, batch_size: int = BATCH, *, tables: T
     was, device = model.training, model.device
     size = max(1, min(batch_size, SCORED_BYTES // max(1, model.sample_bytes())))
     model.eval()
-
-    def logits_of(some: Part) -> Tensor:
-        batches = (batch.to(device) for batch in some.split(size))
-        return torch.cat([model.score(batch.dense, rows(inputs_of(batch))) for batch in batches])
-
-    many = len(part) > spool.IN_MEMORY
-    found = spool.empty(len(part)) if many else torch.empty(0)
+    found = spool.empty(len(part)) if len(part) > spool.IN_MEMORY else torch.empty(0)
+    start = 0
     with torch.inference_mode():
-        if many:
-            for start, some in zip(range(0, len(part), PIECE), part.split(PIECE)):
-                found[start : start + len(some)] = logits_of(some)
-        else:
-            found = logits_of(part)
+        for some in part.split(size):
+            batch = some.to(device)
+            logits = model.score(batch.dense, rows(inputs_of(batch)))
+            if not len(found):
+                found = logits.new_empty(len(part))
+            # into what is there already: small results that stay would keep the memory of large ones between them
+            found[start : start + len(some)] = logits
+            start += len(some)
     model.train(was)
-    return found if many else found.cpu().clone()
+    return found if len(part) > spool.IN_MEMORY else found.cpu().clone()
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embpress.compressors import InputError, create
@@ -11,6 +11,7 @@ from embpress.compressors.registry import method
 from embpress.compressors.torchrec_shards import balanced
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=30), st.integers(1, 8))
 def test_no_rank_holds_more_than_another_by_more_than_its_smallest_table(sizes, ranks):
     chosen = balanced(sizes, ranks)

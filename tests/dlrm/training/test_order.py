@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embpress.compressors.errors import InputError
@@ -42,6 +42,7 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
+@settings(deadline=None)
 @given(
     rows=st.integers(1, 200),
     block=st.integers(1, 20),
