@@ -160,6 +160,7 @@ _ALL = [
 # from the trained model to the one that is served
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 DATA_METRICS = {
+    "resumed": _count("resumed", "Resumed", "How often the run went on from a checkpoint, having been interrupted."),
     "label_mean": _share("label_mean", None, "Clicked", "Share of the examples that were clicked."),
     "best_auc": _score("best_auc", "higher", "Best AUC", "Best reachable test AUC, where the data's maker knows it."),
     "row0_share_total": _share("row0_share_total", None, "On row 0", "Share of all test lookups that end on row 0."),
