@@ -98,3 +98,8 @@ def decoded(error: Exception) -> Exception:
         return _KINDS[marked[1]](**{name: int(value) for name, value in fields})
     refused = _PLACE.match(str(error))
     return error if refused is None else ArgumentError(refused[1])
+
+
+def said_by(error: BaseException) -> str:
+    """The first line of what an exception says, or its name where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -21,6 +21,7 @@ from embpress.dlrm.models.base import ClickModel
 from embpress.dlrm.training.course import Best, Saved, Trained
 from embpress.dlrm.training.loop import Progress, RunFailed, fit
 from embpress.dlrm.training.settings import Settings
+from embpress.kernels.errors import said_by
 
 _OF_OTHERS = re.compile(r"gloo|nccl|connection|timed out|left the training", re.IGNORECASE)
 _LEADS: list[Team] = []  # the team that this process leads
@@ -139,7 +140,7 @@ def _fitted(
 
 def _failed(team: Team, error: BaseException, end: End) -> BaseException:
     """What to raise where this process's part has come to an end by an error, or because it was stopped."""
-    own = STOPPED if end.came else "" if _of_others(error) else _first_line(error)
+    own = STOPPED if end.came else "" if _of_others(error) else said_by(error)
     team.left(own)
     why = team.why()
     if end.came or team.lost is not None:
@@ -148,7 +149,7 @@ def _failed(team: Team, error: BaseException, end: End) -> BaseException:
         return RunFailed(team.lost)
     if end.came:
         return error if isinstance(error, Stopped) else Stopped("stopped")
-    return error if own else RunFailed(why or _first_line(error))
+    return error if own else RunFailed(why or said_by(error))
 
 
 def _of_others(error: BaseException) -> bool:
@@ -156,7 +157,3 @@ def _of_others(error: BaseException) -> bool:
     if isinstance(error, dist.DistError):
         return True
     return type(error) is RuntimeError and _OF_OTHERS.search(str(error)) is not None
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

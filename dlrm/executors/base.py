@@ -126,11 +126,6 @@ def log_of(job: Job, number: int) -> Path:
     return job.logs / f"worker-{number}.log"
 
 
-def said_by(error: BaseException) -> str:
-    """The first line of what an exception says, or its name where it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def last_said(log: Path) -> str:
     """The last line of a log that is not blank; empty where there is none."""
     try:

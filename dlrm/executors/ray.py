@@ -10,7 +10,8 @@ from typing import Any
 from typing_extensions import Self
 
 from embpress.compressors.errors import InputError, require
-from embpress.dlrm.executors.base import MAX_WORKERS, Ended, Executor, Job, Worker, said_by, work_here
+from embpress.dlrm.executors.base import MAX_WORKERS, Ended, Executor, Job, Worker, work_here
+from embpress.kernels.errors import said_by
 
 _PATIENCE = 10.0  # seconds
 

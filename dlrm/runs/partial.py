@@ -18,6 +18,7 @@ from embpress.dlrm.runs.claims import Claim
 from embpress.dlrm.runs.record import Run
 from embpress.dlrm.runs.store import write_atomic
 from embpress.dlrm.training.state import CannotResume
+from embpress.kernels.errors import said_by
 
 SCHEMA = "embpress-partial/1"
 _VERSIONS = ("embpress", "torch")  # of which another may compute something else
@@ -149,4 +150,4 @@ def check_minutes(minutes: float) -> float:
 def _first_line(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
-    return f"no checkpoint can be written ({(str(error).strip().splitlines() or [type(error).__name__])[0]})"
+    return f"no checkpoint can be written ({said_by(error)})"

@@ -15,7 +15,7 @@ from embpress.dlrm.measure.clock import Clock
 from embpress.dlrm.training.course import Best, Course, Saved, Trained
 from embpress.dlrm.training.state import CannotResume
 from embpress.dlrm.training.work import Work
-from embpress.kernels.errors import EmbpressError
+from embpress.kernels.errors import EmbpressError, said_by
 
 # points of the learning curve in an epoch; the last is the epoch's end
 POINTS = 4
@@ -142,6 +142,5 @@ def _taken_up(work: Work, best: Best | None, saved: Saved | None) -> Course | No
     except (MemoryError, torch.OutOfMemoryError):
         raise  # it fits all the same
     except Exception as error:  # whatever modules, optimizers and torch make of what is not theirs
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        raise CannotResume(text[0]) from None
+        raise CannotResume(said_by(error)) from None
     return course
