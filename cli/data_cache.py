@@ -39,10 +39,10 @@ def load_with_cache(
     from embpress.dlrm.data import load
     from embpress.dlrm.data.prepare.manifest import is_prepared
 
-    keywords = data_keywords(options)
-    paths = keywords["paths"]
     if cache == "":
         raise InputError("--cache is empty; leave it out, or name a folder")
+    keywords = data_keywords(options, cache or os.environ.get(VARIABLE))
+    paths = keywords["paths"]
     if not paths or any(map(is_prepared, paths)):
         return load(**keywords), ""
     if cache is None and os.environ.get(VARIABLE):

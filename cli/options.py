@@ -205,14 +205,17 @@ def sizes_of(options: dict[str, Any]) -> list[Asked]:
     return sizes
 
 
-def data_keywords(options: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of `load` from the options' values, those of a data set that has a name among them."""
+def data_keywords(options: dict[str, Any], cache: str | None = None) -> dict[str, Any]:
+    """Keywords of `load` from the options' values, those of a data set that has a name among them.
+
+    The digests of its files are kept in the cache, where there is one.
+    """
     from embpress.dlrm.data.named import keywords
 
     values = {name: value for name, value in options.items() if name in _data_names()}
     dataset, paths = values.pop("dataset"), values.pop("paths")
     if dataset is not None:
-        return keywords(dataset, paths, values)
+        return keywords(dataset, paths, values, cache)
     return {"paths": paths, **values}
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embpress.dlrm.data.digests import digest_of
 from embpress.dlrm.data.expand import matching
 from embpress.dlrm.data.prepare.manifest import is_prepared
 from embpress.kernels import found
@@ -75,7 +74,9 @@ def about(name: str) -> str:
     return (module.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
-def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -> dict[str, Any]:
+def keywords(
+    name: str, paths: Sequence[str | Path], given: Mapping[str, Any], cache: str | Path | None = None
+) -> dict[str, Any]:
     """Keywords of `load` for a data set.
 
     Args:
@@ -83,6 +84,7 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
         paths: its files in any order, a pattern for them, or the folder that holds them; or the folder where they lie
             prepared.
         given: other keywords of `load`; what is None or empty, or the format `auto`, is taken from the data set.
+        cache: the folder that keeps the files' digests; without one they are read at each call.
 
     Raises:
         InputError: no such data set, a file is missing, none of it or another than was published, or a keyword
@@ -105,9 +107,7 @@ def keywords(name: str, paths: Sequence[str | Path], given: Mapping[str, Any]) -
     if len(paths) == 1 and is_prepared(paths[0]):
         return {**values, "paths": _prepared(name, paths[0])}
     files = _files(name, expected, [file for path in paths for file in matching(path)])
-    for file, digest in dataset.md5.items():
-        if (own := _md5(files[file])) != digest:
-            raise InputError(f"{files[file]} is not the {file} of data set {name}: its MD5 is {own}, not {digest}")
+    _check(name, dataset, files, cache)
     return {
         **dataset.options,
         **values,
@@ -164,18 +164,18 @@ def _files(name: str, expected: Sequence[str], paths: Sequence[str | Path]) -> d
     return given
 
 
-def _md5(path: Path) -> str:
-    """The MD5 of a file's content, unzipped where its name says that it is zipped."""
+def _check(name: str, dataset: Dataset, files: Mapping[str, Path], cache: str | Path | None) -> None:
+    """Raises where a file is not the published one, or cannot be read."""
     from embpress.compressors.errors import InputError
 
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); the file may be missing, damaged or cut off") from None
-    return digest.hexdigest()
+    for file, digest in dataset.md5.items():
+        path = files[file]
+        try:
+            own = digest_of(path, cache, algorithm="md5", unzipped=True)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path} cannot be read ({error}); the file may be missing, damaged or cut off") from None
+        if own != digest:
+            raise InputError(f"{path} is not the {file} of data set {name}: its MD5 is {own}, not {digest}")
 
 
 def _listed(files: Sequence[str]) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from embpress.compressors import guard
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data.assemble import resolved
+from embpress.dlrm.data.digests import digest_of, stamp_of
 from embpress.dlrm.data.expand import name_of
 from embpress.dlrm.data.loading import as_list, chosen
 from embpress.dlrm.data.named import Named
@@ -24,8 +23,6 @@ from embpress.dlrm.data.prepare.manifest import SCHEMA, is_prepared
 from embpress.dlrm.data.prepare.prepare import prepare
 from embpress.dlrm.data.readers.files import Paths, check_file
 from embpress.dlrm.measure.environment import package
-
-_SETTLED = 2.0  # seconds after which a change of a file shows in its times, however coarse these are
 
 
 def cached(
@@ -77,7 +74,7 @@ def cached(
         check_file(values[name])
     try:
         place.mkdir(parents=True, exist_ok=True)
-        stamps = {path: _stamp(path) for path in (*paths, *test)}
+        stamps = {path: stamp_of(path) for path in (*paths, *test)}
         about = {
             "made by": [package("embpress"), SCHEMA],
             "format": reader.name,
@@ -94,7 +91,7 @@ def cached(
                 return folder, False
             given |= {"format": reader.name, "dataset": dataset, "progress": progress}
             prepare(asked, folder, test=asked_test, **given, **values)
-            changed = [path for path, stamp in stamps.items() if _stamp(path) != stamp]
+            changed = [path for path, stamp in stamps.items() if stamp_of(path) != stamp]
             if changed:
                 shutil.rmtree(folder)
                 raise InputError(f"{changed[0]} changed while it was read; start again when it is whole")
@@ -103,42 +100,10 @@ def cached(
     return folder, True
 
 
-def digest_of(path: str | Path, cache: Path, progress: Callable[[str], None] = lambda line: None) -> str:
-    """The SHA-256 of a file, kept in the cache with what tells that the file is the same.
-
-    Raises:
-        OSError: one of them cannot be read or written.
-    """
-    where = os.path.realpath(path)
-    kept = cache / ".digests" / f"{hashlib.sha256(where.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.json"
-    stamp = _stamp(where)
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        value = json.loads(kept.read_text(encoding="utf-8"))
-        if value["stamp"] == stamp:
-            return str(value["sha256"])
-    progress(f"reading {path} for its digest")
-    digest = hashlib.sha256()
-    with open(where, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    if _stamp(where) == stamp and time.time() - max(stamp[2:]) / 1e9 > _SETTLED:
-        kept.parent.mkdir(exist_ok=True)
-        new = kept.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps({"stamp": stamp, "sha256": digest.hexdigest()}), encoding="utf-8")
-        os.replace(new, kept)
-    return digest.hexdigest()
-
-
 def _folders(path: str | Path) -> list[str]:
     """The `column=value` folders right above a file, which hold columns too."""
     names = (folder.name for folder in Path(path).parents)
     return list(takewhile(lambda name: "=" in name, names))
-
-
-def _stamp(path: str | Path) -> list[int]:
-    """What changes with a file: size, number, times of its last changes, of content and of anything, in nanoseconds."""
-    stat = os.stat(path)
-    return [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 @contextmanager

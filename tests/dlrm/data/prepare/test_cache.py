@@ -1,11 +1,9 @@
 """Files that are prepared by themselves and found again by what they hold."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
-import time
 
 import polars as pl
 import pytest
@@ -14,7 +12,7 @@ from criteo_lines import lines, write
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data import load, loading
 from embpress.dlrm.data.prepare import cache as cache_module
-from embpress.dlrm.data.prepare.cache import cached, digest_of
+from embpress.dlrm.data.prepare.cache import cached
 
 
 @pytest.fixture
@@ -83,23 +81,6 @@ def test_a_test_file_counts_as_one_and_in_its_place(tmp_path, text, place):
     other = write(tmp_path / "b.txt", "".join(lines(40, seed=1)))
     made = {cached([text], place, test=[other])[0], cached([text, other], place)[0], cached([other, text], place)[0]}
     assert len(made) == 3
-
-
-def test_a_file_that_has_not_changed_is_not_read_for_its_digest(text, place):
-    place.mkdir()
-    os.utime(text, (1, 1))
-    said = []
-    first = digest_of(text, place, said.append)
-    assert len(said) == 1
-    assert not list(place.glob(".digests/*"))  # it changed just now: a second change might not show
-    time.sleep(cache_module._SETTLED + 0.1)
-    assert [digest_of(text, place, said.append) for _ in range(3)] == [first] * 3
-    assert len(said) == 2
-    (kept,) = place.glob(".digests/*")
-    kept.write_text("{")  # damaged: read again
-    assert digest_of(text, place, said.append) == first
-    assert len(said) == 3
-    assert json.loads(kept.read_text())["sha256"] == first
 
 
 def test_of_two_commands_at_once_one_prepares(text, place):
