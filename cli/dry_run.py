@@ -26,7 +26,7 @@ def show_estimates(
     keep_weights: bool,
 ) -> None:
     """Prints a line a method and size, and what all of them take; nothing is written."""
-    from embpress.cli.show import console, table
+    from embpress.cli.show import console, duration, table
     from embpress.compressors.guard import counted
     from embpress.dlrm.runs.estimate import estimate
     from embpress.dlrm.runs.seeds import AutoSeeds
@@ -81,6 +81,7 @@ def _label(row: Estimate, rows: Sequence[Estimate]) -> str:
 def _cells(row: Estimate, label: str) -> list[str]:
     from rich.markup import escape
 
+    from embpress.cli.show import duration
     from embpress.reports import numerals
 
     runs = [str(row.runs), str(row.present)]
@@ -99,12 +100,3 @@ def _cells(row: Estimate, label: str) -> list[str]:
         *runs,
         "unknown" if row.seconds is None else duration(row.seconds) if row.missing else numerals.MISSING,
     ]
-
-
-def duration(seconds: float) -> str:
-    """About so long: `4 s`, `12 min`, `3.4 h`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s" if seconds else "0 s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

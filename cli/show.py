@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
+LOG_SECONDS = 60.0  # between two lines of a log about the same run, later a tenth of its time
 _NAME = 24  # characters of a name that stays in one piece where a table has to be narrower
 
 
@@ -141,8 +142,17 @@ def warnings_as_lines(log: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def duration(seconds: float) -> str:
+    """About so long: `4 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s" if seconds else "0 s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 class RunProgress:
-    """Progress of runs on stderr: a bar at a terminal, nothing but finished runs in a log."""
+    """Progress of runs on stderr: a bar at a terminal; in a log finished runs, and how far a long one is."""
 
     def __init__(self) -> None:
         self.console = console(stderr=True)
@@ -173,14 +183,22 @@ class RunProgress:
         """The progress callback of one run: samples done, samples in all, what is going on."""
         for task in self.bar.task_ids:
             self.bar.remove_task(task)
-        task = self.bar.add_task(f"[{number}/{total}] {title}", total=None, rate="")
-        began = time.perf_counter()
+        name = f"[{number}/{total}] {title}"
+        task = self.bar.add_task(name, total=None, rate="")
+        began, first, said = time.perf_counter(), None, 0.0
 
         def advance(done: int, of: int, what: str) -> None:
+            nonlocal first, said
             if not of:
                 self.bar.update(task, rate=what, total=None)
                 return
-            rate = min(done, of) / max(1e-9, time.perf_counter() - began)
-            self.bar.update(task, completed=min(done, of), total=of, rate=f"{rate:,.0f} samples/s")
+            seconds, done = time.perf_counter() - began, min(done, of)
+            first = done if first is None else first  # a run that was taken up has not made these now
+            rate = (done - first) / max(1e-9, seconds)
+            self.bar.update(task, completed=done, total=of, rate=f"{rate:,.0f} samples/s")
+            if self.bar.disable and rate and done < of and seconds - said > max(LOG_SECONDS, 0.1 * seconds):
+                said = seconds
+                left = duration((of - done) / rate)
+                self.log(f"{name}: {done / of:.0%} of {what}, {rate:,.0f} samples/s, about {left} left")
 
         return advance

@@ -5,8 +5,8 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from embpress.cli.dry_run import duration
 from embpress.cli.main import main
+from embpress.cli.show import duration
 
 SMALL = ["--rows", "4000", "--scale", "0.001", "--min-count", "1", "--threads", "1"]
 METHODS = ["--methods", "full,hash,hash:k=9,narrow"]
