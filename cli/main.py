@@ -131,6 +131,8 @@ def main(debug: bool) -> None:
       embpress compare clicks.csv --label click --ratio 16
       embpress compare --help                           examples for your own files
     """
+    if not debug:  # the log of torch's C++, such as its profiler's remarks, would stand among the lines of progress
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 if __name__ == "__main__":

@@ -83,8 +83,6 @@ def command(
         raise InputError("say how small the tables shall be: --ratio 16, or --budget 20M")
     if not 0 < probe_minutes < 1e6:
         raise InputError(f"--probe-minutes must be above 0 and finite, got {probe_minutes:g}")
-    if save is not None and not path(save, "--out").absolute().parent.is_dir():
-        raise InputError(f"--out {save}: there is no folder {path(save, '--out').absolute().parent}")
     for flag, value in (
         ("--max-lookup-us", max_lookup_us),
         ("--max-training", max_training),
@@ -97,6 +95,11 @@ def command(
         if not record_paths(path(place, "--records")):
             raise InputError(f"--records {place} holds no records: it is no run folder of embpress compare or train")
     spec = None if method is None else parse(method)
+    if save is not None:  # what cannot be written is told before the search
+        try:
+            path(save, "--out").absolute().parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {save} cannot be written ({error.strerror or error})") from None
     data, settings = prepared(options)
     rates = options["learning_rate"] is None
     made = None

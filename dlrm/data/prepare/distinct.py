@@ -39,9 +39,14 @@ def distinct(values: pl.Series, numbers: pl.Series | None = None) -> tuple[Ints,
 def _numbered(values: pl.Series) -> tuple[Ints, pl.Series]:
     present = values.is_not_null().to_numpy() if values.null_count() else None
     kept = values if present is None else values.drop_nulls()
-    codes = codes_of(_text(kept)) if (keys := _bits(kept)) is None else np.asarray(pd.factorize(keys)[0], np.int32)
-    newest = np.maximum.accumulate(codes) if len(codes) else codes
-    entries = kept.gather(np.flatnonzero(np.diff(newest, prepend=-1)))
+    keys = _bits(kept)
+    if keys is not None and kept.dtype.is_integer():
+        found, uniques = pd.factorize(keys)
+        codes, entries = found.astype(np.int32), pl.Series(kept.name, uniques, dtype=kept.dtype)
+    else:
+        codes = codes_of(_text(kept)) if keys is None else np.asarray(pd.factorize(keys)[0], np.int32)
+        newest = np.maximum.accumulate(codes) if len(codes) else codes
+        entries = kept.gather(np.flatnonzero(np.diff(newest, prepend=-1)))
     if present is None:
         return codes, entries
     all_codes = np.full(len(present), len(entries), np.int32)

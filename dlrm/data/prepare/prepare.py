@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -123,7 +124,6 @@ def prepare(
         staged = folder / "staged"
         staged.mkdir()
         manifest = _write(folder, staged, source, name_of(asked_for[0]), reader.name, decided, progress)
-        shutil.rmtree(staged)
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
         asked["test"] = [str(path) for path in test]
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
@@ -185,6 +185,10 @@ def _write(
     clicks = _check_labels(name, columns, division)
     row0_share = write_parts(folder, columns, division, np.int32)
     progress("fingerprint")
+    with ThreadPoolExecutor(1) as sweeper:  # what was staged goes while the parts are read for it
+        swept = sweeper.submit(shutil.rmtree, staged)
+        fingerprint = fingerprint_of(arrays(folder, columns.multi_hot), sizes)
+    swept.result()
     return {
         "name": name,
         "format": format,
@@ -192,7 +196,7 @@ def _write(
         "num_embeddings": sizes,
         "dense_names": layout.dense_names or ["(constant)"],
         "row0_share": row0_share,
-        "fingerprint": fingerprint_of(arrays(folder, columns.multi_hot), sizes),
+        "fingerprint": fingerprint,
         "about": {
             "format": format,
             **layout.about,

@@ -16,7 +16,7 @@ import numpy as np
 from embpress.compressors.errors import InputError
 from embpress.dlrm.data.readers.files import check_file
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 16 << 20  # arrays of larger ones leave the caches; of smaller ones the same values stand in more
 
 
 @dataclass

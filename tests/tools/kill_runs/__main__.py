@@ -2,10 +2,12 @@
 
     PYTHONPATH=tests/tools python -m kill_runs --kills 30 --folder /tmp/kill_runs
     PYTHONPATH=tests/tools python -m kill_runs --executor local:2 -- clicks.csv --methods full,tt
+    PYTHONPATH=tests/tools python -m kill_runs --processes 2
 
-Kills are `kill -9`, a third of them while a checkpoint is being written, a third from when the last run is recorded on,
-a third at any time. With `--executor` it is mostly a worker that is killed, else the command. After each kill what
-was recorded must still be there as it was, and in the end records, predictions and weights must be bit-equal.
+Kills are `kill -9`, a third of them while a checkpoint is being written, a third from when the last run is recorded
+on, a third at any time. With `--executor` it is mostly a worker that is killed, with `--processes` one of those that
+train a run together, else the command. After each kill what was recorded must still be there as it was, and in the end
+records, predictions and weights must be bit-equal.
 """
 
 import argparse
@@ -25,13 +27,14 @@ def main():
     parser.add_argument("--folder", type=Path, default=Path("kill_runs"))
     parser.add_argument("--minutes", type=float, default=0.005, help="--checkpoint-minutes of what is killed")
     parser.add_argument("--executor", help="as of embpress compare")
+    parser.add_argument("--processes", type=int, help="as of embpress compare")
     parser.add_argument("--kinds", default=",".join(KINDS), help="moments, of which each kill draws one")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("words", nargs="*", help=f"of the comparison [default: {DEFAULT}]")
     options = parser.parse_args()
     words = options.words or DEFAULT.split()
     kinds = options.kinds.split(",")
-    killer = Killer(words, options.folder, options.minutes, options.executor, options.seed, kinds)
+    killer = Killer(words, options.folder, options.minutes, options.executor, options.seed, kinds, options.processes)
     print(f"left alone: {killer.whole():.1f} s, {len(killer.expected)} records", flush=True)
     wrong = []
     while len(killer.kills) < options.kills:

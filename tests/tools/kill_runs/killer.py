@@ -24,6 +24,7 @@ class Killer:
         folder: of what is made.
         minutes: between two checkpoints.
         executor: where workers run; None for none.
+        processes: that train each run together; None for one.
         seed: of the moments.
         kinds: those that are drawn from.
 
@@ -33,9 +34,9 @@ class Killer:
         resumed: how often runs were taken up again in the middle.
     """
 
-    def __init__(self, words, folder, minutes, executor=None, seed=0, kinds=KINDS):
+    def __init__(self, words, folder, minutes, executor=None, seed=0, kinds=KINDS, processes=None):
         self.words, self.folder, self.minutes, self.executor = words, folder, minutes, executor
-        self.draw, self.kinds = random.Random(seed), kinds
+        self.draw, self.kinds, self.processes = random.Random(seed), kinds, processes
         self.untouched = folder / "whole"
         self.kills, self.lost, self.expected, self.seconds, self.rounds = [], [], set(), 0.0, 0
         self.resumed = 0
@@ -66,11 +67,15 @@ class Killer:
                 assert status == 0, f"exit status {status}: {(self.folder / 'log').read_text()}"
                 return folder
             victim = self._victim(process)
-            os.kill(victim, signal.SIGKILL)
-            if victim == process.pid:
-                process.wait()
+            what = "command" if victim == process.pid else "rank" if self.processes else "worker"
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:  # it has just ended by itself
+                continue
+            if what != "worker":  # a worker's place is taken by another; all other processes end with the killed one
+                process.wait(PATIENCE)
                 process = None
-            self.kills.append((kind, "worker" if process else "command"))
+            self.kills.append((kind, what))
             known = self._compared(known, _records(folder))
 
     def summary(self, folder):
@@ -83,6 +88,7 @@ class Killer:
     def _start(self, folder, minutes, executor):
         words = [*self.words, "--out", str(folder), "--checkpoint-minutes", str(minutes)]
         words += ["--executor", executor] if executor else []
+        words += ["--processes", str(self.processes)] if self.processes else []
         with open(self.folder / "log", "w", encoding="utf-8") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "embpress.cli.main", "compare", *words], stdout=log, stderr=log
@@ -111,12 +117,16 @@ class Killer:
         return False
 
     def _victim(self, process):
-        """A worker, where there is one, or now and then the command itself."""
-        workers = _children(process.pid)
-        return self.draw.choice(workers) if self.executor and workers and self.draw.random() < 0.8 else process.pid
+        """A rank; or a worker, where there is one, or now and then the command itself."""
+        children = _children(process.pid)
+        if self.processes:
+            ranks = [pid for pid in children if _is_rank(pid)]
+            return self.draw.choice(ranks) if ranks else process.pid
+        return self.draw.choice(children) if self.executor and children and self.draw.random() < 0.8 else process.pid
 
     def _compared(self, known, now):
-        self.lost += [f"{name} was lost or changed by a kill" for name, text in known.items() if now.get(name) != text]
+        good = {name: text for name, text in known.items() if json.loads(text)["status"] != "failed"}
+        self.lost += [f"{name} was lost or changed by a kill" for name, text in good.items() if now.get(name) != text]
         return now
 
 
@@ -139,3 +149,10 @@ def _children(pid):
     except OSError:
         return []
     return [int(word) for word in found.split()]
+
+
+def _is_rank(pid):
+    try:
+        return b"\0RANK=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # it has just ended
+        return False

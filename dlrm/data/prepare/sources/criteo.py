@@ -27,7 +27,7 @@ class CriteoSource:
 
     def blocks(self) -> Iterator[Block]:
         """All rows in order."""
-        for frame in self._frames():
+        for frame in ahead(self._frames()):
             yield Block(
                 frame.height,
                 [Column(frame[name]) for name in CATEGORIES],
