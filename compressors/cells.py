@@ -67,10 +67,10 @@ class Cells:
         return replace(self, first=self.first.masked_fill(ids.unsqueeze(1), -1))
 
 
-def taken(table: Compressor, ids: Tensor, leave: Sequence[str] = ()) -> Cells:
+def taken(table: Compressor, ids: Tensor) -> Cells:
     """What the group's `assemble` takes from the arrays for these ids; see `Compressor.cells`.
 
-    Arrays that all lookups read whole, and those named in `leave`, are no cells of a row.
+    Arrays that all lookups read whole are no cells of a row.
     """
     arrays = {array.name: array for array in table.arrays()}
     parts: list[CellPart] = []
@@ -78,7 +78,7 @@ def taken(table: Compressor, ids: Tensor, leave: Sequence[str] = ()) -> Cells:
 
     def take(name: str, index: Tensor, segment: Tensor | None = None, tables: Tensor | None = None) -> Tensor:
         array = arrays[name]
-        if not array.for_all and tables is None and name not in leave:
+        if not array.for_all and tables is None:
             each = index.reshape(len(ids), -1)
             segments = None if segment is None else segment.expand(index.shape[1:]).reshape(-1).tolist()
             own = array.table or (array.rows == table.num_embeddings and torch.equal(each, ids.unsqueeze(1)))

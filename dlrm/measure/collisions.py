@@ -13,7 +13,7 @@ from embpress.compressors import Compressor, InputError
 from embpress.compressors.cells import CellPart, Cells
 from embpress.dlrm.runs.record import Sharing
 
-MAX_IDS = 10_000_000  # of all tables on one memory; of more a sample is looked at
+MAX_IDS = 10_000_000  # of all tables together; of more a sample is looked at
 _READS = 1 << 20  # of cells, at a time
 _DRAWN_IDS = 200_000  # a random function is drawn anew until it has been drawn for so many ids, or so often
 _DRAWS = 8
@@ -29,8 +29,8 @@ def collisions(
     """How the tables of a model share what they store.
 
     It takes about 60 bytes an id, 36 a stored cell and some 100 MB, and time in proportion to the ids and their cells;
-    of tables on one memory with more than `max_ids` ids together a sample of so many is looked at, measured and
-    expected alike.
+    of tables with more than `max_ids` ids together a sample of so many is looked at, as large a share of each table,
+    measured and expected alike.
 
     Args:
         tables: in eval mode.
@@ -42,8 +42,9 @@ def collisions(
         stored makes each row.
     """
     found: list[Sharing | None] = [None] * len(tables)
-    for members in _on_one_memory(tables):
-        rows = sum(tables[t].num_embeddings for t in members)
+    sets = _on_one_memory(tables)
+    rows = sum(tables[t].num_embeddings for members in sets for t in members)
+    for members in sets:
         own = [_Table.of(tables[t], _at(train, t), _at(test, t), max_ids, rows) for t in members]
         for t, sharing in zip(members, _measured(own)):
             found[t] = sharing

@@ -31,6 +31,15 @@ def _products(table: TTRec) -> int:
     return products
 
 
+def slices(ids: Tensor, factors: Sequence[int | Tensor]) -> list[Tensor]:
+    """Which slice of each core makes the rows of ids `(N,)`: the digits of an id, whose bases are the row factors."""
+    found, rest = [], ids
+    for p in reversed(factors):
+        found.append(rest % p)
+        rest = rest // p
+    return found[::-1]
+
+
 class TTGroup(TableGroup):
     """One op call for all tables, whatever their shapes."""
 
@@ -61,14 +70,11 @@ class TTGroup(TableGroup):
         """See `TableGroup.assemble`; of cores of one form, of one table where there is a cache."""
         table = self.first
         factors = torch.tensor([one.row_factors for one in self.tables], device=ids.device)[tables]
-        digits, rest = [], ids
-        for p in reversed(factors.unbind(1)):
-            digits.append(rest % p)
-            rest = rest // p
-        rows, done = take("cores.0", digits.pop()), 1
+        digits = slices(ids, factors.unbind(1))
+        rows, done = take("cores.0", digits[0]), 1
         for k, q in enumerate(table.column_factors[:-1], 1):
             before, done = table.ranks[k], done * q
-            core = take(f"cores.{k}", digits.pop()).view(len(ids), before, table.column_factors[k] * table.ranks[k + 1])
+            core = take(f"cores.{k}", digits[k]).view(len(ids), before, table.column_factors[k] * table.ranks[k + 1])
             rows = torch.bmm(rows.view(len(ids), done, before), core)
         rows = rows.view(len(ids), table.embedding_dim)
         if table.cache is None:

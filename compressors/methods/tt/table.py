@@ -12,12 +12,12 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array
 from embpress.compressors.base import Compressor
-from embpress.compressors.cells import Cells, taken
+from embpress.compressors.cells import CellPart, Cells
 from embpress.compressors.errors import InputError
 from embpress.compressors.ledger import Entry
 from embpress.compressors.methods.full import Full
 from embpress.compressors.methods.tt.cache import rows_to_cache, serving_bytes
-from embpress.compressors.methods.tt.group import TTGroup
+from embpress.compressors.methods.tt.group import TTGroup, slices
 from embpress.compressors.methods.tt.init import INITS, check_init, init_cores
 from embpress.compressors.methods.tt.ranks import goal, largest_rank
 from embpress.compressors.methods.tt.shapes import core_ranks, factors, num_parameters
@@ -209,7 +209,8 @@ class TTRec(Compressor):
 
     def cells(self, ids: Tensor) -> Cells:
         """A slice of each core; of cached rows none."""
-        found, cached = taken(self, ids, leave=("cache.values",)), self.uncompressed(ids)
+        parts = [CellPart(f"cores.{k}", p, places=p) for k, p in enumerate(self.row_factors)]
+        found, cached = Cells.of(parts, torch.stack(slices(ids, self.row_factors), dim=1)), self.uncompressed(ids)
         return found if cached is None else found.without(cached)
 
     def fill_cache(self, ids: Tensor) -> None:

@@ -132,3 +132,8 @@ def test_of_many_ids_a_sample_is_looked_at():
     whole = collisions([table], counts, counts)[0]
     assert whole.ids == 4000
     assert whole.whole_ids > sampled.whole_ids
+
+
+def test_the_sample_is_as_large_a_share_of_each_table():
+    found = collisions(tables_of("tt:rank=2", (4000, 1000)), max_ids=1000)
+    assert [one.ids for one in found] == [800, 200]
