@@ -185,20 +185,21 @@ class RunProgress:
             self.bar.remove_task(task)
         name = f"[{number}/{total}] {title}"
         task = self.bar.add_task(name, total=None, rate="")
-        began, first, said = time.perf_counter(), None, 0.0
+        began = said = time.perf_counter()
+        first: int | None = None
 
         def advance(done: int, of: int, what: str) -> None:
-            nonlocal first, said
+            nonlocal began, first, said
             if not of:
                 self.bar.update(task, rate=what, total=None)
                 return
-            seconds, done = time.perf_counter() - began, min(done, of)
-            first = done if first is None else first  # a run that was taken up has not made these now
-            rate = (done - first) / max(1e-9, seconds)
+            now, done = time.perf_counter(), min(done, of)
+            if first is None:  # what came before is no training, and a run that was taken up has done some already
+                began, first = now, done
+            rate = (done - first) / max(1e-9, now - began)
             self.bar.update(task, completed=done, total=of, rate=f"{rate:,.0f} samples/s")
-            if self.bar.disable and rate and done < of and seconds - said > max(LOG_SECONDS, 0.1 * seconds):
-                said = seconds
-                left = duration((of - done) / rate)
+            if self.bar.disable and rate and done < of and now - said > max(LOG_SECONDS, 0.1 * (now - began)):
+                said, left = now, duration((of - done) / rate)
                 self.log(f"{name}: {done / of:.0%} of {what}, {rate:,.0f} samples/s, about {left} left")
 
         return advance
