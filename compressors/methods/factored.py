@@ -20,7 +20,7 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.own_dtype import own_dtype
 from embpress.compressors.tiles import tiles
 from embpress.kernels import ops
-from embpress.kernels.recipes import Core, Cores, Made
+from embpress.kernels.recipes import Core, Cores, Made, Store
 
 
 class FactoredGroup(TableGroup):
@@ -75,17 +75,27 @@ class FactoredGroup(TableGroup):
     def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Made, None]:
         """See `TableGroup.recipe`: a train of two cores, of which all rows share the second."""
         table = self.tables[t]
-        (inner, first), (projection, row) = stores("table", t), stores("projection", t)
-        if not inner.form.codes:  # the op makes one product of many rows
-            raise NoRecipe
-        shared = Core(projection, row, table.k, 1, table.embedding_dim, 1)
-        return Cores((Core(inner, first, 1, table.num_embeddings, 1, table.k), shared)), None
+        return product(
+            stores("table", t), stores("projection", t), (table.num_embeddings, table.k, table.embedding_dim)
+        )
 
     def _projections(self) -> Tensor:
         table = self.first
         if self.count == 1:
             return table.own("projection").unsqueeze(0)
         return table.whole("projection").view(self.count, table.k, table.embedding_dim)
+
+
+def product(inner: tuple[Store, int], projection: tuple[Store, int], shape: tuple[int, int, int]) -> tuple[Cores, None]:
+    """The recipe of rows `table[i] @ projection`, from where both are kept; the shape is `(n, k, D)`.
+
+    Raises:
+        NoRecipe: of floats, of which an op makes one product of many rows.
+    """
+    (store, first), (shared, row), (rows, k, width) = inner, projection, shape
+    if not store.form.codes:
+        raise NoRecipe
+    return Cores((Core(store, first, 1, rows, 1, k), Core(shared, row, k, 1, width, 1))), None
 
 
 def projected(inner: Tensor, projections: Tensor) -> Tensor:

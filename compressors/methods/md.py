@@ -14,17 +14,19 @@ from typing_extensions import Self, Unpack
 
 from embpress.compressors.arrays import Array, Take
 from embpress.compressors.base import Compressor
+from embpress.compressors.by_recipe import Arrays, NoRecipe, Stores
 from embpress.compressors.cells import CellPart, Cells
 from embpress.compressors.errors import BudgetError, InputError
 from embpress.compressors.group import TableGroup
 from embpress.compressors.guard import counted
 from embpress.compressors.init import normal_, uniform_
-from embpress.compressors.methods.factored import assembled, projected
+from embpress.compressors.methods.factored import assembled, product, projected
 from embpress.compressors.nearest_product import fill_nearest, right_singular
 from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, options_like, relative_error, sized
+from embpress.kernels.recipes import Made, Part, Parts, Rule
 from embpress.kernels.reference import pool
 
 MAX_BLOCKS = 16
@@ -60,6 +62,17 @@ class _MixedGroup(TableGroup):
             for b, rows in enumerate(inner)
         ]
         return sum(parts[1:], parts[0])
+
+    def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Made, None]:
+        """See `TableGroup.recipe`; of one block."""
+        table = self.tables[t]
+        n, k, dim = table.num_embeddings, table.widths[0], table.embedding_dim
+        if len(table.widths) > 1:
+            raise NoRecipe
+        store, first = stores("table_0", t)
+        if k < dim:
+            return product((store, first), stores("projection_0", t), (n, k, dim))
+        return Parts((Part(store, Rule.DIGIT, n, first, (1,)),)), None
 
     def _trained(self, tables: Tensor | None) -> Callable[[int, Tensor], Tensor]:
         """What gives rows of a block at places within the ids' own tables."""

@@ -27,7 +27,8 @@ SAID = (
     "qr:op=add:parts=3:c=3", "robe:z=4", "robe:z=5", "unified", "tt:rank=4", "tt:rank=3:num_cores=4", "mlet",
     "full+bf16", "robe:z=4+bf16", "full+int8", "full+int4", "full+int2", "narrow+int4", "top+int4", "qr+int4",
     "hash+int8:by=row", "robe:z=4+int4", "robe:z=3+int8", "unified+int4", "tt:rank=4+int4", "tt:rank=5+int8",
-    "lowrank:k=3+int4", "hash+hot:rows=5", "robe:z=4+hot:rows=5", "qr+hot:rows=5+int4", "tt:rank=4+hot:rows=3",
+    "lowrank:k=3+int4", "md+int4", "md+int8", "hash+hot:rows=5", "robe:z=4+hot:rows=5",
+    "qr+hot:rows=5+int4", "tt:rank=4+hot:rows=3",
     "top:rows=6+int2:train=true+hot:rows=5+int4", "full+int2+hot:rows=5+int8",
 )  # fmt: skip
 # asked as they always are
@@ -36,6 +37,7 @@ UNSAID = (
     "hash:parts=2:sign=true",
     "robe:sign=true",
     "md",
+    "md:blocks=2+int4",
     "dhe",
     "sketch",
     "full+pq",
