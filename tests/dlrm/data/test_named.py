@@ -12,7 +12,7 @@ from paths import REAL_DATA
 from same_data import assert_same
 
 from embpress.compressors.errors import InputError
-from embpress.dlrm.data import load, named
+from embpress.dlrm.data import digests, load, named
 from embpress.dlrm.data.formats import formats
 from embpress.dlrm.data.named import Dataset, Named, datasets, keywords
 from embpress.dlrm.data.prepare.prepare import prepare
@@ -128,16 +128,28 @@ def test_where_the_test_part_is_cut_off_its_seed_makes_another():
 def test_a_file_that_is_not_the_published_one_is_named(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     columns = datasets()["frappe-x1"].options["sparse"]
-    digests = {}
+    published = {}
     for file in ("train.csv", "valid.csv", "test.csv"):
         table = pl.DataFrame({"label": rng.choice([-1, 1], 50), **{c: rng.integers(9, size=50) for c in columns}})
         text = table.write_csv().encode()
-        digests[file] = hashlib.md5(text).hexdigest()
+        published[file] = hashlib.md5(text).hexdigest()
         (tmp_path / f"{file}.gz").write_bytes(gzip.compress(text))
     refused("train.csv.gz is not the train.csv of data set frappe-x1: its MD5 is", "frappe-x1", [tmp_path], {})
-    made = replace(datasets()["frappe-x1"], md5=digests)
+    made = replace(datasets()["frappe-x1"], md5=published)
     monkeypatch.setattr(named, "datasets", lambda: {"frappe-x1": made})
     data = load(**keywords("frappe-x1", [tmp_path], {}))
     assert data.features == columns
     assert len(data.test) == 50
     assert isinstance(made, Dataset)
+
+
+def test_the_digests_of_its_files_are_kept_in_a_cache(tmp_path, monkeypatch):
+    text = b"label,x\n1,2\n"
+    (tmp_path / "a.csv").write_bytes(text)
+    of = {"made": Dataset(("a.csv",), "made", {"format": "csv"}, md5={"a.csv": hashlib.md5(text).hexdigest()})}
+    monkeypatch.setattr(named, "datasets", lambda: of)
+    monkeypatch.setattr(digests, "_SETTLED", -1.0)
+    keywords("made", [tmp_path / "a.csv"], {}, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob(".digests/*"))) == 1
+    monkeypatch.setattr(digests.hashlib, "new", lambda *_, **__: pytest.fail("it was read again"))
+    keywords("made", [tmp_path / "a.csv"], {}, tmp_path / "cache")
