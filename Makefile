@@ -26,9 +26,8 @@ demo: install ## compare full tables, baselines and methods on synthetic click d
 	$(BIN)/embpress compare --ratio 16 --out runs/demo
 
 # a process a core: kernels that take several threads set their number themselves
-SPREAD := -n $(shell getconf _NPROCESSORS_ONLN) --dist worksteal
 test: install ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 
 # their packages stay apart from those of `make test`, on top of which they are installed
 CLIENTS := build/clients
@@ -38,14 +37,14 @@ clients: install ## models of transformers, Lightning, TorchRec, PyG and deepctr
 	echo "import site; site.addsitedir('$(call SITE,$(BIN)/python)')" > $(call SITE,$(CLIENTS)/bin/python)/shared.pth
 	$(CLIENTS)/bin/python -m pip install --quiet -c constraints.txt 'embpress[clients]'
 	$(CLIENTS)/bin/python -m pip install --quiet -c constraints.txt --no-deps torchrec deepctr-torch
-	OMP_NUM_THREADS=1 $(CLIENTS)/bin/python -m pytest -q $(SPREAD) -p no:cacheprovider tests/clients
+	$(CLIENTS)/bin/python -m pytest -q -p no:cacheprovider tests/clients
 
 # the native ops with AddressSanitizer and UBSan; Python itself leaks by design
 sanitize: install ## the kernels' tests on a build with AddressSanitizer and UBSan
 	$(BIN)/python kernels/build.py --sanitize --to build/sanitize
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  EMBPRESS_LIBRARY=build/sanitize/_C.abi3.so ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(SPREAD) -p no:cacheprovider $(addprefix tests/kernels/ops/test_,tt_embedding_bag.py row_cache.py hostile_caches.py checks.py narrow_cores.py robe.py compositional.py mlet.py update_rows.py update_dense.py coded_rows.py columns.py rows_on_cpu.py recipe_lookup.py robe_bags.py bags_on_cpu.py)
+	  $(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix tests/kernels/ops/test_,tt_embedding_bag.py row_cache.py hostile_caches.py checks.py narrow_cores.py robe.py compositional.py mlet.py update_rows.py update_dense.py coded_rows.py columns.py rows_on_cpu.py recipe_lookup.py robe_bags.py bags_on_cpu.py)
 
 # twice: threads in ascending order and tensor trains of small batches by themselves, then threads in descending order and
 # tensor trains through the grouped route in small tiles; what an op promises besides its values is asked once
