@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # where the output is no terminal nothing says how wide it may be
 _WIDTH = 100
-LOG_SECONDS = 60.0  # between two lines of a log about the same run, later a tenth of its time
+_LOG_SECONDS = 60.0  # between two lines of a log about the same run, later a tenth of its time
 _NAME = 24  # characters of a name that stays in one piece where a table has to be narrower
 
 
@@ -198,7 +198,7 @@ class RunProgress:
                 began, first = now, done
             rate = (done - first) / max(1e-9, now - began)
             self.bar.update(task, completed=done, total=of, rate=f"{rate:,.0f} samples/s")
-            if self.bar.disable and rate and done < of and now - said > max(LOG_SECONDS, 0.1 * (now - began)):
+            if self.bar.disable and rate and done < of and now - said > max(_LOG_SECONDS, 0.1 * (now - began)):
                 said, left = now, duration((of - done) / rate)
                 self.log(f"{name}: {done / of:.0%} of {what}, {rate:,.0f} samples/s, about {left} left")
 

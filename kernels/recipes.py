@@ -94,6 +94,11 @@ class Parts:
     parts: tuple[Part, ...]
     combine: int = 0
 
+    @classmethod
+    def row(cls, store: Store, size: int, first: int) -> Parts:
+        """The id's own of `size` rows of the store from `first` on."""
+        return cls((Part(store, Rule.DIGIT, size, first, (1,)),))
+
 
 @dataclass(frozen=True)
 class Chunks:

@@ -21,7 +21,7 @@ from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import copied
 from embpress.kernels import ops
-from embpress.kernels.recipes import Part, Parts, Rule
+from embpress.kernels.recipes import Parts
 
 
 class _FullGroup(TableGroup):
@@ -52,7 +52,7 @@ class _FullGroup(TableGroup):
     def recipe(self, t: int, stores: Stores, arrays: Arrays) -> tuple[Parts, None]:
         rows = self.tables[t].num_embeddings
         store, first = stores("weight", t)
-        return Parts((Part(store, Rule.DIGIT, rows, first, (1,)),)), None
+        return Parts.row(store, rows, first), None
 
     def bags(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         table = self.first

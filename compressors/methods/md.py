@@ -26,7 +26,7 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, options_like, relative_error, sized
-from embpress.kernels.recipes import Made, Part, Parts, Rule
+from embpress.kernels.recipes import Made, Parts
 from embpress.kernels.reference import pool
 
 MAX_BLOCKS = 16
@@ -72,7 +72,7 @@ class _MixedGroup(TableGroup):
         store, first = stores("table_0", t)
         if k < dim:
             return product((store, first), stores("projection_0", t), (n, k, dim))
-        return Parts((Part(store, Rule.DIGIT, n, first, (1,)),)), None
+        return Parts.row(store, n, first), None
 
     def _trained(self, tables: Tensor | None) -> Callable[[int, Tensor], Tensor]:
         """What gives rows of a block at places within the ids' own tables."""

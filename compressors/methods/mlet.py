@@ -20,7 +20,7 @@ from embpress.compressors.options import TableOptions
 from embpress.compressors.registry import register
 from embpress.compressors.tags import Tags
 from embpress.compressors.trained_table import DenseRows, finite, options_like, relative_error
-from embpress.kernels.recipes import Made, Part, Parts, Rule
+from embpress.kernels.recipes import Made, Parts
 
 
 class _MLETGroup(FactoredGroup):
@@ -35,7 +35,7 @@ class _MLETGroup(FactoredGroup):
             store, first = stores("weight", t)
         except NoRecipe:  # it has not been multiplied out
             return super().recipe(t, stores, arrays)
-        return Parts((Part(store, Rule.DIGIT, rows, first, (1,)),)), None
+        return Parts.row(store, rows, first), None
 
     def take(self, tables: Tensor) -> Take:
         """Rows of the products, which is what is served."""

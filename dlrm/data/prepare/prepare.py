@@ -121,9 +121,7 @@ def prepare(
     check_halves(decided.split, bool(test))
     with new_folder(target) as folder, refusals((*paths, *test)):
         source = reader.source(paths, test, rows, **values)
-        staged = folder / "staged"
-        staged.mkdir()
-        manifest = _write(folder, staged, source, name_of(asked_for[0]), reader.name, decided, progress)
+        manifest = _write(folder, source, name_of(asked_for[0]), reader.name, decided, progress)
         asked = {"format": reader.name, "rows": rows, **asdict(decided), **values}
         asked["test"] = [str(path) for path in test]
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
@@ -135,8 +133,10 @@ def prepare(
 
 
 def _write(
-    folder: Path, staged: Path, source: Source, name: str, format: str, options: Options, progress: Progress
+    folder: Path, source: Source, name: str, format: str, options: Options, progress: Progress
 ) -> dict[str, Any]:
+    staged = folder / "staged"
+    staged.mkdir()
     staging = Staging(staged)
     for block in ahead(source.blocks()):
         staging.add(block)
